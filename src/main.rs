@@ -1,0 +1,3 @@
+//! The `vintner` command.
+
+fn main() {}

@@ -1,0 +1,80 @@
+//! Time as the market counts it: whole milliseconds since the Unix epoch.
+//!
+//! Nothing here reads a clock. The pure layers are handed `now`; only `node` asks the operating system.
+
+use serde::{Deserialize, Serialize};
+use std::{fmt, time::Duration};
+
+/// Milliseconds since 1970-01-01T00:00:00Z. On the wire and in records a plain integer, in the REST API RFC 3339 text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UnixMillis(pub u64);
+
+/// The last instant that a record may name: 2^53 - 1, so that JavaScript readers see the same integer (about the year 287396).
+pub const UNIX_MILLIS_MAX: UnixMillis = UnixMillis((1 << 53) - 1);
+
+impl UnixMillis {
+    /// This instant, `later` afterwards; stays at [`UNIX_MILLIS_MAX`] instead of passing it.
+    #[must_use]
+    pub fn plus(self, later: Duration) -> Self {
+        let later_ms = u64::try_from(later.as_millis()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_add(later_ms)).min(UNIX_MILLIS_MAX)
+    }
+
+    /// This instant, `earlier` before; stays at the epoch instead of passing it.
+    #[must_use]
+    pub fn minus(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(earlier.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    /// How long after `earlier` this instant is; zero when it is not.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+
+    /// Reads an RFC 3339 date-time with an offset, such as `2026-11-21T12:00:00Z`; fractions below a millisecond are cut.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let at: jiff::Timestamp = text.parse().ok()?;
+        let at = Self(u64::try_from(at.as_millisecond()).ok()?);
+        (at <= UNIX_MILLIS_MAX).then_some(at)
+    }
+}
+
+/// RFC 3339 in UTC with milliseconds: `2026-11-21T12:00:00.000Z`.
+impl fmt::Display for UnixMillis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match i64::try_from(self.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok()) {
+            Some(at) => write!(f, "{at:.3}"),
+            // Beyond the year 9999, which RFC 3339 cannot write.
+            None => write!(f, "9999-12-31T23:59:59.999Z"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rfc3339_round_trips_to_the_millisecond() {
+        let at = UnixMillis(1_795_262_400_123);
+        assert_eq!(at.to_string(), "2026-11-21T12:00:00.123Z");
+        assert_eq!(UnixMillis::parse_rfc3339(&at.to_string()), Some(at));
+        assert_eq!(UnixMillis::parse_rfc3339("2026-11-21T13:00:00.123+01:00"), Some(at));
+    }
+
+    #[test]
+    fn arithmetic_saturates_at_both_ends() {
+        assert_eq!(UNIX_MILLIS_MAX.plus(Duration::from_secs(1)), UNIX_MILLIS_MAX);
+        assert_eq!(UnixMillis(5).minus(Duration::from_secs(1)), UnixMillis(0));
+        assert_eq!(UnixMillis(5).since(UnixMillis(9)), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_is_not_rfc3339_is_refused() {
+        for text in ["", "yesterday", "2026-11-21", "1969-12-31T23:59:59Z"] {
+            assert_eq!(UnixMillis::parse_rfc3339(text), None, "{text}");
+        }
+    }
+}

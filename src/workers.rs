@@ -1,0 +1,87 @@
+//! A bounded pool of threads for signatures, so that neither the writer nor a socket task ever verifies one.
+//!
+//! A job is refused, not queued without end, when [`QUEUE_MAX`] others wait: the caller drops what it was about to check (a
+//! hint that will come again) or answers that the node is busy.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread,
+};
+use tokio::sync::oneshot;
+
+/// Jobs that may wait. At 40 µs a strict verification and two threads this is about 80 ms of work.
+pub const QUEUE_MAX: usize = 4096;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A handle to the pool; clones share it. The threads end when the last handle is dropped.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    jobs: SyncSender<Job>,
+}
+
+/// The queue is full: the work was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{QUEUE_MAX} signature checks are waiting already; try again in a moment")]
+pub struct Busy;
+
+impl Workers {
+    /// Starts `threads` threads (at least one).
+    pub fn start(threads: usize) -> std::io::Result<Self> {
+        let (jobs, queue) = sync_channel::<Job>(QUEUE_MAX);
+        let queue = Arc::new(Mutex::new(queue));
+        for n in 0..threads.max(1) {
+            let queue = Arc::clone(&queue);
+            thread::Builder::new().name(format!("verify-{n}")).spawn(move || work(&queue))?;
+        }
+        Ok(Self { jobs })
+    }
+
+    /// Hands a job over, or refuses it at once.
+    pub fn submit(&self, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
+        self.jobs.try_send(Box::new(job)).map_err(|error| match error {
+            TrySendError::Full(_) | TrySendError::Disconnected(_) => Busy,
+        })
+    }
+
+    /// Runs `job` on the pool and waits for its result.
+    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
+        let (reply, result) = oneshot::channel();
+        self.submit(move || {
+            // The caller may have stopped waiting; then nobody needs the result.
+            let _ = reply.send(job());
+        })?;
+        result.await.map_err(|_| Busy)
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Job>>) {
+    loop {
+        // One thread waits inside `recv` and the others for the lock; whoever has a job lets the next one wait.
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        match job {
+            Ok(job) => job(),
+            Err(_) => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn results_come_back_and_a_full_queue_refuses() {
+        let workers = Workers::start(1).unwrap();
+        assert_eq!(workers.run(|| 6 * 7).await, Ok(42));
+
+        let (release, gate) = std::sync::mpsc::channel::<()>();
+        workers.submit(move || drop(gate.recv())).unwrap();
+        let refused = (0..=QUEUE_MAX + 1).find(|_| workers.submit(|| ()).is_err());
+        assert!(refused.is_some_and(|n| n >= QUEUE_MAX), "{refused:?}");
+        drop(release);
+    }
+}
