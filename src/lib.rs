@@ -9,10 +9,12 @@
 //! | layer | module | owns |
 //! |---|---|---|
 //! | 0 | [`time`], [`amount`], [`identity`], [`bep44`] | milliseconds, checked decimals, keys and signatures, signed items |
+//! | 1 | [`market`] | offers, bids, trades |
 //! | 2 | [`workers`] | a bounded pool of threads for signatures |
 
 pub mod amount;
 pub mod bep44;
 pub mod identity;
+pub mod market;
 pub mod time;
 pub mod workers;
