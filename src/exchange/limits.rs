@@ -1,0 +1,48 @@
+//! Every bound of the exchange core, with its reason.
+
+use std::time::Duration;
+
+/// Records held, own and others', tombstones included: about 2 GB at most. Beyond it unknown records are refused.
+pub const RECORDS_MAX: usize = 1_000_000;
+/// Own offers that are not dead yet: each is announced again and again, so this bounds what a node asks of the network.
+pub const OWN_OFFERS_MAX: usize = 100_000;
+/// Own bids without an answer: each is asked again until it has one.
+pub const BIDS_IN_DOUBT_MAX: usize = 10_000;
+/// Own bids that were refused and are kept to look at; beyond it the oldest are forgotten.
+pub const BIDS_OUT_REFUSED_MAX: usize = 100_000;
+/// How long an own refused bid is kept to look at.
+pub const BID_OUT_KEPT_FOR: Duration = Duration::from_hours(7 * 24);
+/// Refusals that are remembered so that a repeated bid gets the same answer; beyond it the first to end is forgotten. What
+/// that costs: a repeated bid is judged once more, against an offer whose terms never change and which never opens again.
+pub const BIDS_IN_REFUSED_MAX: usize = 100_000;
+/// How long after its deadline a refused bid is remembered: longer than any clock is set back by accident.
+pub const BID_IN_KEPT_FOR: Duration = Duration::from_hours(24);
+/// Trades in memory, about 2 KB each. A node that has made so many takes no new offers and bids until its owner moves its
+/// data directory to the archive and starts a new one.
+pub const TRADES_MAX: usize = 500_000;
+/// Idempotency keys that are remembered.
+pub const IDEMPOTENCY_KEYS_MAX: usize = 100_000;
+/// How long an idempotency key is remembered.
+pub const IDEMPOTENCY_KEPT_FOR: Duration = Duration::from_hours(24);
+/// The longest idempotency key.
+pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+/// How far in the future a record's sequence may lie before it is parked.
+pub const FUTURE_MAX: Duration = Duration::from_mins(5);
+/// Records from the future that wait for their time.
+pub const PARKED_MAX: usize = 1_000;
+/// Own records that the network holds in a version newer than the store's, kept for recovery.
+pub const AHEAD_MAX: usize = 10_000;
+/// Records that were signed twice, kept as proofs until they die.
+pub const EQUIVOCATIONS_MAX: usize = 10_000;
+/// How long a bid may be made from a clock that is ahead of the maker's.
+pub const BID_FROM_FUTURE_MAX: Duration = Duration::from_mins(5);
+/// The first pause before a bid without an answer is asked again; it doubles each time.
+pub const ASK_AGAIN_MIN: Duration = Duration::from_millis(500);
+/// The longest pause while the bid is firm.
+pub const ASK_AGAIN_MAX: Duration = Duration::from_secs(30);
+/// The longest pause once it is not: only the maker's last word is missing.
+pub const ASK_AGAIN_AFTER_DEADLINE_MAX: Duration = Duration::from_mins(10);
+/// How long the caller of a bid may wait for the maker's answer before it is told `in_doubt`.
+pub const BID_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Callers that wait for the answer to one bid.
+pub const WAITERS_A_BID_MAX: usize = 64;

@@ -1,0 +1,348 @@
+//! What goes into the core and what comes out: inputs, effects, answers, refusals.
+
+use super::limits::{self, IDEMPOTENCY_KEY_BYTES_MAX};
+use crate::{
+    amount::Price,
+    bep44::Target,
+    identity::{Signed, SignedText},
+    market::{Bid, BidId, NewOffer, Offer, OfferId, RecordError, Side, Trade},
+    time::UnixMillis,
+};
+use serde::{Deserialize, Serialize};
+use std::{sync::Arc, time::Duration};
+
+/// Whom a reply is for: a number that the driver gave out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ReplyTo(pub u64);
+
+/// How an owner names an offer: by its id, or by its DHT hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OfferRef {
+    /// By id.
+    Id(OfferId),
+    /// By DHT hash.
+    Hash(Target),
+}
+
+/// A caller's own name for one request: repeated with the same content it does nothing new.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IdempotencyKey {
+    /// The caller's text, at most [`IDEMPOTENCY_KEY_BYTES_MAX`] bytes.
+    pub key: String,
+    /// SHA-256 of what was asked for.
+    pub request_sha256: [u8; 32],
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// The owner lists an offer.
+    Create {
+        /// What to list.
+        new: NewOffer,
+        /// The caller's name for the request.
+        idempotency: Option<IdempotencyKey>,
+        /// Who asks.
+        reply: ReplyTo,
+    },
+    /// The owner takes an own offer off the market.
+    Withdraw {
+        /// Which one.
+        offer: OfferRef,
+        /// Only when the record still has this sequence (`If-Match`).
+        if_sequence: Option<u64>,
+        /// Who asks.
+        reply: ReplyTo,
+    },
+    /// The owner bids on somebody's offer.
+    PlaceBid {
+        /// On which one.
+        offer: OfferRef,
+        /// The price for one bitcoin; the offer's own when not given.
+        price: Option<Price>,
+        /// How long the bid is firm.
+        valid_for: Duration,
+        /// How long the caller waits for the maker's answer, at most [`limits::BID_WAIT_MAX`].
+        wait: Duration,
+        /// The caller's name for the request.
+        idempotency: Option<IdempotencyKey>,
+        /// Who asks.
+        reply: ReplyTo,
+    },
+    /// The owner takes over the versions of own records that the network has and this store lacks.
+    Recover {
+        /// Who asks.
+        reply: ReplyTo,
+    },
+    /// A verified record came from the network.
+    Record(Arc<Offer>),
+    /// A verified bid came from its bidder.
+    BidReceived {
+        /// The bid.
+        bid: Signed<Bid>,
+        /// Who gets the answer.
+        reply: ReplyTo,
+    },
+    /// A bid was asked, and this came back: a verified answer, or none.
+    BidAnswered {
+        /// The own bid.
+        bid: BidId,
+        /// What the maker said; `None` when no answer came that counts.
+        heard: Option<Heard>,
+    },
+    /// A version of an own record reached the network.
+    Published {
+        /// Which offer.
+        offer: OfferId,
+        /// Which version.
+        sequence: u64,
+        /// DHT nodes that store it.
+        stored_on: u32,
+        /// DHT nodes that accepted the announcement.
+        announced_to: u32,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// A maker's answer to a bid, verified to be the maker's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The signed trade.
+    Accepted(Box<Signed<Trade>>),
+    /// The signed refusal: final.
+    Refused(Refusal),
+}
+
+/// A maker's answer to a bid, as it goes over the wire inside a signed reply.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum BidAnswer {
+    /// Sold.
+    Accepted {
+        /// The signed trade.
+        trade: SignedText,
+    },
+    /// Not sold, and this bid never will be.
+    Refused(Refusal),
+}
+
+/// A final no.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// For programs.
+    pub code: RefusalCode,
+    /// For people.
+    pub detail: String,
+}
+
+/// Why a maker refused a bid for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// Sold, withdrawn or expired.
+    OfferNotAvailable,
+    /// The maker has no such offer.
+    OfferNotFound,
+    /// Below the asking price.
+    PriceBelowAsk,
+    /// The maker buys, and the bid asks more than it offers.
+    PriceAboveOffer,
+    /// The bid is for other terms than the offer's.
+    TermsMismatch,
+    /// The bidder is the maker.
+    OwnOffer,
+    /// The bid came after its own deadline. The maker will not accept it any more.
+    BidExpired,
+    /// A time in the bid is out of range.
+    InvalidBid,
+    /// The bid's id was used for another bid.
+    IdReuse,
+    /// A reason that this program does not know.
+    #[serde(other)]
+    Refused,
+}
+
+impl RefusalCode {
+    /// The code as it stands in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OfferNotAvailable => "offer_not_available",
+            Self::OfferNotFound => "offer_not_found",
+            Self::PriceBelowAsk => "price_below_ask",
+            Self::PriceAboveOffer => "price_above_offer",
+            Self::TermsMismatch => "terms_mismatch",
+            Self::OwnOffer => "own_offer",
+            Self::BidExpired => "bid_expired",
+            Self::InvalidBid => "invalid_bid",
+            Self::IdReuse => "id_reuse",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// The maker cannot decide now. Not an answer: the bidder asks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotNow {
+    /// The network knows newer versions of the maker's records than its store.
+    #[error("this node's store is behind the network; its owner must recover it first")]
+    StoreBehind,
+    /// [`limits::TRADES_MAX`] trades are stored.
+    #[error("this node holds {} trades and takes no more", limits::TRADES_MAX)]
+    TradesFull,
+    /// The disk refuses writes.
+    #[error("this node cannot write to its disk")]
+    StorageFull,
+}
+
+/// What happened to an owner's command.
+pub type Reply = Result<Done, CommandError>;
+
+/// An owner's command was carried out. The snapshot that readers see shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// The offer is durable; `again` when an earlier request with this idempotency key made it.
+    Created {
+        /// The new offer.
+        offer: OfferId,
+        /// Whether an earlier request made it.
+        again: bool,
+    },
+    /// The offer is closed.
+    Withdrawn(OfferId),
+    /// The bid is durable; its outcome is in the snapshot and may still be open.
+    Bid {
+        /// The bid.
+        bid: BidId,
+        /// Whether an earlier request made it.
+        again: bool,
+    },
+    /// So many own records were taken over from the network, all closed.
+    Recovered(usize),
+}
+
+/// Why an owner's command was refused. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The offer cannot be made so.
+    #[error("{0}")]
+    Offer(#[from] RecordError),
+    /// This node knows no such offer.
+    #[error("this node knows no offer {0}; it may be too new, or dead")]
+    OfferNotFound(String),
+    /// Somebody else's offer cannot be withdrawn.
+    #[error("offer {0} belongs to another node; only its maker can withdraw it")]
+    NotOwnOffer(OfferId),
+    /// An own offer cannot be bid on.
+    #[error("offer {0} is this node's own; a bid must come from another node")]
+    OwnOffer(OfferId),
+    /// Sold, withdrawn or expired.
+    #[error("offer {offer} is {status} and cannot be taken or withdrawn")]
+    OfferNotAvailable {
+        /// The offer.
+        offer: OfferId,
+        /// What it is instead.
+        status: &'static str,
+    },
+    /// The bid is worse than the offer's price.
+    #[error("a bid of {bid} is worse for the maker than the offer's price of {offer}")]
+    Price {
+        /// The offer's side: a seller wants more, a buyer less.
+        side: Side,
+        /// The offer's price.
+        offer: Price,
+        /// The bid's.
+        bid: Price,
+    },
+    /// The offer is sold in a way that this program does not know.
+    #[error("offer {0} chooses its bids in a way that this version does not know; upgrade to bid on it")]
+    AcceptanceUnknown(OfferId),
+    /// `If-Match` names another version.
+    #[error("the offer is at sequence {actual}, not {expected}; read it again and decide anew")]
+    SequenceMismatch {
+        /// The version that the caller saw.
+        expected: u64,
+        /// The version that there is.
+        actual: u64,
+    },
+    /// The idempotency key was used for another request.
+    #[error("this idempotency key was used for another request within 24 hours; choose a new one")]
+    IdempotencyKeyReuse,
+    /// The idempotency key is empty or too long.
+    #[error("an idempotency key has 1 to {IDEMPOTENCY_KEY_BYTES_MAX} bytes")]
+    IdempotencyKeyLength,
+    /// A bound was reached.
+    #[error("this node holds {max} {what} already; {advice}")]
+    Limit {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        max: usize,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// See [`NotNow::StoreBehind`].
+    #[error(
+        "the network knows newer versions of this node's records than its store does, so it neither offers nor bids: \
+         restore the newest data directory, or close what the network knows with `vintner recover`"
+    )]
+    StoreBehind,
+    /// The disk refuses writes.
+    #[error("the disk of the data directory is full; nothing was changed, free some space and try again")]
+    StorageFull,
+    /// More commands wait than the node takes at a time.
+    #[error("the node has more work than it takes at a time; nothing was changed, try again in a moment")]
+    Busy,
+    /// The node is stopping.
+    #[error("the node is stopping; ask again when it is back, with the same idempotency key")]
+    Stopping,
+}
+
+/// What the drivers do once the events are durable.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Answer an owner's command.
+    Reply {
+        /// Whom.
+        to: ReplyTo,
+        /// What.
+        reply: Reply,
+    },
+    /// Answer a bidder.
+    Answer {
+        /// Whom.
+        to: ReplyTo,
+        /// The final answer, or that there is none now.
+        answer: Result<BidAnswer, NotNow>,
+    },
+    /// Send this bid to its maker and report [`Input::BidAnswered`].
+    Ask(Signed<Bid>),
+    /// Put and announce this version of an own record, then report [`Input::Published`].
+    Publish(Arc<Offer>),
+    /// An own record is dead: stop renewing it.
+    Unpublish(Target),
+    /// A maker said that this record is not what we hold: read it again from the DHT.
+    Fetch(Target),
+}
+
+/// When something ends, for [`Refusal`]s that people read.
+pub(super) fn refused(code: RefusalCode, detail: impl Into<String>) -> Refusal {
+    Refusal { code, detail: detail.into() }
+}
+
+/// Kept together with its time, so that both sides name the same instant.
+pub(super) fn expired_detail(valid_until: UnixMillis, now: UnixMillis) -> String {
+    format!(
+        "the bid was firm until {valid_until} and arrived at {now}; it was not accepted and never will be"
+    )
+}
+
+/// The reference for people.
+impl std::fmt::Display for OfferRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Hash(hash) => hash.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The protocol core of the exchange: who may do what, when something is sold, what must be durable before anybody hears of it.
+//!
+//! Pure: no clock, no sockets, no disk. [`Core::handle`] takes the time and one [`Input`] and says which [`Event`]s make it
+//! true and which [`Effect`]s follow. [`run_batch`] is the one rule of the house: *events are committed before effects are
+//! released*. So whoever got an answer can rely on it, and a crash at any point loses only what nobody was told.
+//!
+//! - [`State`] is what the events add up to. It is rebuilt from them at start, and cheap to clone: a clone is the snapshot
+//!   that readers see.
+//! - `own` creates and withdraws own offers; `maker` answers bids on them; `taker` bids on others' and asks until it knows;
+//!   `replica` judges records that arrive from the network; `timers` is all that time alone does.
+//! - What is not here: signatures are verified before something becomes an input; addresses, retries of single datagrams and
+//!   the DHT are the drivers' business.
+
+mod batch;
+mod core;
+pub mod limits;
+mod maker;
+mod message;
+mod own;
+mod replica;
+mod state;
+mod taker;
+mod timers;
+
+pub use batch::{BatchError, run_batch};
+pub use core::{Core, Counters, Output};
+pub use message::{
+    BidAnswer, CommandError, Done, Effect, Heard, IdempotencyKey, Input, NotNow, OfferRef, Refusal,
+    RefusalCode, Reply, ReplyTo,
+};
+pub use state::{
+    BidIn, BidOut, BidOutcome, Closed, Event, Idempotent, Made, Market, OfferStatus, OwnOffer, Published,
+    State,
+};

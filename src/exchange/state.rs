@@ -1,0 +1,367 @@
+//! What the events add up to.
+//!
+//! Each [`Event`] is one fact with everything that must be stored for it; applying an event twice changes nothing more. The
+//! state is made of persistent maps: a clone costs a few pointers, shares everything that did not change, and is what readers
+//! are shown.
+
+use super::limits;
+use crate::{
+    bep44::Target,
+    identity::{ClientId, Signed},
+    market::{Bid, BidId, Offer, OfferId, TradeId, TradeReceipt},
+    time::UnixMillis,
+};
+use imbl::{OrdMap, OrdSet};
+use std::sync::Arc;
+
+use super::{OfferRef, Refusal};
+
+/// A fact that is made durable. What it says of one thing replaces what an earlier one said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// An own offer as it is now.
+    Own(OwnOffer),
+    /// How far an own record's newest version reached.
+    Published(OfferId, Published),
+    /// An own offer died and is forgotten.
+    OwnForgotten(OfferId),
+    /// Another maker's record: the newest version known here.
+    Heard(Arc<Offer>),
+    /// Another maker's record died and is forgotten.
+    Forgotten(Target),
+    /// A maker signed two values of one sequence: the proof.
+    Equivocated(Arc<Offer>, Arc<Offer>),
+    /// An own bid as it is now.
+    BidOut(Arc<BidOut>),
+    /// An own refused bid is forgotten.
+    BidOutForgotten(BidId),
+    /// A bid on an own offer, answered.
+    BidIn(Arc<BidIn>),
+    /// A refused bid on an own offer is forgotten.
+    BidInForgotten(ClientId, BidId),
+    /// A trade, ours as maker or as taker.
+    Traded(Arc<TradeReceipt>),
+    /// What a request with an idempotency key made.
+    Remembered(Arc<Idempotent>),
+    /// An idempotency key is forgotten.
+    IdempotencyForgotten(String),
+    /// The network holds this version of an own record, which this store lacks.
+    Ahead(Arc<Offer>),
+    /// The owner has taken over what the network held.
+    Recovered,
+}
+
+impl Event {
+    /// Whether it must be on disk before anything is done or shown: all but what the network would tell again.
+    #[must_use]
+    pub fn must_be_durable(&self) -> bool {
+        !matches!(self, Self::Heard(_) | Self::Forgotten(_) | Self::Published(..) | Self::OwnForgotten(_))
+    }
+}
+
+/// How an own offer came to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// A bid was accepted.
+    Sold(TradeId),
+    /// The owner took it back.
+    Withdrawn,
+    /// Taken over, closed, from the network after the store was lost or restored.
+    Recovered,
+}
+
+/// An offer of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnOffer {
+    /// The newest version of the record.
+    pub offer: Arc<Offer>,
+    /// `None` while nobody closed it.
+    pub closed: Option<Closed>,
+    /// How far the newest published version reached.
+    pub published: Option<Published>,
+}
+
+/// How far a version of an own record reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Which version.
+    pub sequence: u64,
+    /// DHT nodes that store it.
+    pub stored_on: u32,
+    /// DHT nodes that accepted its announcement.
+    pub announced_to: u32,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// What became of an own bid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BidOutcome {
+    /// The maker has not answered yet: it may be sold or not.
+    InDoubt,
+    /// Sold to us.
+    Accepted(TradeId),
+    /// Not sold to us, finally.
+    Refused(Refusal),
+}
+
+/// A bid of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BidOut {
+    /// What was signed.
+    pub bid: Signed<Bid>,
+    /// What became of it.
+    pub outcome: BidOutcome,
+}
+
+/// A bid on an own offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BidIn {
+    /// What its bidder signed.
+    pub bid: Signed<Bid>,
+    /// The answer that it got, and gets whenever it is repeated.
+    pub answer: Result<TradeId, Refusal>,
+    /// When it was answered.
+    pub at: UnixMillis,
+}
+
+/// What a request with an idempotency key made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Idempotent {
+    /// The caller's key.
+    pub key: String,
+    /// SHA-256 of the request.
+    pub request_sha256: [u8; 32],
+    /// What it made.
+    pub made: Made,
+    /// When.
+    pub at: UnixMillis,
+}
+
+/// The thing that a request made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// An offer.
+    Offer(OfferId),
+    /// A bid.
+    Bid(BidId),
+}
+
+/// How an offer stands, for people and programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfferStatus {
+    /// It can be taken.
+    Open,
+    /// A trade took it.
+    Sold,
+    /// Its own maker took it back (known for own offers only).
+    Withdrawn,
+    /// Closed by its maker; others do not learn why.
+    Closed,
+    /// Its time is over.
+    Expired,
+    /// Its maker signed two contradicting versions: nobody should trust it.
+    Equivocated,
+}
+
+impl OfferStatus {
+    /// The word in JSON and in sentences.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Sold => "sold",
+            Self::Withdrawn => "withdrawn",
+            Self::Closed => "closed",
+            Self::Expired => "expired",
+            Self::Equivocated => "equivocated",
+        }
+    }
+}
+
+/// The records: every live one in the network that this node knows, its own included.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Market {
+    /// The newest version of each record.
+    pub records: OrdMap<Target, Arc<Offer>>,
+    /// Which records carry an id. One each, unless a maker cheats with its own ids.
+    pub by_id: OrdSet<(OfferId, Target)>,
+    /// Those that can be taken, oldest first.
+    pub available: OrdMap<(OfferId, Target), Arc<Offer>>,
+    /// Records that were signed twice.
+    pub equivocated: OrdMap<Target, (Arc<Offer>, Arc<Offer>)>,
+}
+
+/// Everything that a node remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct State {
+    /// All records.
+    pub market: Market,
+    /// Own offers that are not dead.
+    pub own: OrdMap<OfferId, OwnOffer>,
+    /// Own bids.
+    pub bids_out: OrdMap<BidId, Arc<BidOut>>,
+    /// Bids on own offers.
+    pub bids_in: OrdMap<(ClientId, BidId), Arc<BidIn>>,
+    /// Bids by their offer: on own ones by whom, on others' ones own.
+    pub bids_by_offer: OrdSet<(OfferId, BidId, ClientId)>,
+    /// All trades.
+    pub trades: OrdMap<TradeId, Arc<TradeReceipt>>,
+    /// Which trade took an offer.
+    pub sold: OrdMap<Target, TradeId>,
+    /// What requests with idempotency keys made.
+    pub idempotency: OrdMap<String, Arc<Idempotent>>,
+    /// Own records of which the network has a newer version than this store.
+    pub ahead: OrdMap<Target, Arc<Offer>>,
+    /// How many own bids have no answer.
+    pub bids_in_doubt: usize,
+    /// How many bids on own offers were refused.
+    pub bids_in_refused: usize,
+}
+
+impl State {
+    /// Makes `event` true here.
+    pub fn apply(&mut self, event: &Event) {
+        match event {
+            Event::Own(own) => {
+                self.market.hold(&own.offer);
+                self.own.insert(own.offer.id, own.clone());
+            }
+            Event::Published(id, published) => {
+                if let Some(own) = self.own.get_mut(id) {
+                    own.published = Some(*published);
+                }
+            }
+            Event::OwnForgotten(id) => {
+                if let Some(own) = self.own.remove(id) {
+                    self.market.forget(own.offer.target());
+                }
+            }
+            Event::Heard(offer) => self.market.hold(offer),
+            Event::Forgotten(target) => self.market.forget(*target),
+            Event::Equivocated(first, second) => {
+                self.market.equivocated.insert(first.target(), (Arc::clone(first), Arc::clone(second)));
+                self.market.close(first.target());
+            }
+            Event::BidOut(bid) => self.hold_bid_out(bid),
+            Event::BidOutForgotten(id) => {
+                if let Some(forgotten) = self.bids_out.remove(id) {
+                    let bid = &forgotten.bid;
+                    self.bids_by_offer.remove(&(bid.offer_id, bid.id, bid.bidder));
+                }
+            }
+            Event::BidIn(bid) => self.hold_bid_in(bid),
+            Event::BidInForgotten(bidder, id) => {
+                if let Some(forgotten) = self.bids_in.remove(&(*bidder, *id)) {
+                    self.bids_in_refused -= usize::from(forgotten.answer.is_err());
+                    self.bids_by_offer.remove(&(forgotten.bid.offer_id, *id, *bidder));
+                }
+            }
+            Event::Traded(receipt) => {
+                let trade = receipt.trade();
+                self.sold.insert(trade.offer_hash, trade.id);
+                self.market.close(trade.offer_hash);
+                self.trades.insert(trade.id, Arc::clone(receipt));
+            }
+            Event::Remembered(idempotent) => {
+                self.idempotency.insert(idempotent.key.clone(), Arc::clone(idempotent));
+            }
+            Event::IdempotencyForgotten(key) => {
+                self.idempotency.remove(key);
+            }
+            Event::Ahead(offer) => {
+                if self.ahead.len() < limits::AHEAD_MAX || self.ahead.contains_key(&offer.target()) {
+                    self.ahead.insert(offer.target(), Arc::clone(offer));
+                }
+            }
+            Event::Recovered => self.ahead = OrdMap::new(),
+        }
+        // A record that arrives after the trade that took it must not look open.
+        if let Event::Own(OwnOffer { offer, .. }) | Event::Heard(offer) = event
+            && self.sold.contains_key(&offer.target())
+        {
+            self.market.close(offer.target());
+        }
+    }
+
+    fn hold_bid_out(&mut self, bid: &Arc<BidOut>) {
+        let in_doubt = |b: &BidOut| usize::from(b.outcome == BidOutcome::InDoubt);
+        self.bids_in_doubt += in_doubt(bid);
+        self.bids_by_offer.insert((bid.bid.offer_id, bid.bid.id, bid.bid.bidder));
+        if let Some(before) = self.bids_out.insert(bid.bid.id, Arc::clone(bid)) {
+            self.bids_in_doubt -= in_doubt(&before);
+        }
+    }
+
+    fn hold_bid_in(&mut self, bid: &Arc<BidIn>) {
+        self.bids_in_refused += usize::from(bid.answer.is_err());
+        self.bids_by_offer.insert((bid.bid.offer_id, bid.bid.id, bid.bid.bidder));
+        if let Some(before) = self.bids_in.insert((bid.bid.bidder, bid.bid.id), Arc::clone(bid)) {
+            self.bids_in_refused -= usize::from(before.answer.is_err());
+        }
+    }
+
+    /// Whether the network knows more of this node's own records than it does itself.
+    pub fn is_behind(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// The record that `reference` names. Of several with one id (its maker cheats) the one with the smallest hash.
+    pub fn find(&self, reference: OfferRef) -> Option<&Arc<Offer>> {
+        match reference {
+            OfferRef::Hash(target) => self.market.records.get(&target),
+            OfferRef::Id(id) => {
+                let from = (id, Target([0; 20]));
+                let (_, target) = self.market.by_id.range(from..).next().filter(|(found, _)| *found == id)?;
+                self.market.records.get(target)
+            }
+        }
+    }
+
+    /// How `offer` stands at `now`.
+    pub fn status(&self, offer: &Offer, now: UnixMillis) -> OfferStatus {
+        let target = offer.target();
+        if self.market.equivocated.contains_key(&target) {
+            return OfferStatus::Equivocated;
+        }
+        if self.sold.contains_key(&target) {
+            return OfferStatus::Sold;
+        }
+        match self.own.get(&offer.id).filter(|own| own.offer.target() == target).and_then(|own| own.closed) {
+            Some(Closed::Sold(_)) => OfferStatus::Sold,
+            Some(Closed::Withdrawn) => OfferStatus::Withdrawn,
+            Some(Closed::Recovered) => OfferStatus::Closed,
+            None if !offer.availability => OfferStatus::Closed,
+            None if !offer.is_available(now) => OfferStatus::Expired,
+            None => OfferStatus::Open,
+        }
+    }
+}
+
+impl Market {
+    /// Holds this version of a record, in place of an earlier one.
+    fn hold(&mut self, offer: &Arc<Offer>) {
+        let key = (offer.id, offer.target());
+        if offer.availability && !self.equivocated.contains_key(&offer.target()) {
+            self.available.insert(key, Arc::clone(offer));
+        } else {
+            self.available.remove(&key);
+        }
+        self.by_id.insert(key);
+        self.records.insert(offer.target(), Arc::clone(offer));
+    }
+
+    /// Takes a record off the list of those that can be taken; it is kept.
+    pub(super) fn close(&mut self, target: Target) {
+        if let Some(offer) = self.records.get(&target) {
+            self.available.remove(&(offer.id, target));
+        }
+    }
+
+    fn forget(&mut self, target: Target) {
+        self.equivocated.remove(&target);
+        if let Some(offer) = self.records.remove(&target) {
+            self.by_id.remove(&(offer.id, target));
+            self.available.remove(&(offer.id, target));
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The taker's side: own bids on others' offers, asked with the same id until the maker's word is known.
+
+use super::{
+    BidOut, BidOutcome, CommandError, Core, Done, Effect, Event, Heard, IdempotencyKey, Made, OfferRef,
+    OfferStatus, Output, RefusalCode, ReplyTo,
+    core::Asking,
+    limits::{
+        ASK_AGAIN_AFTER_DEADLINE_MAX, ASK_AGAIN_MAX, ASK_AGAIN_MIN, BIDS_IN_DOUBT_MAX, BIDS_OUT_REFUSED_MAX,
+        WAITERS_A_BID_MAX,
+    },
+    timers::Timer,
+};
+use crate::{
+    amount::Price,
+    identity::Signed,
+    market::{Acceptance, BID_VALID_FOR_MAX, Bid, BidId, TradeReceipt},
+};
+use rand::RngExt;
+use std::{sync::Arc, time::Duration};
+
+impl Core {
+    pub(super) fn place_bid(
+        &mut self,
+        wanted: (OfferRef, Option<Price>, Duration),
+        wait: Duration,
+        idempotency: Option<IdempotencyKey>,
+        to: ReplyTo,
+        output: &mut Output,
+    ) {
+        match self.try_place_bid(wanted, idempotency, output) {
+            Ok((bid, again)) => self.wait(bid, again, wait, to, output),
+            Err(error) => output.effects.push(Effect::Reply { to, reply: Err(error) }),
+        }
+    }
+
+    fn try_place_bid(
+        &mut self,
+        (reference, price, valid_for): (OfferRef, Option<Price>, Duration),
+        idempotency: Option<IdempotencyKey>,
+        output: &mut Output,
+    ) -> Result<(BidId, bool), CommandError> {
+        if let Some(made) = self.made_before(idempotency.as_ref())? {
+            return match made {
+                Made::Bid(bid) => Ok((bid, true)),
+                Made::Offer(_) => Err(CommandError::IdempotencyKeyReuse),
+            };
+        }
+        self.may_trade()?;
+        let offer =
+            self.state.find(reference).ok_or_else(|| CommandError::OfferNotFound(reference.to_string()))?;
+        let offer = Arc::clone(offer);
+        if offer.client_id == self.client_id {
+            return Err(CommandError::OwnOffer(offer.id));
+        }
+        match self.state.status(&offer, self.now) {
+            OfferStatus::Open => {}
+            status => {
+                return Err(CommandError::OfferNotAvailable { offer: offer.id, status: status.as_str() });
+            }
+        }
+        if offer.acceptance == Some(Acceptance::Unknown) {
+            return Err(CommandError::AcceptanceUnknown(offer.id));
+        }
+        let asked = offer.terms.offer_price;
+        let price = price.unwrap_or(asked);
+        if !offer.terms.side.accepts(asked, price) {
+            return Err(CommandError::Price { side: offer.terms.side, offer: asked, bid: price });
+        }
+        if self.state.bids_in_doubt >= BIDS_IN_DOUBT_MAX {
+            let advice = "wait until their makers answer";
+            return Err(CommandError::Limit {
+                what: "bids without an answer",
+                max: BIDS_IN_DOUBT_MAX,
+                advice,
+            });
+        }
+        let bid = Bid {
+            network: self.network.clone(),
+            id: BidId(self.new_uuid()),
+            bidder: self.client_id,
+            maker: offer.client_id,
+            offer_id: offer.id,
+            offer_hash: offer.target(),
+            terms: offer.terms,
+            price,
+            created_at: self.now,
+            valid_until: self.now.plus(valid_for.min(BID_VALID_FOR_MAX)),
+        };
+        let bid = Signed::sign(&self.client_key, bid);
+        let id = bid.id;
+        let event = Event::BidOut(Arc::new(BidOut { bid, outcome: BidOutcome::InDoubt }));
+        if cfg!(mutant = "bid_not_committed_before_sending") {
+            self.state.apply(&event);
+        } else {
+            self.emit(event, output);
+        }
+        self.remember(idempotency, Made::Bid(id), output);
+        self.ask(id, output);
+        Ok((id, false))
+    }
+
+    /// Asks the maker about a bid without an answer, unless that is under way.
+    pub(super) fn ask(&mut self, id: BidId, output: &mut Output) {
+        let Some(bid) = self.in_doubt(id) else { return };
+        let asking = self.asking.entry(id).or_default();
+        if !asking.in_flight {
+            asking.in_flight = true;
+            asking.attempts += 1;
+            output.effects.push(Effect::Ask(bid.bid.clone()));
+        }
+    }
+
+    fn in_doubt(&self, id: BidId) -> Option<Arc<BidOut>> {
+        self.state.bids_out.get(&id).filter(|bid| bid.outcome == BidOutcome::InDoubt).cloned()
+    }
+
+    pub(super) fn bid_answered(&mut self, id: BidId, heard: Option<Heard>, output: &mut Output) {
+        let Some(bid) = self.in_doubt(id) else { return };
+        if let Some(asking) = self.asking.get_mut(&id) {
+            asking.in_flight = false;
+        }
+        let outcome = match heard {
+            None => return self.ask_later(&bid.bid),
+            Some(Heard::Refused(refusal)) => {
+                if matches!(refusal.code, RefusalCode::OfferNotAvailable | RefusalCode::OfferNotFound) {
+                    output.effects.push(Effect::Fetch(bid.bid.offer_hash));
+                }
+                BidOutcome::Refused(refusal)
+            }
+            Some(Heard::Accepted(trade)) => match TradeReceipt::pair(*trade, bid.bid.clone()) {
+                Ok(receipt) => {
+                    let trade = receipt.trade().id;
+                    self.emit(Event::Traded(Arc::new(receipt)), output);
+                    BidOutcome::Accepted(trade)
+                }
+                // The maker signed something else than an answer to this bid. It has not answered.
+                Err(_) => {
+                    self.counters.answers_mismatched += 1;
+                    return self.ask_later(&bid.bid);
+                }
+            },
+        };
+        self.asking.remove(&id);
+        self.emit(Event::BidOut(Arc::new(BidOut { bid: bid.bid.clone(), outcome })), output);
+        self.bound_refused_bids(output);
+        for (to, again) in self.waiting.remove(&id).unwrap_or_default() {
+            output.effects.push(Effect::Reply { to, reply: Ok(Done::Bid { bid: id, again }) });
+        }
+    }
+
+    /// Doubles the pause each time, up to a limit that is longer once the bid is not firm any more; with jitter, so that
+    /// many bidders of a maker that comes back do not ask in step.
+    fn ask_later(&mut self, bid: &Bid) {
+        let attempts = self.asking.get(&bid.id).map_or(1, |a| a.attempts);
+        let max = if self.now < bid.valid_until { ASK_AGAIN_MAX } else { ASK_AGAIN_AFTER_DEADLINE_MAX };
+        let pause = ASK_AGAIN_MIN.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(max);
+        let jittered = pause.mul_f64(self.rng.random_range(0.75..1.25));
+        self.set_timer(self.now.plus(jittered), Timer::Ask(bid.id));
+    }
+
+    /// After a restart: every bid without an answer is asked at once.
+    pub(super) fn resume_asking(&mut self, output: &mut Output) {
+        if cfg!(mutant = "doubt_forgotten_at_restart") {
+            return;
+        }
+        let in_doubt = |bid: &&Arc<BidOut>| bid.outcome == BidOutcome::InDoubt;
+        let ids: Vec<BidId> = self.state.bids_out.values().filter(in_doubt).map(|bid| bid.bid.id).collect();
+        for id in ids {
+            self.asking.insert(id, Asking::default());
+            self.ask(id, output);
+        }
+    }
+
+    /// Replies at once when the outcome is known, otherwise when it becomes known or `wait` is over.
+    fn wait(&mut self, bid: BidId, again: bool, wait: Duration, to: ReplyTo, output: &mut Output) {
+        let waiters = self.waiting.get(&bid).map_or(0, Vec::len);
+        if self.in_doubt(bid).is_none() || wait.is_zero() || waiters >= WAITERS_A_BID_MAX {
+            output.effects.push(Effect::Reply { to, reply: Ok(Done::Bid { bid, again }) });
+            return;
+        }
+        self.waiting.entry(bid).or_default().push((to, again));
+        self.set_timer(self.now.plus(wait), Timer::WaitOver(bid, to));
+    }
+
+    pub(super) fn stop_waiting(&mut self, bid: BidId, to: ReplyTo, output: &mut Output) {
+        let Some(waiters) = self.waiting.get_mut(&bid) else { return };
+        if let Some(n) = waiters.iter().position(|(waiter, _)| *waiter == to) {
+            let (to, again) = waiters.swap_remove(n);
+            output.effects.push(Effect::Reply { to, reply: Ok(Done::Bid { bid, again }) });
+        }
+        if waiters.is_empty() {
+            self.waiting.remove(&bid);
+        }
+    }
+
+    fn bound_refused_bids(&mut self, output: &mut Output) {
+        // Accepted bids are bounded with the trades, those in doubt by their own limit.
+        let kept = self.state.bids_in_doubt + self.state.trades.len() + BIDS_OUT_REFUSED_MAX;
+        if self.state.bids_out.len() > kept {
+            let refused = |bid: &&Arc<BidOut>| matches!(bid.outcome, BidOutcome::Refused(_));
+            if let Some(oldest) = self.state.bids_out.values().find(refused).map(|bid| bid.bid.id) {
+                self.emit(Event::BidOutForgotten(oldest), output);
+            }
+        }
+    }
+}

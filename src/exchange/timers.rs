@@ -1,0 +1,161 @@
+//! What time alone does: offers expire and die, waiting callers get their answer, old refusals are forgotten.
+//!
+//! Timers are never stored: they follow from the events, and are set again when those are replayed. A timer that is out of
+//! date when it fires finds nothing to do, so none is ever cancelled.
+
+use super::{
+    BidOutcome, Closed, Core, Effect, Event, Output, ReplyTo,
+    limits::{BID_IN_KEPT_FOR, BID_OUT_KEPT_FOR, IDEMPOTENCY_KEPT_FOR},
+};
+use crate::{
+    bep44::Target,
+    identity::ClientId,
+    market::{BidId, Offer},
+    time::UnixMillis,
+};
+use std::collections::BTreeSet;
+
+/// What is due.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Timer {
+    /// An offer cannot be taken any more.
+    Expire(Target),
+    /// A record may be forgotten.
+    Die(Target),
+    /// A record from the future has come of age.
+    Unpark(Target),
+    /// A bid without an answer is asked again.
+    Ask(BidId),
+    /// A caller has waited long enough.
+    WaitOver(BidId, ReplyTo),
+    /// A refused own bid was kept long enough.
+    ForgetBidOut(BidId),
+    /// A refused bid on an own offer was remembered long enough.
+    ForgetBidIn(ClientId, BidId),
+    /// An idempotency key was remembered long enough.
+    ForgetIdempotency(String),
+}
+
+/// All timers, earliest first. Bounded by what they are about: a few for each thing in the state.
+#[derive(Debug, Default)]
+pub(super) struct Timers(BTreeSet<(UnixMillis, Timer)>);
+
+impl Timers {
+    pub(super) fn set(&mut self, at: UnixMillis, timer: Timer) {
+        self.0.insert((at, timer));
+    }
+
+    pub(super) fn next(&self) -> Option<UnixMillis> {
+        self.0.first().map(|(at, _)| *at)
+    }
+
+    fn pop_due(&mut self, now: UnixMillis) -> Option<Timer> {
+        if self.next()? > now {
+            return None;
+        }
+        self.0.pop_first().map(|(_, timer)| timer)
+    }
+}
+
+impl Core {
+    /// Sets the timers that follow from `event`.
+    pub(super) fn set_timers(&mut self, event: &Event) {
+        match event {
+            Event::Own(own) => self.time_record(&own.offer),
+            Event::Heard(offer) => self.time_record(offer),
+            Event::BidOut(bid) if matches!(bid.outcome, BidOutcome::Refused(_)) => {
+                self.set_timer(bid.bid.valid_until.plus(BID_OUT_KEPT_FOR), Timer::ForgetBidOut(bid.bid.id));
+            }
+            Event::BidIn(bid) if bid.answer.is_err() => {
+                let at = bid.bid.valid_until.max(bid.at).plus(BID_IN_KEPT_FOR);
+                self.set_timer(at, Timer::ForgetBidIn(bid.bid.bidder, bid.bid.id));
+            }
+            Event::Remembered(idempotent) => {
+                let at = idempotent.at.plus(IDEMPOTENCY_KEPT_FOR);
+                self.set_timer(at, Timer::ForgetIdempotency(idempotent.key.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    fn time_record(&mut self, offer: &Offer) {
+        if let Some(until) = offer.available_until() {
+            self.set_timer(until, Timer::Expire(offer.target()));
+        }
+        self.set_timer(offer.dies_at, Timer::Die(offer.target()));
+    }
+
+    /// Does everything that is due.
+    pub(super) fn tick(&mut self, output: &mut Output) {
+        while let Some(timer) = self.timers.pop_due(self.now) {
+            self.fire(timer, output);
+        }
+    }
+
+    fn fire(&mut self, timer: Timer, output: &mut Output) {
+        match timer {
+            Timer::Expire(target) => {
+                let expired =
+                    self.state.market.records.get(&target).is_some_and(|o| !o.is_available(self.now));
+                if expired {
+                    self.state.market.close(target);
+                }
+            }
+            Timer::Die(target) => self.die(target, output),
+            Timer::Unpark(target) => {
+                if let Some(offer) = self.parked.remove(&target) {
+                    self.record(offer, output);
+                }
+            }
+            Timer::Ask(bid) => self.ask(bid, output),
+            Timer::WaitOver(bid, reply) => self.stop_waiting(bid, reply, output),
+            Timer::ForgetBidOut(bid) => {
+                let refused = self
+                    .state
+                    .bids_out
+                    .get(&bid)
+                    .is_some_and(|b| matches!(b.outcome, BidOutcome::Refused(_)));
+                if refused {
+                    self.emit(Event::BidOutForgotten(bid), output);
+                }
+            }
+            Timer::ForgetBidIn(bidder, bid) => {
+                if self.state.bids_in.get(&(bidder, bid)).is_some_and(|b| b.answer.is_err()) {
+                    self.emit(Event::BidInForgotten(bidder, bid), output);
+                }
+            }
+            Timer::ForgetIdempotency(key) => {
+                let old = |at: UnixMillis| at.plus(IDEMPOTENCY_KEPT_FOR) <= self.now;
+                if self.state.idempotency.get(&key).is_some_and(|i| old(i.at)) {
+                    self.emit(Event::IdempotencyForgotten(key), output);
+                }
+            }
+        }
+    }
+
+    fn die(&mut self, target: Target, output: &mut Output) {
+        let Some(offer) = self.state.market.records.get(&target).filter(|offer| offer.is_dead(self.now))
+        else {
+            return;
+        };
+        if let Some((first, second)) = self.state.market.equivocated.get(&target) {
+            // The proof outlives both versions, or the longer-lived one would be listed again.
+            let last = first.dies_at.max(second.dies_at);
+            if last > self.now {
+                return self.set_timer(last, Timer::Die(target));
+            }
+        }
+        let id = offer.id;
+        match self.state.own.get(&id).filter(|own| own.offer.target() == target) {
+            Some(own) => {
+                // An offer that took a trade with it is told by the trade from now on.
+                debug_assert!(
+                    !matches!(own.closed, Some(Closed::Sold(trade)) if !self.state.trades.contains_key(&trade))
+                );
+                self.emit(Event::OwnForgotten(id), output);
+                output.effects.push(Effect::Unpublish(target));
+            }
+            None => self.emit(Event::Forgotten(target), output),
+        }
+    }
+}
