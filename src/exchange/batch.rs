@@ -1,6 +1,6 @@
 //! The order of things: decide, commit, release.
 
-use super::{Core, Effect, Event, Input, Output};
+use super::{CommandError, Core, Done, Effect, Event, Input, NotNow, Output};
 use crate::time::UnixMillis;
 
 /// A batch whose events could not be committed.
@@ -38,5 +38,52 @@ pub fn run_batch<E>(
             Ok(())
         }
         Err(error) => Err(BatchError { error, withheld: effects }),
+    }
+}
+
+/// Replaces a core whose last batch could not be committed by one rebuilt from the store, and says truthfully what that means
+/// for everybody who waits: whoever was about to hear of something that is not stored hears that nothing happened; whoever
+/// waits for the answer to a bid that *is* stored goes on waiting, or is told what the store knows.
+pub fn rebuild(
+    failed: Core,
+    withheld: Vec<Effect>,
+    stored: impl IntoIterator<Item = Event>,
+    seed: [u8; 32],
+    now: UnixMillis,
+) -> (Core, Output) {
+    let (mut core, mut output) =
+        Core::restore(failed.master, failed.network, seed, stored, now.max(failed.now));
+    core.counters = failed.counters;
+    for effect in withheld {
+        match effect {
+            Effect::Reply { to, reply } => {
+                let reply = reply.and_then(|done| core.still_true(done).ok_or(CommandError::StorageFull));
+                output.effects.push(Effect::Reply { to, reply });
+            }
+            Effect::Answer { to, .. } => {
+                output.effects.push(Effect::Answer { to, answer: Err(NotNow::StorageFull) });
+            }
+            // Asked and published again by `restore`, as far as the store knows of them.
+            Effect::Ask(_) | Effect::Publish(_) | Effect::Unpublish(_) | Effect::Fetch(_) => {}
+        }
+    }
+    for (bid, waiters) in failed.waiting {
+        for (to, again) in waiters {
+            let done = core.still_true(Done::Bid { bid, again }).ok_or(CommandError::StorageFull);
+            output.effects.push(Effect::Reply { to, reply: done });
+        }
+    }
+    (core, output)
+}
+
+impl Core {
+    /// What was done, if the state still shows it. A withdrawal that was not stored did not happen.
+    fn still_true(&self, done: Done) -> Option<Done> {
+        let stored = match done {
+            Done::Created { offer, .. } => self.state.own.contains_key(&offer),
+            Done::Bid { bid, .. } => self.state.bids_out.contains_key(&bid),
+            Done::Withdrawn(_) | Done::Recovered(_) => false,
+        };
+        stored.then_some(done)
     }
 }

@@ -22,7 +22,7 @@ mod state;
 mod taker;
 mod timers;
 
-pub use batch::{BatchError, run_batch};
+pub use batch::{BatchError, rebuild, run_batch};
 pub use core::{Core, Counters, Output};
 pub use message::{
     BidAnswer, CommandError, Done, Effect, Heard, IdempotencyKey, Input, NotNow, OfferRef, Refusal,

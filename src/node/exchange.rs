@@ -1,0 +1,154 @@
+//! How the rest of the process talks to the exchange core: commands go to the writer's inbox, reads look at a snapshot.
+
+use super::{
+    clock,
+    writer::{Message, Responder},
+};
+use crate::{
+    amount::Price,
+    exchange::{
+        BidAnswer, CommandError, Core, Counters, Heard, IdempotencyKey, Input, NotNow, OfferRef, Reply,
+        ReplyTo, State,
+    },
+    identity::{ClientId, Network, Signed},
+    market::{Bid, BidId, NewOffer, Offer, OfferId},
+    time::UnixMillis,
+};
+use arc_swap::ArcSwap;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{SyncSender, TrySendError},
+    },
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+/// What readers see: the state after the last commit.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Everything the node remembers.
+    pub state: State,
+    /// What was dropped or odd so far.
+    pub counters: Counters,
+}
+
+impl Snapshot {
+    pub(super) fn of(core: &Core) -> Arc<Self> {
+        Arc::new(Self { state: core.state().clone(), counters: core.counters() })
+    }
+}
+
+/// A handle to the exchange core; clones share it.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    pub(super) inbox: SyncSender<Message>,
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) next_reply: Arc<AtomicU64>,
+    pub(super) client_id: ClientId,
+    pub(super) network: Network,
+}
+
+impl Exchange {
+    /// Who this node is.
+    pub fn client_id(&self) -> ClientId {
+        self.client_id
+    }
+
+    /// The network it trades on.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The state after the last commit. Whoever got a reply sees at least what it was about.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// This machine's time.
+    pub fn now(&self) -> UnixMillis {
+        clock::now()
+    }
+
+    /// Lists an offer; the reply comes once it is durable.
+    pub async fn create(&self, new: NewOffer, idempotency: Option<IdempotencyKey>) -> Reply {
+        self.command(|reply| Input::Create { new, idempotency, reply }).await
+    }
+
+    /// Takes an own offer off the market.
+    pub async fn withdraw(&self, offer: OfferRef, if_sequence: Option<u64>) -> Reply {
+        self.command(|reply| Input::Withdraw { offer, if_sequence, reply }).await
+    }
+
+    /// Bids on an offer. The reply comes when the maker has answered or `wait` is over; the bid's outcome, which may be
+    /// "in doubt", is in the snapshot.
+    pub async fn bid(
+        &self,
+        offer: OfferRef,
+        price: Option<Price>,
+        valid_for: Duration,
+        wait: Duration,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Reply {
+        self.command(|reply| Input::PlaceBid { offer, price, valid_for, wait, idempotency, reply }).await
+    }
+
+    /// Takes over, closed, what the network knows better of this node's own records.
+    pub async fn recover(&self) -> Reply {
+        self.command(|reply| Input::Recover { reply }).await
+    }
+
+    /// A verified bid came over RPC; gives the maker's answer once it is durable.
+    pub(super) async fn bid_received(&self, bid: Signed<Bid>) -> Result<BidAnswer, CommandError> {
+        let (responder, answer) = oneshot::channel::<Result<BidAnswer, NotNow>>();
+        let reply = self.next_reply();
+        self.send(Input::BidReceived { bid, reply }, Some((reply, Responder::Bidder(responder))))?;
+        match answer.await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(NotNow::StoreBehind)) => Err(CommandError::StoreBehind),
+            Ok(Err(NotNow::StorageFull)) => Err(CommandError::StorageFull),
+            Ok(Err(NotNow::TradesFull)) => Err(CommandError::Busy),
+            Err(_) => Err(CommandError::Stopping),
+        }
+    }
+
+    /// A verified record came from the network. Dropped when the writer is behind: it will come again.
+    pub(super) fn record(&self, offer: Arc<Offer>) -> Result<(), CommandError> {
+        self.send(Input::Record(offer), None)
+    }
+
+    /// What came of asking a bid. Must not be lost, or the bid would never be asked again: waits while the inbox is full.
+    pub(super) async fn bid_answered(&self, bid: BidId, heard: Option<Heard>) {
+        self.send_surely(Input::BidAnswered { bid, heard }).await;
+    }
+
+    /// How far a version of an own record reached.
+    pub(super) async fn published(&self, offer: OfferId, sequence: u64, stored_on: u32, announced_to: u32) {
+        self.send_surely(Input::Published { offer, sequence, stored_on, announced_to }).await;
+    }
+
+    async fn send_surely(&self, input: Input) {
+        while let Err(CommandError::Busy) = self.send(input.clone(), None) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn command(&self, input: impl FnOnce(ReplyTo) -> Input) -> Reply {
+        let (responder, reply) = oneshot::channel();
+        let to = self.next_reply();
+        self.send(input(to), Some((to, Responder::Owner(responder))))?;
+        reply.await.unwrap_or(Err(CommandError::Stopping))
+    }
+
+    fn next_reply(&self) -> ReplyTo {
+        ReplyTo(self.next_reply.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn send(&self, input: Input, responder: Option<(ReplyTo, Responder)>) -> Result<(), CommandError> {
+        self.inbox.try_send(Message::Input(Box::new(input), responder)).map_err(|error| match error {
+            TrySendError::Full(_) => CommandError::Busy,
+            TrySendError::Disconnected(_) => CommandError::Stopping,
+        })
+    }
+}

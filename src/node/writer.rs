@@ -1,0 +1,312 @@
+//! The writer: the one thread that owns the exchange core and its journal.
+//!
+//! It drains its inbox into a batch, has the core handle it, commits everything that must be durable in one transaction, shows
+//! readers the new snapshot, and only then lets effects go. While it waits for the disk the inbox fills, so the next batch is
+//! larger: group commit needs no timer. Events that the network would tell again (other makers' records) wait for the next
+//! durable commit, or for [`LAZY_AFTER`].
+
+use super::{
+    clock,
+    exchange::{Exchange, Snapshot},
+};
+use crate::{
+    bep44::Target,
+    exchange::{self, BidAnswer, Core, Effect, Event, Input, NotNow, Output, Reply, ReplyTo, run_batch},
+    identity::{MasterKey, Network, Signed},
+    market::{Bid, Offer},
+    time::UnixMillis,
+};
+use arc_swap::ArcSwap;
+use std::{
+    collections::HashMap,
+    io,
+    sync::{
+        Arc,
+        atomic::AtomicU64,
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Inputs that may wait. At 3,500 creates a second this is about a second of work; beyond it callers are told 429.
+const INBOX_MAX: usize = 4096;
+/// Inputs in one transaction: large enough that the disk's sync costs each little, small enough to stay near 10 ms.
+const BATCH_MAX: usize = 256;
+/// How long an event that need not be durable may wait for company.
+const LAZY_AFTER: Duration = Duration::from_millis(250);
+/// How many of them may.
+const LAZY_MAX: usize = 2048;
+/// How often time is looked at when nothing is due: bounds the error after the machine was asleep.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+
+/// Where events become durable.
+pub trait Journal: Send + 'static {
+    /// Everything that was committed, as events that rebuild the state.
+    fn load(&mut self) -> Result<Vec<Event>, JournalError>;
+    /// All or nothing, and on disk on return.
+    fn commit(&mut self, events: &[Event]) -> Result<(), JournalError>;
+}
+
+/// Why something was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// No space: nothing was written, and the next try may succeed.
+    #[error("the disk is full")]
+    Full,
+    /// Anything else: the process must stop rather than go on with memory ahead of disk.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Who waits for a reply.
+#[derive(Debug)]
+pub(super) enum Responder {
+    Owner(oneshot::Sender<Reply>),
+    Bidder(oneshot::Sender<Result<BidAnswer, NotNow>>),
+}
+
+/// What the inbox holds.
+#[derive(Debug)]
+pub(super) enum Message {
+    Input(Box<Input>, Option<(ReplyTo, Responder)>),
+    /// Commit what is pending and end.
+    Stop,
+}
+
+/// Where effects go that are not replies. The channels have no bound of their own: what they carry is bounded by the core's
+/// limits (one question a bid in doubt) or is taken off at once into a map by record (publications).
+#[derive(Debug)]
+pub(super) struct Outlets {
+    pub(super) asks: mpsc::UnboundedSender<Signed<Bid>>,
+    pub(super) publications: mpsc::UnboundedSender<Publication>,
+    pub(super) fetches: mpsc::UnboundedSender<Target>,
+}
+
+/// What the publisher is told.
+#[derive(Debug)]
+pub(super) enum Publication {
+    Publish(Arc<Offer>),
+    Unpublish(Target),
+}
+
+/// Ends the writer thread and says how it ended.
+#[derive(Debug)]
+pub(super) struct WriterThread {
+    inbox: SyncSender<Message>,
+    /// Resolves when the thread ends: an error is a commit that failed for good.
+    pub(super) ended: oneshot::Receiver<Result<(), JournalError>>,
+}
+
+impl WriterThread {
+    /// Asks the thread to commit what is pending and end. Waits in a full inbox's line.
+    pub(super) fn stop(&self) {
+        // An error means that it has ended already.
+        let _ = self.inbox.send(Message::Stop);
+    }
+}
+
+/// Rebuilds the core from the journal and starts the writer.
+pub(super) fn start<J: Journal>(
+    master: MasterKey,
+    network: Network,
+    mut journal: J,
+    outlets: Outlets,
+) -> Result<(Exchange, WriterThread), StartError> {
+    let stored = journal.load()?;
+    let (core, output) = Core::restore(master, network, seed()?, stored, clock::now());
+    let (inbox, queue) = sync_channel(INBOX_MAX);
+    let snapshot = Arc::new(ArcSwap::new(Snapshot::of(&core)));
+    let exchange = Exchange {
+        inbox: inbox.clone(),
+        snapshot: Arc::clone(&snapshot),
+        next_reply: Arc::new(AtomicU64::new(0)),
+        client_id: core.client_id(),
+        network: core.network().clone(),
+    };
+    let (report, ended) = oneshot::channel();
+    let pending = Pending { events: output.events, since: Instant::now() };
+    let mut writer =
+        Writer { core: Some(core), journal, pending, snapshot, outlets, responders: HashMap::new() };
+    thread::Builder::new().name("writer".into()).spawn(move || {
+        writer.release(output.effects);
+        let result = writer.run(&queue);
+        // Nobody may be left to hear it.
+        let _ = report.send(result);
+    })?;
+    Ok((exchange, WriterThread { inbox, ended }))
+}
+
+/// Why the writer did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store could not be read.
+    #[error("the store cannot be read: {0}")]
+    Journal(#[from] JournalError),
+    /// No thread, or no randomness.
+    #[error("the operating system refused: {0}")]
+    System(#[from] io::Error),
+}
+
+fn seed() -> io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(io::Error::other)?;
+    Ok(seed)
+}
+
+/// Events that wait to be committed, and since when.
+struct Pending {
+    events: Vec<Event>,
+    since: Instant,
+}
+
+impl Pending {
+    fn add(&mut self, events: Vec<Event>) {
+        if self.events.is_empty() {
+            self.since = Instant::now();
+        }
+        self.events.extend(events);
+    }
+
+    fn is_due(&self) -> bool {
+        !self.events.is_empty()
+            && (self.events.len() >= LAZY_MAX
+                || self.since.elapsed() >= LAZY_AFTER
+                || self.events.iter().any(Event::must_be_durable))
+    }
+}
+
+struct Writer<J> {
+    /// Taken out only while it is rebuilt.
+    core: Option<Core>,
+    journal: J,
+    pending: Pending,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    outlets: Outlets,
+    responders: HashMap<ReplyTo, Responder>,
+}
+
+impl<J: Journal> Writer<J> {
+    fn run(&mut self, queue: &Receiver<Message>) -> Result<(), JournalError> {
+        loop {
+            let first = match queue.recv_timeout(self.pause(clock::now())) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
+            };
+            let (batch, stop) = self.take_batch(first, queue);
+            self.handle(batch)?;
+            if stop {
+                return self.flush();
+            }
+        }
+    }
+
+    /// How long nothing has to be done.
+    fn pause(&self, now: UnixMillis) -> Duration {
+        let timer = self.core.as_ref().and_then(Core::next_timeout).map_or(IDLE_MAX, |at| at.since(now));
+        let lazy = match self.pending.events.is_empty() {
+            true => IDLE_MAX,
+            false => LAZY_AFTER.saturating_sub(self.pending.since.elapsed()),
+        };
+        timer.min(lazy).min(IDLE_MAX)
+    }
+
+    fn take_batch(&mut self, first: Option<Message>, queue: &Receiver<Message>) -> (Vec<Input>, bool) {
+        let mut batch = Vec::new();
+        for message in first.into_iter().chain(queue.try_iter()) {
+            match message {
+                Message::Stop => return (batch, true),
+                Message::Input(input, responder) => {
+                    self.responders.extend(responder);
+                    batch.push(*input);
+                }
+            }
+            if batch.len() >= BATCH_MAX {
+                break;
+            }
+        }
+        if batch.is_empty() {
+            batch.push(Input::Tick);
+        }
+        (batch, false)
+    }
+
+    fn handle(&mut self, batch: Vec<Input>) -> Result<(), JournalError> {
+        let Some(mut core) = self.core.take() else { unreachable!("the core is put back after each batch") };
+        let mut released = Vec::new();
+        let (pending, journal, snapshot) = (&mut self.pending, &mut self.journal, &self.snapshot);
+        let commit = |core: &Core, events: Vec<Event>| {
+            let changed = !events.is_empty();
+            pending.add(events);
+            if pending.is_due() {
+                journal.commit(&pending.events)?;
+                pending.events.clear();
+            }
+            // Timers close expired offers without an event: cheap enough to show after every batch.
+            if changed || core.state().market.available.len() != snapshot.load().state.market.available.len()
+            {
+                snapshot.store(Snapshot::of(core));
+            }
+            Ok(())
+        };
+        match run_batch(&mut core, clock::now(), batch, commit, |effects| released = effects) {
+            Ok(()) => {
+                self.core = Some(core);
+                self.release(released);
+                Ok(())
+            }
+            Err(exchange::BatchError { error: JournalError::Full, withheld }) => self.rebuild(core, withheld),
+            Err(exchange::BatchError { error, .. }) => Err(error),
+        }
+    }
+
+    /// The disk is full: memory goes back to what is stored, and everybody hears that nothing happened.
+    fn rebuild(&mut self, failed: Core, withheld: Vec<Effect>) -> Result<(), JournalError> {
+        tracing::error!("the disk of the data directory is full: writes are refused until there is space");
+        self.pending.events.clear();
+        let stored = self.journal.load()?;
+        let seed = seed().map_err(|error| JournalError::Failed(error.to_string()))?;
+        let (core, Output { events, effects }) =
+            exchange::rebuild(failed, withheld, stored, seed, clock::now());
+        self.pending.add(events);
+        self.snapshot.store(Snapshot::of(&core));
+        self.core = Some(core);
+        self.release(effects);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), JournalError> {
+        if self.pending.events.is_empty() {
+            return Ok(());
+        }
+        self.journal.commit(&self.pending.events)?;
+        self.pending.events.clear();
+        Ok(())
+    }
+
+    /// Lets effects go. A receiver that is gone has stopped waiting, or the node is stopping: the store knows what is open.
+    fn release(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Reply { to, reply } => {
+                    if let Some(Responder::Owner(responder)) = self.responders.remove(&to) {
+                        let _ = responder.send(reply);
+                    }
+                }
+                Effect::Answer { to, answer } => {
+                    if let Some(Responder::Bidder(responder)) = self.responders.remove(&to) {
+                        let _ = responder.send(answer);
+                    }
+                }
+                Effect::Ask(bid) => drop(self.outlets.asks.send(bid)),
+                Effect::Publish(offer) => drop(self.outlets.publications.send(Publication::Publish(offer))),
+                Effect::Unpublish(target) => {
+                    drop(self.outlets.publications.send(Publication::Unpublish(target)))
+                }
+                Effect::Fetch(target) => drop(self.outlets.fetches.send(target)),
+            }
+        }
+    }
+}
