@@ -12,11 +12,13 @@
 //! | 1 | [`market`] | offers, bids, trades |
 //! | 1 | [`exchange`] | the protocol core: who may do what, when something is sold |
 //! | 3 | [`node`] | wires the drivers to the cores: start, stop, the writer, the clock |
+//! | 4 | [`http`] | REST API, OpenAPI, Swagger UI |
 //! | 2 | [`workers`] | a bounded pool of threads for signatures |
 
 pub mod amount;
 pub mod bep44;
 pub mod exchange;
+pub mod http;
 pub mod identity;
 pub mod market;
 pub mod node;

@@ -1,0 +1,229 @@
+//! Who may talk to the API at all, before any handler runs.
+//!
+//! The API belongs to the node's owner. On a loopback address it is open to the programs of this machine, so what must be kept
+//! out is web pages: a page can send requests to 127.0.0.1, directly (then the browser names the page in `Origin`) or after
+//! pointing its own host name there (then `Host` is that name). On every other address a bearer token is required.
+
+use super::problem::{Code, Problem};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header, request::Parts};
+use sha2::{Digest, Sha256};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+use subtle::ConstantTimeEq;
+
+/// The shortest token that is taken: 128 bits, were it random hex.
+pub const TOKEN_BYTES_MIN: usize = 32;
+/// The longest.
+pub const TOKEN_BYTES_MAX: usize = 512;
+
+/// The secret that opens the API. Never printed; kept only as its hash, which also makes the comparison one of equal lengths.
+#[derive(Clone)]
+pub struct ApiToken([u8; 32]);
+
+/// Text that cannot be a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a token has {TOKEN_BYTES_MIN} to {TOKEN_BYTES_MAX} visible ASCII characters and no spaces")]
+pub struct TokenError;
+
+impl ApiToken {
+    /// From its text.
+    pub fn new(text: &str) -> Result<Self, TokenError> {
+        let fits = (TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_graphic());
+        if fits { Ok(Self(Sha256::digest(text).into())) } else { Err(TokenError) }
+    }
+
+    fn is(&self, given: &str) -> bool {
+        let given: [u8; 32] = Sha256::digest(given).into();
+        self.0.ct_eq(&given).into()
+    }
+}
+
+impl fmt::Debug for ApiToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiToken(hidden)")
+    }
+}
+
+/// The rules of one API.
+#[derive(Clone, Debug)]
+pub(super) struct Guard {
+    /// Where the API listens.
+    pub(super) addr: SocketAddr,
+    /// What must be shown.
+    pub(super) token: Option<ApiToken>,
+}
+
+/// Paths that are open without a token: whether the node lives, and documentation, which is the same for every node.
+fn is_public(path: &str) -> bool {
+    matches!(path, "/healthz" | "/readyz" | "/api/openapi.json" | "/swagger-ui")
+        || path.starts_with("/swagger-ui/")
+}
+
+impl Guard {
+    /// Whether the request may go on.
+    pub(super) fn check(&self, request: &Parts) -> Result<(), Problem> {
+        let host = one(&request.headers, &header::HOST).ok_or_else(|| {
+            Problem::new(Code::ForeignHost, "the request names no host; send one Host header")
+        })?;
+        self.check_host(host)?;
+        check_origin(&request.headers, host)?;
+        if !is_public(request.uri.path()) {
+            self.check_token(&request.headers)?;
+        }
+        check_content_type(&request.method, &request.uri, &request.headers)
+    }
+
+    /// Without a token, only names that no stranger can point at this machine are served. On loopback these are loopback's own;
+    /// elsewhere (a closed test network) addresses, and names without a dot, such as those of containers.
+    fn check_host(&self, host: &str) -> Result<(), Problem> {
+        let loopback = self.addr.ip().is_loopback();
+        if self.token.is_some() && !loopback {
+            return Ok(());
+        }
+        let (name, port) = split_host(host);
+        let address: Option<IpAddr> = name.trim_start_matches('[').trim_end_matches(']').parse().ok();
+        let known = match address {
+            Some(address) => !loopback || address.is_loopback(),
+            None if loopback => name.eq_ignore_ascii_case("localhost"),
+            None => !name.is_empty() && !name.contains('.'),
+        };
+        let port_fits = !loopback
+            || port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port == self.addr.port()));
+        if known && port_fits {
+            return Ok(());
+        }
+        let detail = format!(
+            "the request was sent to {host:?}; this node answers to its own address only, use http://{}",
+            self.addr
+        );
+        Err(Problem::new(Code::ForeignHost, detail))
+    }
+
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let Some(token) = &self.token else { return Ok(()) };
+        let given = one(headers, &header::AUTHORIZATION).and_then(|value| {
+            let (scheme, given) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
+        });
+        if given.is_some_and(|given| token.is(given)) {
+            return Ok(());
+        }
+        let detail = "send the node's token as `Authorization: Bearer TOKEN`; it is in the file `api-token` of the data \
+                      directory, unless the node was given another";
+        Err(Problem::new(Code::Unauthorized, detail))
+    }
+}
+
+/// The header's value, when there is exactly one.
+fn one<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok(),
+        _ => None,
+    }
+}
+
+/// Host name (IPv6 in its brackets) and port.
+fn split_host(host: &str) -> (&str, Option<&str>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, Some(port)),
+        _ => (host, None),
+    }
+}
+
+/// Only pages that this very node served (Swagger UI) may talk to it. Programs send no `Origin`.
+fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
+    let own = |origin: &HeaderValue| {
+        let origin = origin.to_str().unwrap_or_default();
+        let named = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        named.is_some_and(|named| named.eq_ignore_ascii_case(host))
+    };
+    match headers.get_all(header::ORIGIN).iter().find(|origin| !own(origin)) {
+        None => Ok(()),
+        Some(origin) => {
+            let detail =
+                format!("a page of {origin:?} sent this; only this node's own pages may use its API");
+            Err(Problem::new(Code::ForeignOrigin, detail))
+        }
+    }
+}
+
+/// Whatever may change something must say that it is JSON, which a form of another site cannot say.
+fn check_content_type(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    let must_be_json = match *method {
+        Method::POST | Method::PUT | Method::PATCH => true,
+        Method::GET | Method::HEAD | Method::OPTIONS => false,
+        _ => has_body,
+    };
+    if !must_be_json || !uri.path().starts_with("/api/v1/") {
+        return Ok(());
+    }
+    let kind = one(headers, &header::CONTENT_TYPE).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let detail = match kind {
+        "" => "the request has no content type; send `Content-Type: application/json`".into(),
+        kind => format!("the content type is {kind:?}; send JSON with `Content-Type: application/json`"),
+    };
+    Err(Problem::new(Code::UnsupportedMediaType, detail))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(addr: &str, token: Option<&str>) -> Guard {
+        Guard { addr: addr.parse().unwrap(), token: token.map(|token| ApiToken::new(token).unwrap()) }
+    }
+
+    #[test]
+    fn loopback_serves_its_own_names_on_its_own_port_only() {
+        let guard = guard("127.0.0.1:4000", None);
+        for host in ["localhost", "LOCALHOST:4000", "127.0.0.1", "127.0.0.1:4000", "[::1]", "[::1]:4000"] {
+            assert!(guard.check_host(host).is_ok(), "{host}");
+        }
+        for host in [
+            "",
+            ":4000",
+            "evil.example",
+            "evil.example:4000",
+            "localhost.evil.example",
+            "localhost:4001",
+            "127.0.0.1:80",
+            "127.0.0.1.evil.example:4000",
+            "192.168.0.1:4000",
+            "localhost:",
+            "localhost:4000:4000",
+            "[::1]:4000x",
+        ] {
+            assert!(guard.check_host(host).is_err(), "{host}");
+        }
+    }
+
+    #[test]
+    fn without_a_token_no_public_name_is_served_anywhere() {
+        let open = guard("0.0.0.0:4000", None);
+        for host in ["node-1:4000", "10.0.0.7:31000", "localhost:4000", "[fd00::1]:4000"] {
+            assert!(open.check_host(host).is_ok(), "{host}");
+        }
+        assert!(open.check_host("evil.example:4000").is_err());
+        let closed = guard("0.0.0.0:4000", Some(&"t".repeat(32)));
+        assert!(closed.check_host("node.example").is_ok());
+    }
+
+    #[test]
+    fn tokens_are_compared_whole() {
+        let token = ApiToken::new(&"t".repeat(32)).unwrap();
+        assert!(token.is(&"t".repeat(32)));
+        assert!(!token.is(&"t".repeat(31)) && !token.is(&"t".repeat(33)) && !token.is(""));
+        assert!(ApiToken::new("short").is_err() && ApiToken::new(&" ".repeat(40)).is_err());
+        assert!(!format!("{token:?}").contains("tt"));
+    }
+}

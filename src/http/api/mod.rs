@@ -1,0 +1,133 @@
+//! The REST API of a node, for its owner.
+//!
+//! One file a resource. `guard` says who may talk to it at all, `fields` and `request` read what was sent, `problem` is every
+//! way to fail, `docs` the description that `/api/openapi.json` serves. Handlers send commands to [`Node::exchange`] and show
+//! snapshots; a snapshot that follows an answer shows at least what the answer was about.
+
+mod bids;
+mod docs;
+mod fields;
+mod guard;
+mod listing;
+mod node;
+mod offers;
+mod page;
+mod problem;
+mod request;
+mod trades;
+
+pub use docs::openapi_json;
+pub use guard::{ApiToken, TOKEN_BYTES_MAX, TOKEN_BYTES_MIN, TokenError};
+pub use problem::Code;
+pub use request::BODY_BYTES_MAX;
+
+use super::serve::Server;
+use crate::node::Node;
+use axum::{
+    Router,
+    extract::{Request, State},
+    http::{HeaderName, HeaderValue, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+};
+use std::{io, net::SocketAddr, sync::Arc};
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// Where the API listens, and for whom.
+#[derive(Clone, Debug)]
+pub struct ApiConfig {
+    /// The address; port 0 takes a free one.
+    pub addr: SocketAddr,
+    /// What every request must show. Required on an address that is not loopback.
+    pub token: Option<ApiToken>,
+    /// Serves an address that is not loopback without a token: for closed test networks only.
+    pub insecure_no_token: bool,
+}
+
+/// Why the API did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Everybody in reach could trade in the owner's name.
+    #[error(
+        "the API address {0} can be reached from other machines and no token is set; give a token file, use a loopback \
+         address such as 127.0.0.1:4000, or allow it with --insecure-no-token on a closed test network"
+    )]
+    TokenRequired(SocketAddr),
+    /// The address cannot be had.
+    #[error(
+        "the API cannot listen on {addr}: {error}; stop what uses the port, or choose another with --api"
+    )]
+    Bind {
+        /// Which address.
+        addr: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+/// Starts the API of `node`.
+pub async fn start(config: ApiConfig, node: Node) -> Result<Server, ApiError> {
+    let ApiConfig { addr, token, insecure_no_token } = config;
+    if token.is_none() && !insecure_no_token && !addr.ip().is_loopback() {
+        return Err(ApiError::TokenRequired(addr));
+    }
+    let bind = |error| ApiError::Bind { addr, error };
+    let listener = tokio::net::TcpListener::bind(addr).await.map_err(bind)?;
+    // With port 0 the guard must know the port that was given.
+    let guard = guard::Guard { addr: listener.local_addr().map_err(bind)?, token };
+    Server::start(listener, router(node, guard)).map_err(bind)
+}
+
+fn routes() -> OpenApiRouter<Node> {
+    let v1 = OpenApiRouter::new()
+        .routes(routes!(offers::list, offers::create))
+        .routes(routes!(offers::show, offers::withdraw))
+        .routes(routes!(bids::list, bids::place))
+        .routes(routes!(bids::show))
+        .routes(routes!(trades::list))
+        .routes(routes!(trades::show))
+        .routes(routes!(node::show))
+        .routes(routes!(node::recover));
+    OpenApiRouter::with_openapi(docs::base())
+        .nest("/api/v1", v1)
+        .routes(routes!(node::healthz))
+        .routes(routes!(node::readyz))
+}
+
+fn router(node: Node, guard: guard::Guard) -> Router {
+    let (api, _) = routes().split_for_parts();
+    api.with_state(node).merge(docs::router()).layer(middleware::from_fn_with_state(Arc::new(guard), guarded))
+}
+
+/// Around every request, known path or not: the guard before it, the headers and the form of errors after it.
+async fn guarded(State(guard): State<Arc<guard::Guard>>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+    let response = match guard.check(&parts) {
+        Ok(()) => next.run(Request::from_parts(parts, body)).await,
+        Err(problem) => problem.into_response(),
+    };
+    let mut response = problem::ensure(response, &method, &path);
+    let headers = response.headers_mut();
+    for (name, value) in SECURITY_HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if !path.starts_with("/swagger-ui") {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
+    response
+}
+
+/// What browsers may do with answers: show Swagger UI, and nothing that another site could use. Swagger UI needs its inline
+/// styles and `data:` images; its scripts are files.
+const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];

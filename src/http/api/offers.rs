@@ -1,0 +1,218 @@
+//! `/offers`: list, create, show, withdraw.
+
+use super::{
+    docs,
+    fields::{Fields, amount, choice, text, time, word},
+    listing::OfferQuery,
+    problem::{Code, Problem},
+    request::{Command, Id, Versions, query, versions},
+};
+use crate::{
+    exchange::{CommandError, Done, OfferRef, OfferStatus, State as Market},
+    http::types::{OfferView, Page},
+    market::{Acceptance, Currency, LIFETIME_MAX, MEMO_BYTES_MAX, NewOffer, Offer, Side, Terms},
+    node::Node,
+    time::UnixMillis,
+};
+use axum::{
+    Json,
+    extract::{RawQuery, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use std::time::Duration;
+
+/// How long an offer can be taken when its maker does not say.
+const EXPIRES_AFTER: Duration = Duration::from_hours(24);
+/// How long its record outlives that, so that late readers learn that it is over.
+const DIES_AFTER: Duration = Duration::from_hours(24);
+
+/// List offers
+///
+/// Newest first; those that can be taken, unless `availability` says otherwise. A page may be short, even empty, and still
+/// have a `next_cursor`.
+#[utoipa::path(get, path = "/offers", operation_id = "list_offers", tag = "offers",
+    params(
+        ("mine" = Option<bool>, Query, description = "Only own offers, or only those of others"),
+        ("availability" = Option<String>, Query, description = "`true` (default): can be taken now; `false`: cannot; `all`: both"),
+        ("side" = Option<crate::http::types::Side>, Query, description = "What the maker does"),
+        ("currency" = Option<String>, Query, description = "What is paid with, such as `USD`"),
+        ("min_price" = Option<String>, Query, description = "Lowest price, a decimal"),
+        ("max_price" = Option<String>, Query, description = "Highest price, a decimal"),
+        ("min_quantity" = Option<String>, Query, description = "Lowest quantity of bitcoin, a decimal"),
+        ("max_quantity" = Option<String>, Query, description = "Highest quantity of bitcoin, a decimal"),
+        ("limit" = Option<u32>, Query, description = "Entries a page, 100 by default", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before"),
+    ),
+    responses((status = 200, description = "One page", body = Page<OfferView>)))]
+pub(super) async fn list(State(node): State<Node>, raw: RawQuery) -> Result<Json<Page<OfferView>>, Problem> {
+    let wanted = OfferQuery::read(&query(raw))?;
+    let exchange = node.exchange();
+    Ok(Json(wanted.page(&exchange.snapshot().state, exchange.now())))
+}
+
+/// Create an offer
+///
+/// Answers once the offer is durable. It is published to the DHT right after: `published` in the offer shows how far it is.
+#[utoipa::path(post, path = "/offers", operation_id = "create_offer", tag = "offers",
+    params(("Idempotency-Key" = Option<String>, Header, description = docs::IDEMPOTENCY_KEY)),
+    request_body(content = docs::NewOfferBody, content_type = "application/json", examples(
+        ("sell" = (summary = "Sell half a bitcoin", value = json!({"btc_quantity": "0.5", "offer_price": "64000"}))),
+        ("buy" = (summary = "Buy, for another currency, with a word to whom it may concern", value = json!({
+            "side": "buy", "btc_quantity": "0.25", "offer_price": 59000.5, "currency": "EUR",
+            "acceptance": "first", "memo": "SEPA transfer, same day"}))),
+    )),
+    responses((status = 201, description = "The offer is durable", body = OfferView, headers(
+        ("Location" = String, description = "The offer"),
+        ("ETag" = String, description = "Its sequence, quoted"),
+    ))))]
+pub(super) async fn create(State(node): State<Node>, command: Command) -> Result<Response, Problem> {
+    let exchange = node.exchange();
+    // A repeated request gets the answer of the first one, also when its times lie in the past by now.
+    let known = |key: &str| exchange.snapshot().state.idempotency.contains_key(key);
+    let again = command.idempotency.as_ref().is_some_and(|given| known(&given.key));
+    let new = read_new_offer(&command.body, exchange.now(), again)?;
+    let offer = match exchange.create(new, command.idempotency).await? {
+        Done::Created { offer, .. } => OfferRef::Id(offer),
+        done => unreachable!("a create is answered by {done:?}"),
+    };
+    let mut response = show_offer(&node, offer)?;
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
+}
+
+/// Show an offer
+///
+/// Its `ETag` is the version of its record. How far an own offer reached (`published`) is not part of the version.
+#[utoipa::path(get, path = "/offers/{id}", operation_id = "show_offer", tag = "offers",
+    params(
+        ("id" = String, Path, description = docs::OFFER_ID),
+        ("If-None-Match" = Option<String>, Header, description = "An `ETag`: nothing is sent (304) while the offer still has it"),
+    ),
+    responses(
+        (status = 200, description = "The offer", body = OfferView, headers(("ETag" = String, description = "Its sequence, quoted"))),
+        (status = 304, description = "The offer still has that sequence"),
+    ))]
+pub(super) async fn show(
+    State(node): State<Node>,
+    Id(offer): Id<OfferRef>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let seen = versions(&headers, &header::IF_NONE_MATCH)?;
+    let mut response = show_offer(&node, offer)?;
+    let (snapshot, now) = (node.exchange().snapshot(), node.exchange().now());
+    let unchanged = snapshot.state.find(offer).is_some_and(|offer| {
+        let seen = match seen {
+            Some(Versions::Any) => true,
+            Some(Versions::These(seen)) => seen.contains(&offer.sequence),
+            None => false,
+        };
+        seen && says_itself(&snapshot.state, offer, now)
+    });
+    if unchanged {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        *response.body_mut() = axum::body::Body::empty();
+    }
+    Ok(response)
+}
+
+/// Whether the record alone says how the offer stands. One that expired, or whose sale its record does not show yet, has
+/// changed although its sequence has not.
+fn says_itself(state: &Market, offer: &Offer, now: UnixMillis) -> bool {
+    (state.status(offer, now) == OfferStatus::Open) == offer.availability
+}
+
+/// Withdraw an own offer
+///
+/// Of a withdrawal and a bid that meet, one wins, and both callers learn which.
+#[utoipa::path(delete, path = "/offers/{id}", operation_id = "withdraw_offer", tag = "offers",
+    params(
+        ("id" = String, Path, description = docs::OFFER_ID),
+        ("If-Match" = Option<String>, Header, description = "An `ETag`: withdraw only while the offer still has it"),
+    ),
+    responses((status = 200, description = "The offer is closed", body = OfferView, headers(
+        ("ETag" = String, description = "Its new sequence, quoted")))))]
+pub(super) async fn withdraw(
+    State(node): State<Node>,
+    Id(offer): Id<OfferRef>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let exchange = node.exchange();
+    let sequence = exchange.snapshot().state.find(offer).map(|offer| offer.sequence);
+    let if_sequence = match (versions(&headers, &header::IF_MATCH)?, sequence) {
+        (Some(Versions::These(seen)), Some(actual)) if !seen.contains(&actual) => {
+            let expected = seen.first().copied().unwrap_or_default();
+            return Err(CommandError::SequenceMismatch { expected, actual }.into());
+        }
+        // Checked once more by the writer, before which it may change.
+        (Some(Versions::These(_)), actual) => actual,
+        (Some(Versions::Any) | None, _) => None,
+    };
+    exchange.withdraw(offer, if_sequence).await?;
+    show_offer(&node, offer)
+}
+
+fn show_offer(node: &Node, reference: OfferRef) -> Result<Response, Problem> {
+    let snapshot = node.exchange().snapshot();
+    let offer =
+        snapshot.state.find(reference).ok_or_else(|| CommandError::OfferNotFound(reference.to_string()))?;
+    let view = OfferView::of(&snapshot.state, offer, node.exchange().now());
+    let header = |text: String| {
+        HeaderValue::try_from(text)
+            .map_err(|_| Problem::new(Code::Internal, "a header cannot be written; report this"))
+    };
+    let etag = (header::ETAG, header(format!("\"{}\"", view.sequence))?);
+    let location = (header::LOCATION, header(format!("/api/v1/offers/{}", view.id))?);
+    Ok(([etag, location], Json(view)).into_response())
+}
+
+/// Reads the body of a new offer. `again`: it was accepted once, so its times are not judged by today's clock.
+fn read_new_offer(body: &[u8], now: UnixMillis, again: bool) -> Result<NewOffer, Problem> {
+    let mut fields = Fields::of_body(body)?;
+    let btc_quantity = fields.required("btc_quantity", amount);
+    let offer_price = fields.required("offer_price", amount);
+    let sides = [("sell", Side::Sell), ("buy", Side::Buy)];
+    let side = fields.optional("side", |raw| choice(&text(raw)?, &sides)).unwrap_or_default();
+    let currency = fields.optional("currency", word).unwrap_or(Currency::USD);
+    let acceptance =
+        fields.optional("acceptance", |raw| choice(&text(raw)?, &[("first", Acceptance::First)]));
+    let memo = fields.optional("memo", |raw| check_memo(text(raw)?));
+    let last = now.plus(LIFETIME_MAX);
+    let lifetime = |at: UnixMillis| {
+        let days = LIFETIME_MAX.as_secs() / 86_400;
+        match at {
+            _ if again => Ok(at),
+            at if at <= now => Err(format!("is not in the future; it is {now} here")),
+            at if at > last => Err(format!("is more than {days} days away")),
+            at => Ok(at),
+        }
+    };
+    let expires_at = fields.optional("expires_at", |raw| lifetime(time(raw)?));
+    let dies_at = fields.optional("dies_at", |raw| lifetime(time(raw)?));
+    let expires_at = expires_at.unwrap_or_else(|| now.plus(EXPIRES_AFTER).min(dies_at.unwrap_or(last)));
+    if dies_at.is_some_and(|dies_at| dies_at < expires_at) {
+        fields.refuse("dies_at", "is before expires_at");
+    }
+    fields.finish()?;
+    let (Some(btc_quantity), Some(offer_price)) = (btc_quantity, offer_price) else {
+        unreachable!("finish names every field that is missing or wrong");
+    };
+    Ok(NewOffer {
+        terms: Terms { side, btc_quantity, offer_price, currency },
+        acceptance: acceptance.unwrap_or_default(),
+        expires_at,
+        dies_at: dies_at.unwrap_or_else(|| expires_at.plus(DIES_AFTER).min(last.max(expires_at))),
+        memo,
+    })
+}
+
+fn check_memo(memo: String) -> Result<String, String> {
+    if memo.len() > MEMO_BYTES_MAX {
+        return Err(format!("is {} bytes long; {MEMO_BYTES_MAX} are allowed", memo.len()));
+    }
+    if memo.chars().any(char::is_control) {
+        return Err("contains control characters".into());
+    }
+    Ok(memo)
+}

@@ -1,0 +1,145 @@
+//! Bids as the REST API shows them: own ones, and those on own offers.
+
+use super::{TermsView, Time, TradeView};
+use crate::{
+    amount::Price,
+    bep44::Target,
+    exchange::{BidIn, BidOut, BidOutcome, Refusal, State},
+    identity::ClientId,
+    market::{Bid, BidId, OfferId, TradeId},
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What became of a bid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BidStatus {
+    /// The maker has not answered yet: it may be sold or not. The node asks until it knows; do not bid again for the same thing.
+    InDoubt,
+    /// Sold: there is a trade.
+    Accepted,
+    /// Not sold, finally.
+    Refused,
+}
+
+impl BidStatus {
+    /// The word in JSON and in tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InDoubt => "in_doubt",
+            Self::Accepted => "accepted",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// Why the maker refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RefusalView {
+    /// For programs, such as `offer_not_available`.
+    pub code: String,
+    /// For people.
+    pub detail: String,
+}
+
+impl From<&Refusal> for RefusalView {
+    fn from(refusal: &Refusal) -> Self {
+        Self { code: refusal.code.as_str().into(), detail: refusal.detail.clone() }
+    }
+}
+
+/// One bid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct BidView {
+    /// The bid's id, a UUIDv7 that its bidder chose.
+    #[schema(value_type = String, format = Uuid)]
+    pub id: BidId,
+    /// Whether it is this node's own.
+    pub mine: bool,
+    /// The offer.
+    #[schema(value_type = String, format = Uuid)]
+    pub offer_id: OfferId,
+    /// Its DHT hash.
+    #[schema(value_type = String)]
+    pub offer_hash: Target,
+    /// Whose offer it is.
+    #[schema(value_type = String)]
+    pub maker: ClientId,
+    /// Who bids.
+    #[schema(value_type = String)]
+    pub bidder: ClientId,
+    /// What the bidder pays (or asks, when the maker buys) for one bitcoin.
+    #[schema(value_type = String, example = "64000")]
+    pub price: Price,
+    /// The offer's terms as the bidder saw them.
+    pub terms: TermsView,
+    /// When it was made, by the bidder's clock.
+    pub created_at: Time,
+    /// Until when it is firm.
+    pub valid_until: Time,
+    /// What became of it.
+    pub status: BidStatus,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<RefusalView>,
+    /// The trade, when it was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = Uuid)]
+    pub trade_id: Option<TradeId>,
+    /// The trade itself; not in lists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trade: Option<TradeView>,
+}
+
+impl BidView {
+    /// An own bid.
+    pub fn out(bid: &BidOut) -> Self {
+        match &bid.outcome {
+            BidOutcome::InDoubt => Self::of(&bid.bid, true, BidStatus::InDoubt, None, None),
+            BidOutcome::Accepted(trade) => Self::of(&bid.bid, true, BidStatus::Accepted, None, Some(*trade)),
+            BidOutcome::Refused(refusal) => Self::of(&bid.bid, true, BidStatus::Refused, Some(refusal), None),
+        }
+    }
+
+    /// A bid on an own offer.
+    pub fn incoming(bid: &BidIn) -> Self {
+        match &bid.answer {
+            Ok(trade) => Self::of(&bid.bid, false, BidStatus::Accepted, None, Some(*trade)),
+            Err(refusal) => Self::of(&bid.bid, false, BidStatus::Refused, Some(refusal), None),
+        }
+    }
+
+    /// With the trade itself.
+    #[must_use]
+    pub fn with_trade(mut self, state: &State, me: ClientId) -> Self {
+        let receipt = self.trade_id.and_then(|id| state.trades.get(&id));
+        self.trade = receipt.map(|receipt| TradeView::of(receipt, me));
+        self
+    }
+
+    fn of(
+        bid: &Bid,
+        mine: bool,
+        status: BidStatus,
+        refusal: Option<&Refusal>,
+        trade_id: Option<TradeId>,
+    ) -> Self {
+        Self {
+            id: bid.id,
+            mine,
+            offer_id: bid.offer_id,
+            offer_hash: bid.offer_hash,
+            maker: bid.maker,
+            bidder: bid.bidder,
+            price: bid.price,
+            terms: bid.terms.into(),
+            created_at: Time(bid.created_at),
+            valid_until: Time(bid.valid_until),
+            status,
+            refusal: refusal.map(Into::into),
+            trade_id,
+            trade: None,
+        }
+    }
+}

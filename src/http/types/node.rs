@@ -1,0 +1,170 @@
+//! The node as the REST API shows it.
+
+use super::Time;
+use crate::{
+    identity::{ClientId, Network},
+    node::NodeStatus,
+};
+use serde::{Deserialize, Serialize};
+use std::{net::SocketAddr, path::PathBuf};
+use utoipa::ToSchema;
+
+/// The DHT node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DhtView {
+    /// Its id, 40 hex digits.
+    pub node_id: String,
+    /// Its UDP address.
+    #[schema(value_type = String, example = "127.0.0.1:20011")]
+    pub address: SocketAddr,
+    /// Nodes in the routing table.
+    pub nodes: usize,
+    /// Items stored, for others and itself.
+    pub items: usize,
+    /// Announced peers stored for others.
+    pub peers: usize,
+}
+
+/// Another trading node that answered a hello.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PeerView {
+    /// Who it is.
+    #[schema(value_type = String)]
+    pub client_id: ClientId,
+    /// Where it answered.
+    #[schema(value_type = String, example = "127.0.0.1:1338")]
+    pub address: SocketAddr,
+    /// When it answered last.
+    pub seen_at: Time,
+}
+
+/// The market in numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OffersView {
+    /// Offers that can be taken.
+    pub listed: usize,
+    /// All records held, closed ones included.
+    pub records: usize,
+    /// Own offers that are not dead.
+    pub own: usize,
+    /// Trades.
+    pub trades: usize,
+}
+
+/// The store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct StoreView {
+    /// The data directory.
+    #[schema(value_type = String)]
+    pub path: PathBuf,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// The number of its schema.
+    pub schema_version: u32,
+    /// Whether the network knows newer versions of own records than it does: then the node neither offers nor bids.
+    pub behind: bool,
+}
+
+/// What waits to be sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OutboxView {
+    /// Own bids whose maker has not answered.
+    pub bids_in_doubt: usize,
+    /// Own records whose newest version has not reached the DHT.
+    pub unpublished: usize,
+}
+
+/// How this node stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeView {
+    /// The program's version.
+    pub version: String,
+    /// Who this node is: its public key, 64 hex digits.
+    #[schema(value_type = String)]
+    pub client_id: ClientId,
+    /// The market.
+    #[schema(value_type = String)]
+    pub network: Network,
+    /// Whether it can trade.
+    pub ready: bool,
+    /// What is missing, when it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_ready_because: Option<String>,
+    /// When it was started.
+    pub started_at: Time,
+    /// Where its RPC listens.
+    #[schema(value_type = String, example = "127.0.0.1:1337")]
+    pub rpc: SocketAddr,
+    /// Where it tells others to reach its RPC.
+    #[schema(value_type = Vec<String>)]
+    pub advertised: Vec<SocketAddr>,
+    /// The DHT node.
+    pub dht: DhtView,
+    /// Other trading nodes that were reached.
+    pub peers: Vec<PeerView>,
+    /// The market in numbers.
+    pub offers: OffersView,
+    /// The store.
+    pub store: StoreView,
+    /// What waits to be sent.
+    pub outbox: OutboxView,
+}
+
+impl From<NodeStatus> for NodeView {
+    fn from(status: NodeStatus) -> Self {
+        let ready = status.ready();
+        let peer = |peer: crate::node::PeerInfo| PeerView {
+            client_id: peer.client_id,
+            address: peer.address,
+            seen_at: Time(peer.seen_at),
+        };
+        Self {
+            version: status.version.into(),
+            client_id: status.client_id,
+            network: status.network,
+            ready: ready.is_ok(),
+            not_ready_because: ready.err().map(Into::into),
+            started_at: Time(status.started_at),
+            rpc: status.rpc,
+            advertised: status.advertised,
+            dht: DhtView {
+                node_id: status.dht.node_id,
+                address: status.dht.address,
+                nodes: status.dht.nodes,
+                items: status.dht.items,
+                peers: status.dht.peers,
+            },
+            peers: status.peers.into_iter().map(peer).collect(),
+            offers: OffersView {
+                listed: status.offers.listed,
+                records: status.offers.records,
+                own: status.offers.own,
+                trades: status.offers.trades,
+            },
+            store: StoreView {
+                path: status.store.path,
+                bytes: status.store.bytes,
+                schema_version: status.store.schema_version,
+                behind: status.store_behind,
+            },
+            outbox: OutboxView {
+                bids_in_doubt: status.outbox.bids_in_doubt,
+                unpublished: status.outbox.unpublished,
+            },
+        }
+    }
+}
+
+/// That the process answers, or can trade.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HealthView {
+    /// `ok` or `ready`.
+    pub status: String,
+}
+
+/// What a recovery did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecoveredView {
+    /// Own records that were taken over from the network, all closed.
+    pub recovered: usize,
+}

@@ -1,0 +1,163 @@
+//! Who is kept out: pages of other sites, other host names, forms, callers without the token, and those who are slow or large.
+
+use crate::{Api, GOOD, assert_problem};
+use reqwest::{Method, StatusCode};
+use std::time::Duration;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use vintner::http::api::{self, ApiConfig, ApiError};
+
+async fn listed(api: &Api) -> u64 {
+    api.get_json("/api/v1/node").await["offers"]["listed"].as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_can_do_nothing() {
+    let api = Api::start().await;
+    let port = api.addr().port();
+    for origin in [
+        "https://evil.example".to_owned(),
+        "null".into(),
+        format!("http://evil.example:{port}"),
+        format!("http://localhost:{port}"),
+        "http://127.0.0.1:1".into(),
+        format!("file://{}", api.addr()),
+        String::new(),
+    ] {
+        let create = api.post("/api/v1/offers", GOOD).header("origin", &origin).send().await.unwrap();
+        assert!(!create.headers().keys().any(|name| name.as_str().starts_with("access-control")));
+        assert_problem(create, 403, "foreign_origin").await;
+        for (method, path) in
+            [(Method::GET, "/api/v1/offers"), (Method::OPTIONS, "/api/v1/offers"), (Method::GET, "/nothing")]
+        {
+            let response = api.request(method, path).header("origin", &origin).send().await.unwrap();
+            assert_problem(response, 403, "foreign_origin").await;
+        }
+    }
+    assert_eq!(listed(&api).await, 0);
+    let own = api.post("/api/v1/offers", GOOD).header("origin", format!("http://{}", api.addr()));
+    assert_eq!(own.send().await.unwrap().status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_name_that_was_pointed_at_this_machine_is_not_served() {
+    let api = Api::start().await;
+    let port = api.addr().port();
+    for host in
+        [format!("evil.example:{port}"), "evil.example".into(), "127.0.0.1:1".into(), "0.0.0.0".into()]
+    {
+        // As after DNS rebinding: the page's origin is that very host.
+        let request = api.post("/api/v1/offers", GOOD).header("host", &host);
+        let request = request.header("origin", format!("http://{host}"));
+        assert_problem(request.send().await.unwrap(), 403, "foreign_host").await;
+    }
+    for host in [format!("localhost:{port}"), "localhost".into(), format!("[::1]:{port}")] {
+        let response = api.request(Method::GET, "/api/v1/offers").header("host", host).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+    let answer = raw(&api, "GET /healthz HTTP/1.1\r\nhost: a\r\nhost: b\r\nconnection: close\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 403") && answer.contains("foreign_host"), "{answer}");
+    assert_eq!(listed(&api).await, 0);
+}
+
+#[tokio::test]
+async fn only_json_changes_anything() {
+    let api = Api::start().await;
+    let kinds =
+        ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "application/jsonx", ""];
+    for kind in kinds {
+        for path in ["/api/v1/offers", "/api/v1/node/recover"] {
+            let request = api.request(Method::POST, path).header("content-type", kind).body(GOOD);
+            assert_problem(request.send().await.unwrap(), 415, "unsupported_media_type").await;
+        }
+    }
+    let bare = api.request(Method::POST, "/api/v1/offers").body(GOOD).send().await.unwrap();
+    assert_problem(bare, 415, "unsupported_media_type").await;
+    assert_eq!(listed(&api).await, 0);
+    let kind = "Application/JSON; charset=utf-8";
+    let json = api.request(Method::POST, "/api/v1/offers").header("content-type", kind).body(GOOD);
+    assert_eq!(json.send().await.unwrap().status(), StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_token_opens_everything_but_what_is_public() {
+    let token = "correct-horse-battery-staple-0123456789";
+    let api = Api::start_on("0.0.0.0:0", Some(token), false).await;
+    for given in [None, Some("Bearer wrong"), Some("Bearer "), Some(token), Some("Basic Zm9vOmJhcg==")] {
+        for path in ["/api/v1/node", "/api/v1/offers", "/nothing"] {
+            let mut request = api.request(Method::GET, path);
+            if let Some(given) = given {
+                request = request.header("authorization", given);
+            }
+            let response = request.send().await.unwrap();
+            assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"vintner\"");
+            assert_problem(response, 401, "unauthorized").await;
+        }
+    }
+    for path in ["/healthz", "/api/openapi.json", "/swagger-ui/"] {
+        assert_eq!(api.get(path).await.status(), StatusCode::OK, "{path}");
+    }
+    let opened = api.request(Method::GET, "/api/v1/node").bearer_auth(token).send().await.unwrap();
+    assert_eq!(opened.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_address_in_reach_of_others_needs_a_token_or_a_clear_word() {
+    let api = Api::start_on("0.0.0.0:0", None, true).await;
+    assert_eq!(api.get("/api/v1/node").await.status(), StatusCode::OK);
+    let rebound = api.request(Method::GET, "/api/v1/node").header("host", "evil.example");
+    assert_problem(rebound.send().await.unwrap(), 403, "foreign_host").await;
+    let config = ApiConfig { addr: "0.0.0.0:0".parse().unwrap(), token: None, insecure_no_token: false };
+    let refused = api::start(config, api.node.clone()).await;
+    assert!(matches!(refused, Err(ApiError::TokenRequired(_))));
+}
+
+#[tokio::test]
+async fn a_long_body_is_refused_announced_or_not() {
+    let api = Api::start().await;
+    let long = format!(r#"{{"memo":"{}"}}"#, "x".repeat(api::BODY_BYTES_MAX));
+    let response = api.post("/api/v1/offers", long.clone()).send().await.unwrap();
+    assert_problem(response, 413, "body_too_large").await;
+    let head = format!(
+        "POST /api/v1/offers HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\
+         connection: close\r\n\r\n",
+        api.addr()
+    );
+    let answer = raw(&api, &format!("{head}{:x}\r\n{long}\r\n0\r\n\r\n", long.len())).await;
+    assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("body_too_large"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_stop_ends_idle_connections_and_frees_the_port() {
+    let api = Api::start().await;
+    let mut idle = TcpStream::connect(api.addr()).await.unwrap();
+    assert_eq!(api.get("/healthz").await.status(), StatusCode::OK);
+    api.server.stop();
+    tokio::time::timeout(Duration::from_secs(5), api.server.stopped()).await.unwrap();
+    assert_eq!(idle.read(&mut [0; 1]).await.unwrap_or(0), 0);
+    assert!(TcpStream::connect(api.addr()).await.is_err());
+}
+
+#[tokio::test]
+async fn answers_tell_browsers_to_keep_to_themselves() {
+    let api = Api::start().await;
+    for path in ["/api/v1/offers", "/nothing", "/swagger-ui/"] {
+        let response = api.get(path).await;
+        let headers = response.headers();
+        assert_eq!(headers["x-content-type-options"], "nosniff");
+        assert_eq!(headers["cross-origin-resource-policy"], "same-origin");
+        assert!(headers["content-security-policy"].to_str().unwrap().contains("frame-ancestors 'none'"));
+    }
+}
+
+/// Sends bytes as they stand and reads until the other side is done.
+async fn raw(api: &Api, request: &str) -> String {
+    let mut stream = TcpStream::connect(api.addr()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    // The other side may close while it still has something to read; what it said before counts.
+    let _ = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}

@@ -1,0 +1,89 @@
+//! The REST API of one real node, over real sockets.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+mod docs;
+mod guards;
+mod offers;
+mod problems;
+
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use serde_json::Value;
+use std::net::SocketAddr;
+use vintner::{
+    http::{
+        api::{self, ApiConfig, ApiToken},
+        serve::Server,
+    },
+    node::{Node, NodeConfig},
+};
+
+/// A node with its API on a free port.
+struct Api {
+    server: Server,
+    node: Node,
+    client: Client,
+    _data: tempfile::TempDir,
+}
+
+impl Api {
+    async fn start() -> Self {
+        Self::start_on("127.0.0.1:0", None, false).await
+    }
+
+    async fn start_on(addr: &str, token: Option<&str>, insecure_no_token: bool) -> Self {
+        // An error means that another test of this process was first.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let data = tempfile::tempdir().unwrap();
+        let config = NodeConfig::local("test".parse().unwrap(), data.path().into(), Vec::new());
+        let node = Node::start(config).await.unwrap();
+        let token = token.map(|token| ApiToken::new(token).unwrap());
+        let config = ApiConfig { addr: addr.parse().unwrap(), token, insecure_no_token };
+        let server = api::start(config, node.clone()).await.unwrap();
+        Self { server, node, client: Client::builder().no_proxy().build().unwrap(), _data: data }
+    }
+
+    fn addr(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.server.addr().port()))
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.addr()))
+    }
+
+    fn post(&self, path: &str, body: impl Into<String>) -> RequestBuilder {
+        self.request(Method::POST, path).header("content-type", "application/json").body(body.into())
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        self.request(Method::GET, path).send().await.unwrap()
+    }
+
+    async fn get_json(&self, path: &str) -> Value {
+        let response = self.get(path).await;
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        response.json().await.unwrap()
+    }
+
+    async fn create(&self, body: &str) -> Value {
+        let response = self.post("/api/v1/offers", body).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::CREATED, "{body}");
+        response.json().await.unwrap()
+    }
+}
+
+/// An offer that is right.
+const GOOD: &str = r#"{"btc_quantity":"0.5","offer_price":"64000"}"#;
+
+/// The answer is a problem of this status and code, with all that every problem has.
+async fn assert_problem(response: Response, status: u16, code: &str) -> Value {
+    let (found, headers) = (response.status(), response.headers().clone());
+    let text = response.text().await.unwrap();
+    assert_eq!(headers["content-type"], "application/problem+json", "{found} {text}");
+    let problem: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((found.as_u16(), &problem["code"]), (status, &Value::from(code)), "{text}");
+    assert_eq!(problem["status"], status);
+    assert_eq!(problem["type"], format!("urn:vintner:problem:{code}"));
+    assert!(problem["retryable"].is_boolean() && problem["title"].is_string(), "{text}");
+    assert!(problem["detail"].as_str().unwrap().len() > 10, "{text}");
+    problem
+}
