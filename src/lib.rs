@@ -9,10 +9,13 @@
 //! | layer | module | owns |
 //! |---|---|---|
 //! | 0 | [`time`], [`amount`], [`identity`], [`bep44`] | milliseconds, checked decimals, keys and signatures, signed items |
+//! | 1 pure | [`dht::core`] | the DHT's protocol as a state machine |
+//! | 2 | [`dht`] | the UDP driver of the core and the async handle |
 //! | 2 | [`workers`] | a bounded pool of threads for signatures |
 
 pub mod amount;
 pub mod bep44;
+pub mod dht;
 pub mod identity;
 pub mod time;
 pub mod workers;
