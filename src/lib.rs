@@ -9,13 +9,16 @@
 //! | layer | module | owns |
 //! |---|---|---|
 //! | 0 | [`time`], [`amount`], [`identity`], [`bep44`] | milliseconds, checked decimals, keys and signatures, signed items |
-//! | 1 | [`market`] | offers, bids, trades |
-//! | 1 | [`exchange`] | the protocol core: who may do what, when something is sold |
-//! | 3 | [`node`] | wires the drivers to the cores: start, stop, the writer, the clock |
+//! | 1 pure | [`market`] | offers, bids, trades, as verified values |
+//! | 1 pure | [`exchange`] | the protocol core: who may do what, when something is sold |
+//! | 1 pure | [`dht::core`] | the DHT's protocol as a state machine |
+//! | 2 | [`dht`] | the UDP driver of its core, and the handle that programs use |
 //! | 2 | [`workers`] | a bounded pool of threads for signatures |
+//! | 3 | [`node`] | wires the drivers to the cores: start, stop, the writer, the clock |
 
 pub mod amount;
 pub mod bep44;
+pub mod dht;
 pub mod exchange;
 pub mod identity;
 pub mod market;
