@@ -12,15 +12,20 @@
 //! | 1 pure | [`market`] | offers, bids, trades, as verified values |
 //! | 1 pure | [`exchange`] | the protocol core: who may do what, when something is sold |
 //! | 1 pure | [`dht::core`] | the DHT's protocol as a state machine |
+//! | 1 pure | [`grenache::wire`], [`grenache::envelope`], [`grenache::rate`] | frames, signed requests and replies, token buckets |
 //! | 2 | [`dht`] | the UDP driver of its core, and the handle that programs use |
+//! | 2 | [`grenache`] | RPC over HTTP: client and server |
 //! | 2 | [`workers`] | a bounded pool of threads for signatures |
+//! | 2 | [`listener`] | HTTP listening within limits |
 //! | 3 | [`node`] | wires the drivers to the cores: start, stop, the writer, the clock |
 
 pub mod amount;
 pub mod bep44;
 pub mod dht;
 pub mod exchange;
+pub mod grenache;
 pub mod identity;
+pub mod listener;
 pub mod market;
 pub mod node;
 pub mod time;
