@@ -11,6 +11,7 @@ use vintner::{
         server::{self, Commands, LIMITS, RATE, ServerConfig},
     },
     identity::{MasterKey, Network, Signature, Signed, SignedText},
+    listener::Serving,
     market::{Bid, IdMint, Offer, OfferId, Trade, TradeId, TradeReceipt},
     node::{Node, clock},
     workers::Workers,
@@ -164,7 +165,7 @@ async fn two_values_of_one_sequence_take_the_record_off_the_list() {
 async fn lying_maker(
     stranger: &Stranger,
     answer: impl Fn(Signed<Bid>) -> BidAnswer + Send + Sync + 'static,
-) -> server_guard::Guard {
+) -> Serving {
     let key = stranger.master.client_key();
     let client_id = key.public();
     let answer = Arc::new(answer);
@@ -196,18 +197,13 @@ async fn lying_maker(
     };
     let serving = server::serve(tcp, config, commands, Workers::start(1).unwrap()).unwrap();
     stranger.dht.announce(client_id.to_string().as_bytes(), address.port()).await.unwrap();
-    server_guard::Guard(serving)
-}
-
-mod server_guard {
-    /// Keeps a server alive for a test.
-    pub struct Guard(#[allow(dead_code, reason = "held, not read")] pub vintner::listener::Serving);
+    serving
 }
 
 async fn bid_on_a_liar(answer: impl Fn(Signed<Bid>) -> BidAnswer + Send + Sync + 'static) -> BidOutcome {
     let net = Net::start(1, 1).await;
     let mut stranger = Stranger::join(&net).await;
-    let _guard = lying_maker(&stranger, answer).await;
+    let _serving = lying_maker(&stranger, answer).await;
     let offer = stranger.offer_on(&network_name());
     stranger.publish(offer.item().clone()).await;
     listed_everywhere(&net.nodes, offer.id).await;
@@ -224,33 +220,22 @@ async fn ask(node: &Node, offer: OfferId) -> BidOutcome {
     }
 }
 
-fn receipt(signer: u8, bid: Signed<Bid>) -> Trade {
-    let key = MasterKey::from_bytes([signer; 32]).client_key();
-    let id = TradeId(uuid::Uuid::from_u128(1));
-    (**TradeReceipt::accept(&MasterKey::from_bytes([9; 32]).client_key(), id, bid, clock::now()).trade())
-        .clone()
-        .signer_is(&key)
+/// A trade about `bid` in the name of the maker with this seed.
+fn trade(seed: u8, bid: Signed<Bid>) -> Trade {
+    let key = MasterKey::from_bytes([seed; 32]).client_key();
+    let receipt = TradeReceipt::accept(&key, TradeId(uuid::Uuid::from_u128(1)), bid, clock::now());
+    (**receipt.trade()).clone()
 }
 
-trait SignerIs {
-    fn signer_is(self, key: &vintner::identity::KeyPair) -> Self;
-}
-
-impl SignerIs for Trade {
-    fn signer_is(self, key: &vintner::identity::KeyPair) -> Self {
-        Self { maker: key.public(), ..self }
-    }
+fn signed(seed: u8, trade: Trade) -> SignedText {
+    let trade = Trade { maker: MasterKey::from_bytes([seed; 32]).client_key().public(), ..trade };
+    Signed::sign(&MasterKey::from_bytes([seed; 32]).client_key(), trade).source().clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_honest_answer_of_the_same_kind_of_maker_is_believed() {
-    let outcome = bid_on_a_liar(|bid| {
-        let trade = receipt(9, bid);
-        BidAnswer::Accepted {
-            trade: Signed::sign(&MasterKey::from_bytes([9; 32]).client_key(), trade).source().clone(),
-        }
-    });
-    assert!(matches!(outcome.await, BidOutcome::Accepted(_)));
+    let accepted = bid_on_a_liar(|bid| BidAnswer::Accepted { trade: signed(9, trade(9, bid)) });
+    assert!(matches!(accepted.await, BidOutcome::Accepted(_)));
     let refused = bid_on_a_liar(|_| {
         BidAnswer::Refused(Refusal { code: RefusalCode::OfferNotAvailable, detail: "too late".into() })
     });
@@ -259,31 +244,23 @@ async fn an_honest_answer_of_the_same_kind_of_maker_is_believed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trade_signed_by_somebody_else_is_no_answer() {
-    let outcome = bid_on_a_liar(|bid| {
-        let trade = receipt(8, bid);
-        BidAnswer::Accepted {
-            trade: Signed::sign(&MasterKey::from_bytes([8; 32]).client_key(), trade).source().clone(),
-        }
-    });
+    let outcome = bid_on_a_liar(|bid| BidAnswer::Accepted { trade: signed(8, trade(9, bid)) });
     assert_eq!(outcome.await, BidOutcome::InDoubt);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trade_at_another_price_is_no_answer() {
     let outcome = bid_on_a_liar(|bid| {
-        let trade = Trade { price: "5000".parse().unwrap(), ..receipt(9, bid) };
-        BidAnswer::Accepted {
-            trade: Signed::sign(&MasterKey::from_bytes([9; 32]).client_key(), trade).source().clone(),
-        }
+        let dearer = Trade { price: "5000".parse().unwrap(), ..trade(9, bid) };
+        BidAnswer::Accepted { trade: signed(9, dearer) }
     });
     assert_eq!(outcome.await, BidOutcome::InDoubt);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trade_with_a_broken_signature_is_no_answer() {
-    let outcome = bid_on_a_liar(|bid| {
-        let signed = Signed::sign(&MasterKey::from_bytes([9; 32]).client_key(), receipt(9, bid));
-        BidAnswer::Accepted { trade: SignedText { sig: Signature([3; 64]), ..signed.source().clone() } }
+    let outcome = bid_on_a_liar(|bid| BidAnswer::Accepted {
+        trade: SignedText { sig: Signature([3; 64]), ..signed(9, trade(9, bid)) },
     });
     assert_eq!(outcome.await, BidOutcome::InDoubt);
 }
