@@ -9,14 +9,21 @@
 //! | layer | module | owns |
 //! |---|---|---|
 //! | 0 | [`time`], [`amount`], [`identity`], [`bep44`] | milliseconds, checked decimals, keys and signatures, signed items |
+//! | 1 | [`dht::core`] | the DHT's protocol as a state machine |
+//! | 2 | [`dht`] | the UDP driver of the core and the async handle |
 //! | 1 | [`grenache::wire`], [`grenache::envelope`] | the framing of Grenache RPC, and what of it is signed |
 //! | 2 | [`workers`] | a bounded pool of threads for signatures |
 //! | 2 | [`listener`] | HTTP connections within limits |
 //! | 2 | [`grenache`] client, server | signed RPC between nodes |
+//! | 4 | [`http`] | the Grape HTTP API |
+//! | 5 | [`cli`] | the commands |
 
 pub mod amount;
 pub mod bep44;
+pub mod cli;
+pub mod dht;
 pub mod grenache;
+pub mod http;
 pub mod identity;
 pub mod listener;
 pub mod time;
