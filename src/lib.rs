@@ -18,12 +18,16 @@
 //! | 2 | [`workers`] | a bounded pool of threads for signatures |
 //! | 2 | [`listener`] | HTTP listening within limits |
 //! | 3 | [`node`] | wires the drivers to the cores: start, stop, the writer, the clock |
+//! | 4 | [`http`] | REST, OpenAPI, the Grape HTTP API |
+//! | 5 | [`cli`] | commands; the only place that reads arguments, environment and files of settings |
 
 pub mod amount;
 pub mod bep44;
+pub mod cli;
 pub mod dht;
 pub mod exchange;
 pub mod grenache;
+pub mod http;
 pub mod identity;
 pub mod listener;
 pub mod market;

@@ -1,0 +1,3 @@
+//! What the node serves over HTTP.
+
+pub mod grape;
