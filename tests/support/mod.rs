@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test crate uses its own part of this")]
 
+pub mod process;
+
 use std::{
     future::Future,
     net::{Ipv4Addr, SocketAddrV4},
