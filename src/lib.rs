@@ -15,6 +15,7 @@
 //! | 1 pure | [`grenache::wire`], [`grenache::envelope`], [`grenache::rate`] | frames, signed requests and replies, token buckets |
 //! | 2 | [`dht`] | the UDP driver of its core, and the handle that programs use |
 //! | 2 | [`grenache`] | RPC over HTTP: client and server |
+//! | 2 | [`store`] | SQLite, the key file, the lock of the data directory |
 //! | 2 | [`workers`] | a bounded pool of threads for signatures |
 //! | 2 | [`listener`] | HTTP listening within limits |
 //! | 3 | [`node`] | wires the drivers to the cores: start, stop, the writer, the clock |
@@ -32,5 +33,6 @@ pub mod identity;
 pub mod listener;
 pub mod market;
 pub mod node;
+pub mod store;
 pub mod time;
 pub mod workers;

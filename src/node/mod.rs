@@ -73,7 +73,7 @@ struct Inner {
     rpc: SocketAddr,
     advertised: Vec<SocketAddr>,
     store_path: PathBuf,
-    schema_version: u32,
+    schema_version: i64,
     writer: Arc<writer::WriterThread>,
     /// How the writer ended, once it has.
     ended: watch::Receiver<Option<Result<(), String>>>,
@@ -95,6 +95,9 @@ pub enum NodeError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store refused its first write.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
     /// The exchange core.
     #[error(transparent)]
     Writer(#[from] StartError),
@@ -126,8 +129,8 @@ impl Journal for Store {
 
     fn commit(&mut self, events: &[crate::exchange::Event]) -> Result<(), JournalError> {
         Self::commit(self, events).map_err(|error| match error {
-            CommitError::Full => JournalError::Full,
-            failed @ CommitError::Failed(_) => JournalError::Failed(failed.to_string()),
+            CommitError::Full { .. } => JournalError::Full,
+            failed @ CommitError::Failed { .. } => JournalError::Failed(failed.to_string()),
         })
     }
 }
@@ -135,7 +138,7 @@ impl Journal for Store {
 impl Node {
     /// Starts a node: its keys and store first, then its sockets, then everything it left unfinished.
     pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
-        let master = keyfile::master_key(&config.data_dir)?;
+        let master = keyfile::for_data_dir(&config.data_dir)?;
         let key = master.client_key();
         let mut store = Store::open(&config.data_dir, &config.network, key.public())?;
         let store_status = store.status();

@@ -99,7 +99,7 @@ pub struct StoreInfo {
     /// Bytes on disk.
     pub bytes: u64,
     /// The schema's number.
-    pub schema_version: u32,
+    pub schema_version: i64,
 }
 
 /// What waits.

@@ -84,7 +84,7 @@ impl Net {
 
     /// Waits until every node knows every other DHT node: from then on a put and an announcement reach all.
     pub async fn joined(&self) {
-        let all = self.grapes.len() + self.nodes.len() - 1;
+        let all = (self.grapes.len() + self.nodes.len()).saturating_sub(1);
         for node in &self.nodes {
             until("all DHT nodes to know each other", || async { node.status().dht.nodes >= all }).await;
         }
