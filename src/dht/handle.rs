@@ -94,7 +94,7 @@ pub enum DhtError {
         /// Its length.
         bytes: usize,
     },
-    /// The value is over BEP44's limit.
+    /// The value is over BEP44's limit (strings may have 1,000 bytes of content, as grapes allow).
     #[error("the value has {bytes} bytes when bencoded; at most {V_BYTES_MAX} are possible")]
     ValueTooLong {
         /// Its length.
@@ -269,9 +269,8 @@ fn checked_name(name: &[u8]) -> Result<Arc<[u8]>, DhtError> {
 }
 
 fn checked_item(item: &Item) -> Result<(), DhtError> {
-    let bytes = item.v().len();
-    if bytes > V_BYTES_MAX {
-        return Err(DhtError::ValueTooLong { bytes });
+    if !super::core::value_fits(item.v()) {
+        return Err(DhtError::ValueTooLong { bytes: item.v().len() });
     }
     if !super::core::bencode::is_canonical(item.v()) {
         return Err(DhtError::ValueMalformed);

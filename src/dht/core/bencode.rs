@@ -227,7 +227,7 @@ pub fn write_field(out: &mut Vec<u8>, key: &str, bytes: &[u8]) {
     write_bytes(out, bytes);
 }
 
-fn write_decimal(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn write_decimal(out: &mut Vec<u8>, mut value: u64) {
     let mut digits = [0; 20];
     let mut at = digits.len();
     loop {
