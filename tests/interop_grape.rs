@@ -88,9 +88,12 @@ async fn our_signed_value_is_verified_and_its_announcement_heard_by_stock_grapes
 
 #[tokio::test]
 async fn a_stock_grapes_signed_value_is_read_by_ours_and_old_ones_are_refused() {
-    let (first, _second, ours) = ring().await;
+    let (first, second, ours) = ring().await;
     let (data, target) = signed(2, 7, "seven", "");
-    eventually(first.http, "put", data, |answer| answer.json() == json!(target)).await;
+    // Each stores it on the others, so after both every grape has it and none can accept an older one.
+    for putter in [&first, &second] {
+        eventually(putter.http, "put", data.clone(), |answer| answer.json() == json!(target)).await;
+    }
     let got = eventually(ours.http, "get", json!(target), |answer| !answer.body.is_empty()).await.json();
     assert_eq!((&got["v"], &got["seq"]), (&json!("seven"), &json!(7)));
 

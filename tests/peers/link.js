@@ -15,4 +15,4 @@ const done = (error, result) => {
 }
 const data = JSON.parse(argument)
 if (action === 'announce') link.announce(data[0], data[1], {}, done)
-else link[action](data, {}, done)
+else link[action](data, done)
