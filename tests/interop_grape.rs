@@ -5,8 +5,8 @@
 mod support;
 
 use serde_json::{Value, json, value::RawValue};
-use std::{sync::Arc, time::Duration};
-use support::{Grape, eventually, grape, stock, stock_grape, vintner_grape};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use support::{Answer, Grape, eventually, exchange, grape, stock, stock_grape, vintner_grape};
 use tokio::net::TcpListener;
 use vintner::{
     bep44::{VerifiedItem, bencode_bytes},
@@ -172,4 +172,93 @@ async fn a_stock_rpc_client_that_does_not_sign_is_told_so_by_our_server() {
         let error = reply["error"].as_str().unwrap();
         assert!(error.starts_with("ERR_RPC_UNSIGNED: this node takes signed requests only"), "{error}");
     }
+}
+
+/// Requests whose answers do not depend on who is asked; ids, tokens and times are left out of the comparison.
+#[tokio::test]
+async fn answers_are_byte_for_byte_those_of_a_stock_grape() {
+    let stock_first = stock_grape(&[]).await;
+    let stock = stock_grape(&[stock_first.bootstrap()]).await;
+    let ours_first = vintner_grape(&[], &[]).await;
+    let ours = vintner_grape(&[ours_first.bootstrap()], &[]).await;
+
+    let long = "x".repeat(8193);
+    let (key, short) = ("ab".repeat(32), "cd".repeat(32));
+    let units = "é".repeat(1000);
+    let put = |data: &str| format!(r#"{{"data":{data}}}"#);
+    let puts = [
+        r#"{"v":"hello"}"#.to_owned(),
+        r#""text""#.to_owned(),
+        r#"{"v":true}"#.to_owned(),
+        r#"{"v":[1,"a",{"b":null,"a":-7.9}]}"#.to_owned(),
+        r#"{"v":{"z":1,"a":"é"}}"#.to_owned(),
+        r#"{"v":""}"#.to_owned(),
+        "{}".to_owned(),
+        "5".to_owned(),
+        "null".to_owned(),
+        r#"{"v":null}"#.to_owned(),
+        format!(r#"{{"v":"{units}"}}"#),
+        r#"{"v":"x","k":5}"#.to_owned(),
+        r#"{"v":"x","k":true}"#.to_owned(),
+        r#"{"v":"x","k":{}}"#.to_owned(),
+        r#"{"v":"x","k":"abcd"}"#.to_owned(),
+        r#"{"v":"x","k":"abcd","cas":null}"#.to_owned(),
+        format!(r#"{{"v":"x","k":"{key}"}}"#),
+        format!(r#"{{"v":"x","k":"{key}","sig":"{short}"}}"#),
+        format!(r#"{{"v":"x","k":"{key}","sig":"{short}","seq":null}}"#),
+        format!(r#"{{"v":"x","k":"{key}","sig":"{short}","seq":1,"salt":"{key}x"}}"#),
+    ];
+    let gets =
+        [r#""zz""#, r#""""#, "5", "[]", "{}", "null", "true", r#"{"hash":7}"#, r#"{"hash":"ab","salt":5}"#];
+    let announces = [
+        r#"["a"]"#,
+        r#"["a","1"]"#,
+        r#"["a",1.5]"#,
+        r#"["a",null]"#,
+        r#""a""#,
+        "[5,1]",
+        "[null,1]",
+        "[true,1]",
+        "[{},1]",
+        "[]",
+    ];
+    let lookups = [r#""nobody""#, r#""""#, "5", "null", "[]", "{}"];
+    let mut cases: Vec<(String, String)> = Vec::new();
+    cases.extend(puts.iter().map(|data| ("POST /put".to_owned(), put(data))));
+    cases.extend(gets.iter().map(|data| ("POST /get".to_owned(), put(data))));
+    cases.extend(announces.iter().map(|data| ("POST /announce".to_owned(), put(data))));
+    cases.extend(lookups.iter().map(|data| ("POST /lookup".to_owned(), put(data))));
+    for path in [
+        "/",
+        "/LOOKUP",
+        "/Lookup",
+        "/_lookup",
+        "/-lookup",
+        "/lookup-",
+        "/lookup/",
+        "/lookup?x",
+        "//lookup",
+        "/look-up",
+        "/%6cookup",
+    ] {
+        cases.push((format!("PUT {path}"), r#"{"data":"nobody"}"#.to_owned()));
+    }
+    for body in ["", "null", "5", "[]", "garbage", "\u{feff}{}", "{}", "{\"data\":", &long] {
+        for operation in ["put", "get", "announce", "lookup", "nothing"] {
+            cases.push((format!("POST /{operation}"), body.to_owned()));
+        }
+    }
+    for (line, body) in cases {
+        let head = format!("{line} HTTP/1.1");
+        let theirs = exchange(stock.http, &head, &body).await;
+        let answer = exchange(ours.http, &head, &body).await;
+        let shown: String = body.chars().take(200).collect();
+        assert_eq!((answer.status, &answer.body), (theirs.status, &theirs.body), "{line} {shown}");
+        assert_eq!(header_names(&answer), header_names(&theirs), "{line} {shown}");
+    }
+}
+
+fn header_names(answer: &Answer) -> BTreeSet<String> {
+    let names = answer.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    names.map(|(name, _)| name.to_lowercase()).collect()
 }
