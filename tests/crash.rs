@@ -3,12 +3,12 @@
 //!
 //! `VINTNER_CRASH_SEED` replays a run's choices (the machine's timing is its own); `VINTNER_CRASH_ROUNDS` makes it longer.
 
-mod support;
+mod testnet;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use std::{collections::HashMap, time::Duration};
-use support::{
+use testnet::{
     process::{NodeProcess, Process, grape},
     until,
 };

@@ -2,6 +2,6 @@
 
 #[path = "network/forgery.rs"]
 mod forgery;
-mod support;
+mod testnet;
 #[path = "network/trading.rs"]
 mod trading;

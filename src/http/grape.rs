@@ -70,16 +70,12 @@ pub fn serve(
 async fn answer(State(grape): State<Arc<Grape>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
     let closes = parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
-    let mut response = match guard(&grape, &parts.headers) {
-        Err(text) => plain(StatusCode::FORBIDDEN, text),
-        Ok(()) => {
-            let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-            match grape.handle(path, body).await {
-                Ok(json) => respond(StatusCode::OK, json),
-                Err(failure) => respond_failure(failure),
-            }
-        }
+    let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    let outcome = match guard(&grape, &parts.headers) {
+        Ok(()) => grape.handle(path, body).await,
+        Err(text) => Err(Failure::Forbidden(text)),
     };
+    let mut response = outcome.map_or_else(respond_failure, |json| respond(StatusCode::OK, json));
     if parts.version == Version::HTTP_11 && !closes {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
         response.headers_mut().insert("keep-alive", HeaderValue::from_static("timeout=5"));
@@ -234,6 +230,7 @@ fn respond_failure(failure: Failure) -> Response {
             respond(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), json(&text))
         }
         Failure::Thrown(text) => plain(StatusCode::INTERNAL_SERVER_ERROR, text),
+        Failure::Forbidden(text) => plain(StatusCode::FORBIDDEN, text),
         Failure::TooLarge => plain(StatusCode::PAYLOAD_TOO_LARGE, "ERR_GRAPE_PAYLOAD_SIZE"),
         Failure::TooSlow => plain(StatusCode::REQUEST_TIMEOUT, "ERR_GRAPE_PAYLOAD_TIMEOUT"),
     }

@@ -1,6 +1,6 @@
 //! Strangers on the DHT and liars among the makers.
 
-use super::support::*;
+use super::testnet::*;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use vintner::{
     bep44::{MutableItem, Target, VerifiedItem, bdecode_bytes, bencode_bytes},

@@ -1,6 +1,6 @@
 //! The main job: list, find, bid, sell once.
 
-use super::support::*;
+use super::testnet::*;
 use std::time::Duration;
 use vintner::{
     exchange::{BidOutcome, CommandError, Done, OfferRef, OfferStatus, RefusalCode},

@@ -1,173 +1,170 @@
-//! Whole networks in one process, on real sockets: grapes (DHT nodes without a market) and trading nodes.
+//! What several of these tests need: one HTTP exchange by hand, a `vintner grape` process, and the stock programs.
 
-#![allow(dead_code, reason = "each test crate uses its own part of this")]
+#![allow(dead_code, unreachable_pub, reason = "each test uses its part")]
 
-pub mod process;
-
-use std::{
-    future::Future,
-    net::{Ipv4Addr, SocketAddrV4},
-    path::PathBuf,
-    time::{Duration, Instant},
-};
-use tempfile::TempDir;
-use vintner::{
-    dht::{Dht, DhtConfig},
-    exchange::{BidOutcome, Done, OfferRef},
-    identity::Network,
-    market::{Acceptance, BidId, Currency, NewOffer, OfferId, Side, Terms},
-    node::{Node, NodeConfig},
-    time::UnixMillis,
-    workers::Workers,
+use serde_json::{Value, json};
+use std::{net::SocketAddr, path::Path, process::Stdio, time::Duration};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines},
+    net::TcpStream,
+    process::{Child, ChildStdout, Command},
 };
 
-/// How long something may take on a loaded machine before the test gives up. Never a figure.
+/// Longer than anything here takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-pub fn network_name() -> Network {
-    "test".parse().unwrap()
+/// A status, the head and the body of an HTTP answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
 }
 
-pub async fn grape(port: u16, bootstrap: Vec<String>) -> Dht {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).unwrap();
-    let listen = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
-    Dht::start(DhtConfig::new(listen, bootstrap, seed), Workers::start(1).unwrap()).await.unwrap()
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
 }
 
-/// A free UDP port, for something that starts later.
-pub fn free_udp_port() -> u16 {
-    std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+/// Sends `request` as it is and reads until the other side closes.
+pub async fn raw(address: SocketAddr, request: &[u8]) -> Answer {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request).await.unwrap();
+        let mut answer = Vec::new();
+        // A body that was refused half-way ends with a reset; what was answered before it counts.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
+    };
+    let answer = tokio::time::timeout(PATIENCE, exchange).await.expect("an answer in time");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {answer:?}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
 }
 
-/// A free TCP port, for something that starts later.
-pub fn free_tcp_port() -> u16 {
-    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+/// Sends `body` with `head` (request line and further headers, without Host and Content-Length).
+pub async fn exchange(address: SocketAddr, head: &str, body: &str) -> Answer {
+    let request = format!(
+        "{head}\r\nhost: {address}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    raw(address, request.as_bytes()).await
 }
 
-pub struct Net {
-    pub grapes: Vec<Dht>,
-    pub nodes: Vec<Node>,
-    pub bootstrap: Vec<String>,
-    dirs: TempDir,
+/// `POST /<operation>` with `{"rid": ..., "data": data}`.
+pub async fn grape(address: SocketAddr, operation: &str, data: Value) -> Answer {
+    let body = json!({"rid": "r1", "data": data}).to_string();
+    exchange(address, &format!("POST /{operation} HTTP/1.1"), &body).await
 }
 
-impl Net {
-    pub async fn start(grapes: usize, nodes: usize) -> Self {
-        let dirs = tempfile::tempdir().unwrap();
-        let mut net = Self { grapes: Vec::new(), nodes: Vec::new(), bootstrap: Vec::new(), dirs };
-        for _ in 0..grapes {
-            let grape = grape(0, net.bootstrap.clone()).await;
-            net.bootstrap.push(grape.local_addr().to_string());
-            net.grapes.push(grape);
+/// Asks until `good` says so: what the DHT knows takes a moment to arrive.
+pub async fn eventually(
+    address: SocketAddr,
+    operation: &str,
+    data: Value,
+    good: impl Fn(&Answer) -> bool,
+) -> Answer {
+    let started = std::time::Instant::now();
+    loop {
+        let answer = grape(address, operation, data.clone()).await;
+        if good(&answer) {
+            return answer;
         }
-        for _ in 0..nodes {
-            net.add_node().await;
+        assert!(started.elapsed() < PATIENCE, "{operation} {data} still answers {answer:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// A process that prints lines; it ends with the test.
+pub struct Process {
+    name: String,
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    pub fn start(name: &str, command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{name} cannot be started: {error}"));
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { name: name.to_owned(), child, lines }
+    }
+
+    /// The next line it prints.
+    pub async fn line(&mut self) -> String {
+        let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await;
+        let line = line.unwrap_or_else(|_| panic!("{} prints nothing more", self.name));
+        line.unwrap().unwrap_or_else(|| panic!("{} has ended; see its error output above", self.name))
+    }
+
+    /// The next JSON line whose event is `event`.
+    pub async fn event(&mut self, event: &str) -> Value {
+        loop {
+            let line: Value = serde_json::from_str(&self.line().await).unwrap();
+            if line["event"] == event {
+                return line;
+            }
+            assert_ne!(line["event"], "failed", "{}: {line}", self.name);
         }
-        net.joined().await;
-        net
     }
 
-    pub fn config(&self, n: usize) -> NodeConfig {
-        NodeConfig::local(network_name(), self.dir(n), self.bootstrap.clone())
-    }
-
-    pub fn dir(&self, n: usize) -> PathBuf {
-        self.dirs.path().join(format!("node-{n}"))
-    }
-
-    pub async fn add_node(&mut self) -> &Node {
-        let node = Node::start(self.config(self.nodes.len())).await.unwrap();
-        self.nodes.push(node);
-        self.nodes.last().unwrap()
-    }
-
-    /// Waits until every node knows every other DHT node: from then on a put and an announcement reach all.
-    pub async fn joined(&self) {
-        let all = (self.grapes.len() + self.nodes.len()).saturating_sub(1);
-        for node in &self.nodes {
-            until("all DHT nodes to know each other", || async { node.status().dht.nodes >= all }).await;
-        }
-    }
-
-    pub async fn stop(self) {
-        for node in &self.nodes {
-            node.stop().await;
-        }
-        for grape in self.grapes {
-            grape.shutdown().await;
-        }
+    /// SIGTERM, and how it ended.
+    pub async fn terminate(mut self) -> std::process::ExitStatus {
+        let id = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").arg(id).status().await.unwrap().success());
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends when told").unwrap()
     }
 }
 
-/// Waits for a condition; fails with its name when it never holds.
-pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let start = Instant::now();
-    while !condition().await {
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
+/// A grape of either kind: where its DHT and its HTTP API are.
+pub struct Grape {
+    pub process: Process,
+    pub dht: u16,
+    pub http: SocketAddr,
+}
+
+impl Grape {
+    pub fn bootstrap(&self) -> String {
+        format!("127.0.0.1:{}", self.dht)
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.http)
     }
 }
 
-pub fn terms(price: &str) -> Terms {
-    Terms {
-        side: Side::Sell,
-        btc_quantity: "1".parse().unwrap(),
-        offer_price: price.parse().unwrap(),
-        currency: Currency::USD,
-    }
+/// Starts `vintner grape`.
+pub async fn vintner_grape(bootstrap: &[String], more: &[&str]) -> Grape {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vintner"));
+    command.args(["grape", "--dp", "0", "--aph", "0", "--bn", &bootstrap.join(",")]).args(more);
+    let mut process = Process::start("vintner grape", &mut command);
+    let line = process.line().await;
+    let words: Vec<&str> = line.split([' ', ',']).collect();
+    let dht: SocketAddr = words.iter().find_map(|word| word.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+    let http = words.iter().find_map(|word| word.strip_prefix("http://")?.parse().ok());
+    Grape { process, dht: dht.port(), http: http.unwrap_or_else(|| panic!("{line}")) }
 }
 
-pub fn new_offer(price: &str, now: UnixMillis) -> NewOffer {
-    let day = Duration::from_hours(24);
-    NewOffer {
-        terms: terms(price),
-        acceptance: Acceptance::First,
-        expires_at: now.plus(day),
-        dies_at: now.plus(2 * day),
-        memo: None,
-    }
+/// One of the stock programs under `tests/peers`.
+pub fn stock(script: &str, arguments: &[&str]) -> Process {
+    let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers");
+    assert!(
+        peers.join("node_modules/grenache-grape").is_dir(),
+        "the stock Grenache programs are not installed: run tests/peers/install.sh (make test does it by itself)"
+    );
+    Process::start(script, Command::new("node").arg(peers.join(script)).args(arguments))
 }
 
-pub async fn create(node: &Node, price: &str) -> OfferId {
-    match node.exchange().create(new_offer(price, node.exchange().now()), None).await {
-        Ok(Done::Created { offer, .. }) => offer,
-        other => panic!("create: {other:?}"),
-    }
-}
-
-/// Bids the offer's price and waits for the answer.
-pub async fn bid(
-    node: &Node,
-    offer: OfferId,
-    price: &str,
-) -> Result<(BidId, BidOutcome), vintner::exchange::CommandError> {
-    let price = Some(price.parse().unwrap());
-    let (firm, wait) = (Duration::from_mins(5), Duration::from_secs(10));
-    match node.exchange().bid(OfferRef::Id(offer), price, firm, wait, None).await? {
-        Done::Bid { bid, .. } => Ok((bid, outcome(node, bid))),
-        other => panic!("bid: {other:?}"),
-    }
-}
-
-pub fn outcome(node: &Node, bid: BidId) -> BidOutcome {
-    node.exchange().snapshot().state.bids_out[&bid].outcome.clone()
-}
-
-/// Whether the node lists the offer as one that can be taken.
-pub fn lists(node: &Node, offer: OfferId) -> bool {
-    let state = &node.exchange().snapshot().state;
-    state.market.available.iter().any(|((id, _), _)| *id == offer)
-}
-
-pub async fn listed_everywhere(nodes: &[Node], offer: OfferId) {
-    for node in nodes {
-        until("the offer to be listed", || async { lists(node, offer) }).await;
-    }
-}
-
-pub async fn gone_everywhere(nodes: &[Node], offer: OfferId) {
-    for node in nodes {
-        until("the offer to be gone", || async { !lists(node, offer) }).await;
-    }
+/// Starts a stock grape that verifies signed values.
+pub async fn stock_grape(bootstrap: &[String]) -> Grape {
+    let options = json!({"bootstrap": bootstrap, "verify": true}).to_string();
+    let mut process = stock("grape.js", &[&options]);
+    let ready = process.event("ready").await;
+    let port = |name: &str| u16::try_from(ready[name].as_u64().unwrap()).unwrap();
+    Grape { dht: port("dht"), http: SocketAddr::from(([127, 0, 0, 1], port("http"))), process }
 }

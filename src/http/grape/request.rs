@@ -17,6 +17,8 @@ pub(super) enum Failure {
     Coded(u16, String),
     /// Status 500 and plain text: what a stock grape throws.
     Thrown(String),
+    /// Status 403 and plain text: it comes from a web page.
+    Forbidden(&'static str),
     /// Status 413.
     TooLarge,
     /// Status 408.
