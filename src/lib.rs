@@ -11,12 +11,18 @@
 //! | 0 | [`time`], [`amount`], [`identity`], [`bep44`] | milliseconds, checked decimals, keys and signatures, signed items |
 //! | 1 | [`market`] | offers, bids, trades |
 //! | 1 | [`exchange`] | the protocol core: who may do what, when something is sold |
+//! | 1 | [`grenache::wire`], [`grenache::envelope`] | the framing of Grenache RPC, and what of it is signed |
 //! | 2 | [`workers`] | a bounded pool of threads for signatures |
+//! | 2 | [`listener`] | HTTP connections within limits |
+//! | 2 | [`grenache`] client, server | signed RPC between nodes |
 
 pub mod amount;
 pub mod bep44;
 pub mod exchange;
+pub mod grenache;
 pub mod identity;
+pub mod identity;
+pub mod listener;
 pub mod market;
 pub mod time;
 pub mod workers;
