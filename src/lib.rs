@@ -21,7 +21,6 @@ pub mod bep44;
 pub mod exchange;
 pub mod grenache;
 pub mod identity;
-pub mod identity;
 pub mod listener;
 pub mod market;
 pub mod time;
