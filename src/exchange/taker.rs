@@ -203,6 +203,21 @@ impl Core {
         }
     }
 
+    /// Answers those who wait at a core that is thrown away because its events could not be committed: `self` is the one
+    /// rebuilt from the store. A bid that is stored is in doubt as before; of one that is not, nothing was ever sent.
+    pub fn take_over_callers(&mut self, old: Self, output: &mut Output) {
+        let mut waiting: Vec<_> = old.waiting.into_iter().collect();
+        waiting.sort_unstable_by_key(|(bid, _)| *bid);
+        for (bid, waiters) in waiting {
+            let stored = self.state.bids_out.contains_key(&bid);
+            for (to, again) in waiters {
+                let reply =
+                    if stored { Ok(Done::Bid { bid, again }) } else { Err(CommandError::StorageFull) };
+                output.effects.push(Effect::Reply { to, reply });
+            }
+        }
+    }
+
     fn bound_refused_bids(&mut self, output: &mut Output) {
         // Accepted bids are bounded with the trades, those in doubt by their own limit.
         let kept = self.state.bids_in_doubt + self.state.trades.len() + BIDS_OUT_REFUSED_MAX;
