@@ -305,6 +305,9 @@ impl SignedReply {
 
     /// Whether it is the answer of the node `request` was sent to, to that request.
     pub fn verify(self, network: &Network, request: &SignedRequest) -> Result<VerifiedReply, ReplyError> {
+        if cfg!(mutant = "unsigned_reply_accepted") {
+            return Ok(VerifiedReply { at: self.at, outcome: self.outcome });
+        }
         if self.from != request.to {
             return Err(ReplyError::WrongSigner { found: self.from });
         }
