@@ -177,7 +177,7 @@ impl Contacts {
     async fn find_anew(&self, client: ClientId) -> Result<SocketAddr, ContactError> {
         let mut failure = ContactError::Unknown;
         let mut tried = Vec::new();
-        for addresses in [self.from_card(client).await, self.from_lookup(client).await] {
+        for addresses in [self.on_card(client).await, self.in_lookup(client).await] {
             let addresses = match addresses {
                 Ok(addresses) => addresses,
                 Err(error) => {
@@ -199,7 +199,7 @@ impl Contacts {
         Err(failure)
     }
 
-    async fn from_card(&self, client: ClientId) -> Result<Vec<SocketAddr>, DhtError> {
+    async fn on_card(&self, client: ClientId) -> Result<Vec<SocketAddr>, DhtError> {
         let found = self.dht.get(client.target(), b"", GetMode::Network).await?;
         let card = found.and_then(|found| match found.item {
             Item::Mutable(item) if item.k == client => Card::read(&item.v, &self.network, &client),
@@ -208,7 +208,7 @@ impl Contacts {
         Ok(card.map(|card| card.addresses).unwrap_or_default())
     }
 
-    async fn from_lookup(&self, client: ClientId) -> Result<Vec<SocketAddr>, DhtError> {
+    async fn in_lookup(&self, client: ClientId) -> Result<Vec<SocketAddr>, DhtError> {
         let found = self.dht.lookup(client.to_string().as_bytes()).await?;
         Ok(found.into_iter().map(SocketAddr::V4).collect())
     }

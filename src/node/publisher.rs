@@ -31,7 +31,9 @@ const ANNOUNCE_APART: Duration = Duration::from_millis(100);
 const PUT_EVERY: Duration = Duration::from_mins(60);
 /// Records that are being brought out at the same time.
 const IN_FLIGHT_MAX: usize = 128;
-/// The first pause after a failure; it doubles.
+/// How often a version is brought to the nodes that missed it, before it is left to the renewals.
+const FOLLOW_UPS_MAX: u32 = 5;
+/// The first pause after a failure, or before a follow-up; it doubles.
 const RETRY_MIN: Duration = Duration::from_millis(250);
 /// The longest.
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -43,6 +45,7 @@ struct Record {
     put_at: Option<Instant>,
     stored_on: usize,
     failures: u32,
+    follow_ups: u32,
     /// When it is due, unless it is in flight.
     due: Option<Instant>,
     /// A newer version came while an older one was in flight.
@@ -97,7 +100,7 @@ impl Publisher {
         let target = offer.target();
         let in_flight = self.records.get(&target).is_some_and(|r| r.due.is_none());
         self.unschedule(target);
-        let record = Record { offer, put_at: None, stored_on: 0, failures: 0, due: None, again: in_flight };
+        let record = Record { offer, put_at: None, stored_on: 0, failures: 0, follow_ups: 0, due: None, again: in_flight };
         self.records.insert(target, record);
         if !in_flight {
             self.schedule(target, Duration::ZERO);
@@ -152,22 +155,30 @@ impl Publisher {
             self.schedule(target, Duration::ZERO);
             return self.start_due();
         }
+        let mut missed = false;
         if let Some(Ok(outcome)) = &put {
-            record.put_at = Some(Instant::now());
             record.stored_on = outcome.acked;
+            // On a busy machine a node answers late or loses a datagram: it gets the news again soon, not in a minute.
+            missed = outcome.acked < outcome.asked || announced.as_ref().is_ok_and(|n| *n < outcome.asked);
+            missed &= record.follow_ups < FOLLOW_UPS_MAX;
+            record.put_at = Some(Instant::now()).filter(|_| !missed);
         }
         let (id, stored_on) = (record.offer.id, record.stored_on);
-        match (record.put_at, announced) {
-            (Some(_), Ok(announced_to)) => {
+        match (put.is_none_or(|put| put.is_ok()), announced) {
+            (true, Ok(announced_to)) => {
                 record.failures = 0;
-                let pause = ANNOUNCE_EVERY.max(ANNOUNCE_APART * count);
+                let pause = match missed {
+                    true => RETRY_MIN * (1 << record.follow_ups),
+                    false => ANNOUNCE_EVERY.max(ANNOUNCE_APART * count),
+                };
+                record.follow_ups += u32::from(missed);
                 self.schedule(target, pause);
                 self.exchange.published(id, sequence, stored_on as u32, announced_to as u32).await;
             }
             (_, announced) => {
                 let pause = RETRY_MIN.saturating_mul(1 << record.failures.min(16)).min(RETRY_MAX);
                 record.failures += 1;
-                tracing::debug!(offer = %id, ?put, ?announced, "not published yet; tried again in {pause:?}");
+                tracing::debug!(offer = %id, ?announced, "not published yet; tried again in {pause:?}");
                 self.schedule(target, pause);
             }
         }

@@ -1,6 +1,6 @@
 //! Whole networks in one process, on real sockets: grapes (DHT nodes without a market) and trading nodes.
 
-#![allow(dead_code, reason = "each test crate uses its own part of this")]
+#![allow(dead_code, unreachable_pub, reason = "each test crate uses its own part of this")]
 
 pub mod process;
 

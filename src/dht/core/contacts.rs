@@ -139,6 +139,11 @@ impl Contacts {
         self.known.get(&addr).is_some_and(|known| now < known.avoid_until)
     }
 
+    /// Whether it left a query unanswered and has not been heard since.
+    pub(super) fn is_given_up(&self, addr: SocketAddrV4, now: Now) -> bool {
+        self.known.get(&addr).is_some_and(|known| known.failures > 0 && now < known.avoid_until)
+    }
+
     /// Whether a node that asks us something is worth a ping.
     pub(super) fn may_probe(&self, addr: SocketAddrV4, now: Now) -> bool {
         self.known.get(&addr).is_none_or(|known| {

@@ -157,7 +157,8 @@ impl Core {
         } else if let Some(known) = self.neighbourhoods.find(target, now) {
             into.extend_from_slice(known);
         }
-        into.retain(|node| !self.contacts.is_avoided(node.addr, now));
+        // One that is only late is written to all the same, and not waited for: a busy host is not a dead one.
+        into.retain(|node| !self.contacts.is_given_up(node.addr, now));
     }
 
     fn look_up_and_store(&mut self, now: Now, id: u64) {
@@ -214,8 +215,9 @@ impl Core {
     }
 
     fn ask_for_store(&mut self, now: Now, id: u64, addr: SocketAddrV4, asking: Asking, state: State) {
+        let late = self.contacts.is_avoided(addr, now);
         let Some(ask) = self.stores.get_mut(&id).and_then(|store| store.ask(addr)) else { return };
-        (ask.state, ask.late) = (state, false);
+        (ask.state, ask.late) = (state, late);
         let purpose = match state {
             State::Token => Purpose::Token(id),
             State::ReadBack => Purpose::ReadBack(id),
