@@ -11,6 +11,7 @@
 //! | 0 | [`time`], [`amount`], [`identity`], [`bep44`] | milliseconds, checked decimals, keys and signatures, signed items |
 //! | 1 | [`market`] | offers, bids, trades |
 //! | 1 | [`exchange`] | the protocol core: who may do what, when something is sold |
+//! | 2 | [`store`] | everything durable of a node: one SQLite database, one key file |
 //! | 2 | [`workers`] | a bounded pool of threads for signatures |
 
 pub mod amount;
@@ -18,5 +19,6 @@ pub mod bep44;
 pub mod exchange;
 pub mod identity;
 pub mod market;
+pub mod store;
 pub mod time;
 pub mod workers;
