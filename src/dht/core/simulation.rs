@@ -4,7 +4,7 @@ use super::*;
 use crate::{bep44::bencode_bytes, identity::KeyPair};
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     net::Ipv4Addr,
     time::Duration,
 };
@@ -14,6 +14,8 @@ type Flight = Reverse<(Now, u64, SocketAddrV4, SocketAddrV4, Vec<u8>)>;
 
 struct Node {
     core: Core,
+    /// When it wants to be woken, as the network knows it.
+    wakes: Option<Now>,
     bootstrap: Vec<SocketAddrV4>,
 }
 
@@ -21,6 +23,7 @@ pub(super) struct Net {
     pub(super) now: Now,
     nodes: BTreeMap<SocketAddrV4, Node>,
     flights: BinaryHeap<Flight>,
+    timers: BTreeSet<(Now, SocketAddrV4)>,
     rng: StdRng,
     sent: u64,
     ops: u64,
@@ -61,6 +64,7 @@ impl Net {
             now: Now::ZERO,
             nodes: BTreeMap::new(),
             flights: BinaryHeap::new(),
+            timers: BTreeSet::new(),
             rng: StdRng::seed_from_u64(seed),
             sent: 0,
             ops: 0,
@@ -89,12 +93,14 @@ impl Net {
     fn add_as(&mut self, n: u16, bootstrap: &[SocketAddrV4], node_id: Option<NodeId>) {
         let config = CoreConfig { node_id, ..config(addr(n), bootstrap) };
         let core = Core::new(config, self.rng.random(), self.now);
-        self.nodes.insert(addr(n), Node { core, bootstrap: bootstrap.to_vec() });
+        self.nodes.insert(addr(n), Node { core, wakes: None, bootstrap: bootstrap.to_vec() });
         self.input(addr(n), Input::Timeout);
     }
 
     fn remove(&mut self, n: u16) -> Core {
-        self.nodes.remove(&addr(n)).unwrap().core
+        let node = self.nodes.remove(&addr(n)).unwrap();
+        self.timers.retain(|(_, at)| *at != addr(n));
+        node.core
     }
 
     fn core(&mut self, n: u16) -> &mut Core {
@@ -133,12 +139,17 @@ impl Net {
             }
         }
         node.core.clear_datagrams();
+        let wakes = node.core.next_timeout();
+        if let Some(earlier) = std::mem::replace(&mut node.wakes, wakes) {
+            self.timers.remove(&(earlier, at));
+        }
+        self.timers.extend(wakes.map(|wakes| (wakes, at)));
     }
 
     /// Goes to the next thing that happens, at most until then. False when that is now.
     fn step(&mut self, until: Now) -> bool {
         let flight = self.flights.peek().map(|Reverse((at, ..))| *at);
-        let timer = self.nodes.iter().filter_map(|(at, node)| Some((node.core.next_timeout()?, *at))).min();
+        let timer = self.timers.first().copied();
         match (flight, timer) {
             (Some(arrives), timer) if arrives <= until && timer.is_none_or(|(at, _)| arrives <= at) => {
                 let Some(Reverse((at, _, to, from, bytes))) = self.flights.pop() else { return false };
@@ -228,7 +239,9 @@ fn a_hundred_nodes_find_everything_although_a_tenth_of_the_datagrams_is_lost() {
     let mut net = Net::joined(17, 100);
     net.loss_percent = 10;
     net.latency_us = 1_000..50_000;
+    println!("sent {} after the join", net.sent);
     net.run(Duration::from_secs(60));
+    println!("sent {} a minute later", net.sent);
     let mut found = 0;
     for n in 0..50 {
         let name = format!("service {n}");
@@ -370,7 +383,7 @@ fn a_restarted_node_joins_through_the_nodes_it_knew() {
     assert_eq!(known_nodes.len(), 5);
     let config = CoreConfig { node_id: Some(former.node_id()), known_nodes, ..config(addr(3), &[]) };
     let core = Core::new(config, [3; 32], net.now);
-    net.nodes.insert(addr(3), Node { core, bootstrap: Vec::new() });
+    net.nodes.insert(addr(3), Node { core, wakes: None, bootstrap: Vec::new() });
     net.input(addr(3), Input::Timeout);
     net.run(Duration::from_secs(1));
     assert_eq!(net.core(3).status().nodes_good, 5);

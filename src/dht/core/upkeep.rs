@@ -43,6 +43,8 @@ const JOIN_SMALL_MAX: Duration = Duration::from_mins(1);
 const JOIN_LARGE_MAX: Duration = Duration::from_mins(15);
 /// Bootstrap addresses used at a time.
 const BOOTSTRAP_ADDRS_MAX: usize = 64;
+/// Buckets are filled up once joins have become this rare.
+const REFRESH_FROM: Duration = Duration::from_secs(8);
 /// Buckets that are filled up by a lookup at each join in a large network.
 const REFRESHED_AT_ONCE: usize = 3;
 /// How often silent nodes are looked for; a quarter of the configured liveness when that is shorter.
@@ -242,7 +244,8 @@ impl Core {
         let jitter = self.rng.random_range(75..=125);
         self.join.next_at = now.plus(self.join.interval * jitter / 100);
         self.join.interval = (self.join.interval * 2).min(interval_max);
-        if nodes >= K {
+        // While the network forms, looking for oneself is enough; its answers fill the far buckets too.
+        if nodes >= K && self.join.interval >= REFRESH_FROM {
             self.refresh(now);
         }
         if !self.join.told_ready {
