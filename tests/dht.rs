@@ -1,4 +1,5 @@
 //! Whole DHT networks on real sockets in one process.
+#![allow(clippy::unwrap_used)]
 
 use std::{
     net::{Ipv4Addr, SocketAddrV4},

@@ -154,6 +154,9 @@ impl Core {
         if self.kept.len() >= KEPT_MAX && !self.kept.entries.contains_key(&key) {
             return Err(KeptFull);
         }
+        if let What::Item { item, .. } = &what {
+            self.store_own(now, item.clone());
+        }
         self.kept.insert(key, what, now);
         self.handle(now, super::Input::Timeout);
         Ok(())
@@ -178,7 +181,12 @@ impl Core {
     pub(super) fn next_upkeep(&self) -> Option<Now> {
         let join = (!self.join.under_way && self.may_join()).then_some(self.join.next_at);
         let liveness = (self.table.len() > 0).then_some(self.join.liveness_at);
-        [join, liveness, self.kept.next_due()].into_iter().flatten().min()
+        [join, liveness, self.next_renewal()].into_iter().flatten().min()
+    }
+
+    /// When the next renewal is due. While nobody is known none is: they all come once somebody is.
+    fn next_renewal(&self) -> Option<Now> {
+        self.kept.next_due().filter(|_| self.is_joined() && self.table.good() > 0)
     }
 
     /// Whether there is anybody to join through. The very first time there is: it tells that this node is ready.
@@ -206,7 +214,7 @@ impl Core {
             }
         }
         for _ in 0..RENEWING_MAX {
-            if self.kept.next_due().is_none_or(|due| due > now) {
+            if self.next_renewal().is_none_or(|due| due > now) {
                 break;
             }
             self.renew_next(now);
