@@ -39,7 +39,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses taken of one bootstrap name.
 const ADDRS_OF_A_NAME_MAX: usize = 8;
 /// How long to sleep when the core waits for nothing.
-const SLEEP_MAX: Duration = Duration::from_secs(3600);
+const SLEEP_MAX: Duration = Duration::from_hours(1);
 
 /// Where an operation's result goes.
 type Reply<T> = oneshot::Sender<Result<T, DhtError>>;
@@ -320,7 +320,7 @@ impl Driver {
     fn done(&mut self, op: OpId, outcome: Outcome) {
         match (self.callers.remove(&op), outcome) {
             (Some(Caller::Announced(reply)), Outcome::Announced(result)) => {
-                answer(reply, result.map_err(error))
+                answer(reply, result.map_err(error));
             }
             (Some(Caller::Peers(reply)), Outcome::Peers(result)) => answer(reply, result.map_err(error)),
             (Some(Caller::Put(reply)), Outcome::Put(result)) => answer(reply, result.map_err(error)),

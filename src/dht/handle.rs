@@ -59,8 +59,8 @@ impl DhtConfig {
             host: None,
             items_max: 5000,
             peers_max: 20_000,
-            peer_max_age: Duration::from_secs(120),
-            node_liveness: Duration::from_secs(300),
+            peer_max_age: Duration::from_mins(2),
+            node_liveness: Duration::from_mins(5),
         }
     }
 }

@@ -267,7 +267,9 @@ mod tests {
             Tree::Bytes(bytes) => write_bytes(out, bytes),
             Tree::List(items) => {
                 out.push(b'l');
-                items.iter().for_each(|item| write(item, out));
+                for item in items {
+                    write(item, out);
+                }
                 out.push(b'e');
             }
             Tree::Dict(fields) => {

@@ -16,12 +16,14 @@ struct Bench {
     now: Now,
     sent: Vec<(SocketAddrV4, Vec<u8>)>,
     outcomes: Vec<Outcome>,
+    events: Vec<DhtEvent>,
 }
 
 impl Bench {
     fn new() -> Self {
         let core = Core::new(config(addr(0), &[]), [1; 32], Now::ZERO);
-        let mut bench = Self { core, now: Now::ZERO, sent: Vec::new(), outcomes: Vec::new() };
+        let mut bench =
+            Self { core, now: Now::ZERO, sent: Vec::new(), outcomes: Vec::new(), events: Vec::new() };
         bench.input(Input::Timeout);
         bench
     }
@@ -35,7 +37,8 @@ impl Bench {
                     self.core.handle(self.now, Input::Verified { id, verdict });
                 }
                 Output::Done(_, outcome) => self.outcomes.push(outcome),
-                Output::Event(_) | Output::Resolve => {}
+                Output::Event(event) => self.events.push(event),
+                Output::Resolve => {}
             }
         }
         self.sent.extend(self.core.datagrams().map(|(to, bytes)| (to, bytes.to_vec())));
@@ -404,4 +407,30 @@ fn checks_beyond_the_bound_are_refused_and_not_queued() {
     assert_eq!(outputs.iter().filter(|o| matches!(o, Output::Verify { .. })).count(), VERIFYING_MAX);
     let (_, last) = bench.core.datagrams().last().unwrap();
     assert!(matches!(decode(last), Some(Message::Error { code: 202, .. })));
+}
+
+#[test]
+fn every_accepted_announcement_is_an_event_and_an_own_one_only_with_a_host() {
+    let mut bench = Bench::new();
+    let token = bench.token(1);
+    let heard = |bench: &mut Bench| {
+        let events = std::mem::take(&mut bench.events);
+        events.into_iter().filter(|event| matches!(event, DhtEvent::Announce { .. })).collect::<Vec<_>>()
+    };
+    let name: Arc<[u8]> = b"name"[..].into();
+    let event = |from| DhtEvent::Announce { name: b"name"[..].into(), from };
+    for _ in 0..2 {
+        bench.code(1, &Ask::Announce { name: &name, port: 5, token: &token });
+        assert_eq!(heard(&mut bench), [event(SocketAddrV4::new(*addr(1).ip(), 5))]);
+    }
+    bench.code(1, &Ask::Announce { name: &name, port: 5, token: b"bad" });
+    let own =
+        |op| Input::Start { op: OpId(op), request: Request::Announce { name: b"name"[..].into(), port: 7 } };
+    bench.input(own(1));
+    assert_eq!(heard(&mut bench), []);
+    let host = std::net::Ipv4Addr::new(192, 0, 2, 1);
+    bench.core.config.host = Some(host);
+    bench.input(own(2));
+    assert_eq!(heard(&mut bench), [event(SocketAddrV4::new(host, 7))]);
+    assert_eq!(bench.core.status().peers, 2);
 }

@@ -303,7 +303,7 @@ impl Core {
             }
             Some(krpc::Message::Reply { t, reply }) => self.reply(now, from, t, &reply),
             Some(krpc::Message::Error { t, code, text }) => {
-                self.error_reply(now, from, t, Refusal { code, text })
+                self.error_reply(now, from, t, Refusal { code, text });
             }
         }
     }

@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_peer_lives_from_its_last_announcement() {
-        let mut peers = Peers::new(100, Duration::from_secs(120));
+        let mut peers = Peers::new(100, Duration::from_mins(2));
         peers.announce(b"a", addr(1), at(0));
         peers.announce(b"a", addr(2), at(0));
         peers.announce(b"a", addr(1), at(100));

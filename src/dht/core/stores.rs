@@ -139,7 +139,7 @@ impl Core {
     }
 
     /// A node's own put is stored here too, unless something newer is.
-    fn store_own(&mut self, now: Now, item: Item) {
+    pub(super) fn store_own(&mut self, now: Now, item: Item) {
         let newer_held = match &item {
             Item::Immutable(_) => false,
             Item::Mutable(item) => self.items.admits(item, &item.target(), None).is_err(),

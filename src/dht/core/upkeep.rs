@@ -43,6 +43,8 @@ const JOIN_SMALL_MAX: Duration = Duration::from_mins(1);
 const JOIN_LARGE_MAX: Duration = Duration::from_mins(15);
 /// Bootstrap addresses used at a time.
 const BOOTSTRAP_ADDRS_MAX: usize = 64;
+/// Buckets are filled up once joins have become this rare.
+const REFRESH_FROM: Duration = Duration::from_secs(8);
 /// Buckets that are filled up by a lookup at each join in a large network.
 const REFRESHED_AT_ONCE: usize = 3;
 /// How often silent nodes are looked for; a quarter of the configured liveness when that is shorter.
@@ -152,6 +154,9 @@ impl Core {
         if self.kept.len() >= KEPT_MAX && !self.kept.entries.contains_key(&key) {
             return Err(KeptFull);
         }
+        if let What::Item { item, .. } = &what {
+            self.store_own(now, item.clone());
+        }
         self.kept.insert(key, what, now);
         self.handle(now, super::Input::Timeout);
         Ok(())
@@ -176,7 +181,12 @@ impl Core {
     pub(super) fn next_upkeep(&self) -> Option<Now> {
         let join = (!self.join.under_way && self.may_join()).then_some(self.join.next_at);
         let liveness = (self.table.len() > 0).then_some(self.join.liveness_at);
-        [join, liveness, self.kept.next_due()].into_iter().flatten().min()
+        [join, liveness, self.next_renewal()].into_iter().flatten().min()
+    }
+
+    /// When the next renewal is due. While nobody is known none is: they all come once somebody is.
+    fn next_renewal(&self) -> Option<Now> {
+        self.kept.next_due().filter(|_| self.is_joined() && self.table.good() > 0)
     }
 
     /// Whether there is anybody to join through. The very first time there is: it tells that this node is ready.
@@ -204,7 +214,7 @@ impl Core {
             }
         }
         for _ in 0..RENEWING_MAX {
-            if self.kept.next_due().is_none_or(|due| due > now) {
+            if self.next_renewal().is_none_or(|due| due > now) {
                 break;
             }
             self.renew_next(now);
@@ -242,7 +252,8 @@ impl Core {
         let jitter = self.rng.random_range(75..=125);
         self.join.next_at = now.plus(self.join.interval * jitter / 100);
         self.join.interval = (self.join.interval * 2).min(interval_max);
-        if nodes >= K {
+        // While the network forms, looking for oneself is enough; its answers fill the far buckets too.
+        if nodes >= K && self.join.interval >= REFRESH_FROM {
             self.refresh(now);
         }
         if !self.join.told_ready {
