@@ -103,8 +103,8 @@ impl Contacts {
     }
 
     /// How long to wait for this address before going on without it.
-    pub(super) fn late_after(&self, addr: &SocketAddrV4) -> Duration {
-        let own = self.known.get(addr).and_then(|known| known.rtt).map(Rtt::late_after);
+    pub(super) fn late_after(&self, addr: SocketAddrV4) -> Duration {
+        let own = self.known.get(&addr).and_then(|known| known.rtt).map(Rtt::late_after);
         // A stranger may be farther away than those who answered so far.
         let others = || self.rtt.map(|rtt| rtt.late_after() * 2);
         own.or_else(others).unwrap_or(LATE_UNKNOWN).clamp(LATE_MIN, LATE_MAX)
@@ -135,13 +135,13 @@ impl Contacts {
     }
 
     /// Whether lookups pass it by.
-    pub(super) fn is_avoided(&self, addr: &SocketAddrV4, now: Now) -> bool {
-        self.known.get(addr).is_some_and(|known| now < known.avoid_until)
+    pub(super) fn is_avoided(&self, addr: SocketAddrV4, now: Now) -> bool {
+        self.known.get(&addr).is_some_and(|known| now < known.avoid_until)
     }
 
     /// Whether a node that asks us something is worth a ping.
-    pub(super) fn may_probe(&self, addr: &SocketAddrV4, now: Now) -> bool {
-        self.known.get(addr).is_none_or(|known| {
+    pub(super) fn may_probe(&self, addr: SocketAddrV4, now: Now) -> bool {
+        self.known.get(&addr).is_none_or(|known| {
             now >= known.avoid_until || (known.failures > 0 && now.since(known.failed_at) >= PROBE_EVERY)
         })
     }
@@ -157,8 +157,8 @@ impl Contacts {
     }
 
     /// The token that it gave, while it is surely good.
-    pub(super) fn token(&self, addr: &SocketAddrV4, now: Now) -> Option<Arc<[u8]>> {
-        let (token, at) = self.known.get(addr)?.token.as_ref()?;
+    pub(super) fn token(&self, addr: SocketAddrV4, now: Now) -> Option<Arc<[u8]>> {
+        let (token, at) = self.known.get(&addr)?.token.as_ref()?;
         (now.since(*at) < TOKEN_AGE_MAX).then(|| Arc::clone(token))
     }
 }
@@ -178,37 +178,37 @@ mod tests {
     fn a_dead_address_is_avoided_longer_each_time_and_forgiven_at_its_first_answer() {
         let mut contacts = Contacts::new();
         contacts.failed(ADDR, at(0));
-        assert!(contacts.is_avoided(&ADDR, at(4)) && !contacts.is_avoided(&ADDR, at(5)));
+        assert!(contacts.is_avoided(ADDR, at(4)) && !contacts.is_avoided(ADDR, at(5)));
         contacts.failed(ADDR, at(5));
-        assert!(contacts.is_avoided(&ADDR, at(14)) && !contacts.is_avoided(&ADDR, at(15)));
-        assert!(!contacts.may_probe(&ADDR, at(9)) && contacts.may_probe(&ADDR, at(10)));
+        assert!(contacts.is_avoided(ADDR, at(14)) && !contacts.is_avoided(ADDR, at(15)));
+        assert!(!contacts.may_probe(ADDR, at(9)) && contacts.may_probe(ADDR, at(10)));
         contacts.answered(ADDR, Duration::from_millis(1));
-        assert!(!contacts.is_avoided(&ADDR, at(6)));
+        assert!(!contacts.is_avoided(ADDR, at(6)));
     }
 
     #[test]
     fn a_token_serves_until_it_is_old_or_refused_or_its_node_fails() {
         let mut contacts = Contacts::new();
         contacts.keep_token(ADDR, b"abcd", at(0));
-        assert_eq!(contacts.token(&ADDR, at(269)).as_deref(), Some(&b"abcd"[..]));
-        assert_eq!(contacts.token(&ADDR, at(270)), None);
+        assert_eq!(contacts.token(ADDR, at(269)).as_deref(), Some(&b"abcd"[..]));
+        assert_eq!(contacts.token(ADDR, at(270)), None);
         contacts.drop_token(ADDR);
-        assert_eq!(contacts.token(&ADDR, at(1)), None);
+        assert_eq!(contacts.token(ADDR, at(1)), None);
         contacts.keep_token(ADDR, b"abcd", at(1));
         contacts.failed(ADDR, at(2));
-        assert_eq!(contacts.token(&ADDR, at(2)), None);
+        assert_eq!(contacts.token(ADDR, at(2)), None);
     }
 
     #[test]
     fn waiting_adapts_to_the_address_and_stays_within_bounds() {
         let mut contacts = Contacts::new();
-        assert_eq!(contacts.late_after(&ADDR), LATE_UNKNOWN);
+        assert_eq!(contacts.late_after(ADDR), LATE_UNKNOWN);
         contacts.answered(ADDR, Duration::from_micros(200));
-        assert_eq!(contacts.late_after(&ADDR), LATE_MIN);
+        assert_eq!(contacts.late_after(ADDR), LATE_MIN);
         for _ in 0..50 {
             contacts.answered(ADDR, Duration::from_millis(300));
         }
-        let late = contacts.late_after(&ADDR);
+        let late = contacts.late_after(ADDR);
         assert!(late > Duration::from_millis(290) && late < Duration::from_millis(500), "{late:?}");
     }
 

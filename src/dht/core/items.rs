@@ -9,7 +9,7 @@ use std::{
 };
 
 /// BEP44: items may be dropped when they were not put again for two hours.
-pub(super) const ITEM_AGE_MAX: Duration = Duration::from_secs(2 * 3600);
+pub(super) const ITEM_AGE_MAX: Duration = Duration::from_hours(2);
 /// Grapes put strings of up to 1,000 bytes *of content*, a little more than BEP44's 1,000 when bencoded.
 const STRING_CONTENT_BYTES_MAX: usize = 1000;
 

@@ -87,12 +87,12 @@ impl Core {
         let mut near = std::mem::take(&mut self.contacts_buffer);
         self.table.closest(&target, K, &mut near);
         for &contact in &near {
-            shortlist.add(contact, self.contacts.is_avoided(&contact.addr, now));
+            shortlist.add(contact, self.contacts.is_avoided(contact.addr, now));
         }
         // With nobody in the table the bootstrap addresses are all there is.
         let fallback = if near.is_empty() && through.is_empty() { self.join.addrs() } else { through };
         for &addr in fallback {
-            if !through.is_empty() || !self.contacts.is_avoided(&addr, now) {
+            if !through.is_empty() || !self.contacts.is_avoided(addr, now) {
                 shortlist.add_unnamed(addr);
             }
         }
@@ -201,7 +201,7 @@ impl Core {
         };
         traversal.shortlist.answered(contact);
         for node in reply.contacts().take(NODES_READ_MAX).filter(|node| node.id != own) {
-            traversal.shortlist.add(node, self.contacts.is_avoided(&node.addr, now));
+            traversal.shortlist.add(node, self.contacts.is_avoided(node.addr, now));
         }
         match &traversal.want {
             Want::Nodes | Want::Tokens => {}
@@ -217,7 +217,7 @@ impl Core {
             }
             Want::Item(salt) => {
                 let salt = Arc::clone(salt);
-                if self.value_answered(now, id, contact.id, reply, salt) {
+                if self.value_answered(id, contact.id, reply, salt) {
                     return self.finish(now, id);
                 }
             }
@@ -240,14 +240,7 @@ impl Core {
     }
 
     /// Looks at the value of an answer. True when it ends the lookup.
-    fn value_answered(
-        &mut self,
-        now: Now,
-        id: u64,
-        from: NodeId,
-        reply: &Reply<'_>,
-        salt: Arc<[u8]>,
-    ) -> bool {
+    fn value_answered(&mut self, id: u64, from: NodeId, reply: &Reply<'_>, salt: Arc<[u8]>) -> bool {
         let Some(traversal) = self.traversals.get(&id) else { return false };
         let Ok(target) = traversal.shortlist.target()[..].try_into().map(Target) else { return false };
         let Some(v) = reply.v.filter(|v| value_fits(v)) else { return false };
@@ -271,7 +264,6 @@ impl Core {
             }
             return false;
         }
-        let _ = now;
         if let Some(check) = self.verify(item.clone(), Verifying::Get { traversal: id, from, token })
             && let Some(traversal) = self.traversals.get_mut(&id)
         {

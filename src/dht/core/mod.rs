@@ -23,8 +23,11 @@
 //! Signatures are not checked here: [`Output::Verify`] hands them out and [`Input::Verified`] brings the verdict.
 
 pub mod bencode;
+#[cfg(test)]
+mod conformance;
 mod contacts;
 mod id;
+mod io;
 mod items;
 pub mod krpc;
 mod lookups;
@@ -45,6 +48,7 @@ mod upkeep;
 pub(in crate::dht) use self::items::value_fits;
 pub use self::{
     id::{Contact, ID_BYTES, NodeId, NodeIdError},
+    io::{CoreConfig, Input, OpError, OpId, Outcome, Output, Request, Verdict, VerifyId},
     now::Now,
     table::K,
     types::{DhtEvent, DhtStatus, Found, GetMode, Item, NAME_BYTES_MAX, Put, PutOutcome, Refusal},
@@ -64,166 +68,18 @@ use self::{
     token::Tokens,
     upkeep::{Join, Kept},
 };
-use crate::bep44::{MutableItem, Target, VerifiedItem};
+use crate::bep44::{MutableItem, Target};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::SocketAddrV4,
     sync::Arc,
-    time::Duration,
 };
 
 /// Lookups and stores under way, the node's own included. Each may have [`K`] queries waiting; more would only wait longer.
 pub const OPERATIONS_MAX: usize = 4096;
 /// Signatures handed out and not back yet: about 40 ms of one worker's time.
 const VERIFYING_MAX: usize = 1024;
-
-/// How a core is set up. The driver's configuration says what each costs.
-#[derive(Clone, Debug)]
-pub struct CoreConfig {
-    /// Its id; a random one when there is none.
-    pub node_id: Option<NodeId>,
-    /// Where its socket is bound.
-    pub local_addr: SocketAddrV4,
-    /// The host that its own announcements are stored under here.
-    pub host: Option<Ipv4Addr>,
-    /// Whether the driver has bootstrap addresses to offer when [`Output::Resolve`] asks.
-    pub has_bootstrap: bool,
-    /// Nodes of an earlier run.
-    pub known_nodes: Vec<SocketAddrV4>,
-    /// Items stored at most.
-    pub items_max: usize,
-    /// Peers stored at most.
-    pub peers_max: usize,
-    /// How long a peer lives from its last announcement; zero: for ever.
-    pub peer_max_age: Duration,
-    /// How long a node may be silent before it is pinged.
-    pub node_liveness: Duration,
-}
-
-/// The caller's number of an operation.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct OpId(pub u64);
-
-/// The number of a signature check.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct VerifyId(u64);
-
-/// What a caller wants done over the network.
-#[derive(Clone, Debug)]
-pub enum Request {
-    /// Announce a service.
-    Announce {
-        /// Its name.
-        name: Arc<[u8]>,
-        /// Its port.
-        port: u16,
-    },
-    /// Find services.
-    Lookup {
-        /// Their name.
-        name: Arc<[u8]>,
-    },
-    /// Store an item.
-    Put(Put),
-    /// Find an item.
-    Get {
-        /// Where.
-        target: Target,
-        /// Its salt; empty: none.
-        salt: Arc<[u8]>,
-        /// Whether the own copy will do.
-        mode: GetMode,
-    },
-}
-
-/// What became of a signature check.
-#[derive(Clone, Debug)]
-pub enum Verdict {
-    /// The signature is the key's.
-    Good(VerifiedItem),
-    /// It is not.
-    Bad,
-    /// Nobody had time to look.
-    Busy,
-}
-
-/// What happens to a core.
-#[derive(Debug)]
-pub enum Input<'a> {
-    /// A datagram arrived.
-    Datagram {
-        /// From where.
-        from: SocketAddrV4,
-        /// What it says.
-        bytes: &'a [u8],
-    },
-    /// [`Core::next_timeout`] has come (or anything else: it does no harm).
-    Timeout,
-    /// A caller wants something; [`Output::Done`] answers.
-    Start {
-        /// The caller's number for it.
-        op: OpId,
-        /// What.
-        request: Request,
-    },
-    /// A signature was checked.
-    Verified {
-        /// Which.
-        id: VerifyId,
-        /// The verdict.
-        verdict: Verdict,
-    },
-    /// The answer to [`Output::Resolve`]: what the bootstrap names stand for now.
-    Bootstrap(Vec<SocketAddrV4>),
-}
-
-/// Why an operation failed.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum OpError {
-    /// Nobody to ask.
-    NoNodes,
-    /// Nobody accepted.
-    AllFailed {
-        /// How many were asked.
-        asked: usize,
-    },
-    /// Nobody accepted, and somebody said why with a code of 300 to 399.
-    Refused(Refusal),
-    /// [`OPERATIONS_MAX`] are under way.
-    Busy,
-}
-
-/// How an operation ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// An announcement: how many nodes took note.
-    Announced(Result<usize, OpError>),
-    /// A lookup: where the services are.
-    Peers(Result<Vec<SocketAddrV4>, OpError>),
-    /// A put.
-    Put(Result<PutOutcome, OpError>),
-    /// A get.
-    Item(Result<Option<Found>, OpError>),
-}
-
-/// What a core wants done, besides datagrams.
-#[derive(Debug)]
-pub enum Output {
-    /// Tell whoever listens.
-    Event(DhtEvent),
-    /// An operation ended.
-    Done(OpId, Outcome),
-    /// Check this signature, and bring [`Input::Verified`].
-    Verify {
-        /// The number of the check.
-        id: VerifyId,
-        /// What to check.
-        item: MutableItem,
-    },
-    /// Resolve the bootstrap names, and bring [`Input::Bootstrap`].
-    Resolve,
-}
 
 /// What a signature is checked for.
 enum Verifying {

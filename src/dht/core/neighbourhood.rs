@@ -8,7 +8,7 @@ use super::{id::Contact, id::NodeId, now::Now};
 use std::{collections::BTreeMap, time::Duration};
 
 /// How long it is trusted: nodes come and go, and a store that fails looks again anyway.
-const AGE_MAX: Duration = Duration::from_secs(180);
+const AGE_MAX: Duration = Duration::from_mins(3);
 /// Neighbourhoods kept, about 1 KB each.
 const NEIGHBOURHOODS_MAX: usize = 1024;
 

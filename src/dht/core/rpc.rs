@@ -128,7 +128,7 @@ impl Core {
         while self.rpc.calls.contains_key(&tid) {
             tid = tid.wrapping_add(1);
         }
-        let deadline = now.plus(self.contacts.late_after(&to));
+        let deadline = now.plus(self.contacts.late_after(to));
         let call = Call { to, asking, purpose, sent: now, deadline, late: false };
         self.transmit(tid, &call);
         self.rpc.deadlines.insert((deadline, tid));
@@ -160,7 +160,7 @@ impl Core {
 
     /// A node asked us something: if it could enter the table, it has to show that it answers.
     pub(super) fn heard(&mut self, now: Now, contact: Contact) {
-        if self.table.heard(contact, now) && self.contacts.may_probe(&contact.addr, now) {
+        if self.table.heard(contact, now) && self.contacts.may_probe(contact.addr, now) {
             self.check(now, contact.addr);
         }
     }
@@ -230,7 +230,7 @@ impl Core {
                     Purpose::Check => {}
                     Purpose::Traverse(id) => self.traversal_late(now, id, to),
                     Purpose::Token(id) | Purpose::Write(id) | Purpose::ReadBack(id) => {
-                        self.store_late(now, id, to)
+                        self.store_late(now, id, to);
                     }
                 }
             }
@@ -254,7 +254,7 @@ impl Core {
             Purpose::Check => {}
             Purpose::Traverse(id) => self.traversal_failed(now, id, call.to),
             Purpose::Token(id) | Purpose::Write(id) | Purpose::ReadBack(id) => {
-                self.store_failed(now, id, call.to)
+                self.store_failed(now, id, call.to);
             }
         }
     }

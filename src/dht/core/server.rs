@@ -51,7 +51,7 @@ impl Core {
             Ok(Query::FindNode { target }) => self.answer_nodes(from, t, target, Answer::default(), 0),
             Ok(Query::GetPeers { name }) => self.answer_peers(now, from, t, name),
             Ok(Query::Announce { name, port, token }) => {
-                self.answer_announce(now, from, t, name, port, token)
+                self.answer_announce(now, from, t, name, port, token);
             }
             Ok(Query::Get { target, seq }) => self.answer_get(now, from, t, Target(target), seq),
             Ok(Query::Put { token, v, signed, cas }) => {

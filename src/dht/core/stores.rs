@@ -157,7 +157,7 @@ impl Core {
         } else if let Some(known) = self.neighbourhoods.find(target, now) {
             into.extend_from_slice(known);
         }
-        into.retain(|node| !self.contacts.is_avoided(&node.addr, now));
+        into.retain(|node| !self.contacts.is_avoided(node.addr, now));
     }
 
     fn look_up_and_store(&mut self, now: Now, id: u64) {
@@ -183,7 +183,7 @@ impl Core {
         });
         store.asks = asks.collect();
         for node in nodes {
-            if self.contacts.token(&node.addr, now).is_some() {
+            if self.contacts.token(node.addr, now).is_some() {
                 self.write(now, id, node.addr);
             } else {
                 self.ask_token(now, id, node.addr);
@@ -203,7 +203,7 @@ impl Core {
 
     fn write(&mut self, now: Now, id: u64, addr: SocketAddrV4) {
         let Some(store) = self.stores.get(&id) else { return };
-        let Some(token) = self.contacts.token(&addr, now) else {
+        let Some(token) = self.contacts.token(addr, now) else {
             return self.set_done(id, addr);
         };
         let asking = match store.what.clone() {

@@ -9,7 +9,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use subtle::ConstantTimeEq;
 
 /// How often the secret changes (BEP5's reference implementation, and grapes).
-const EPOCH: Duration = Duration::from_secs(300);
+const EPOCH: Duration = Duration::from_mins(5);
 /// Bytes of a token: too many to guess within its life.
 pub(super) const TOKEN_BYTES: usize = 8;
 

@@ -27,9 +27,9 @@ pub const KEPT_MAX: usize = 50_000;
 /// Renewals under way at once.
 const RENEWING_MAX: usize = 32;
 /// Announcements are renewed this often: a grape's peers live 80 to 160 s.
-const ANNOUNCE_EVERY: Duration = Duration::from_secs(60);
+const ANNOUNCE_EVERY: Duration = Duration::from_mins(1);
 /// Items are renewed this often: BEP44's live two hours.
-const PUT_EVERY: Duration = Duration::from_secs(3600);
+const PUT_EVERY: Duration = Duration::from_hours(1);
 /// A renewal that nobody accepted is tried again after this.
 const RENEW_AGAIN: Duration = Duration::from_secs(10);
 
@@ -38,11 +38,13 @@ const JOIN_FIRST: Duration = Duration::from_millis(250);
 /// The longest interval while nobody is known.
 const JOIN_ALONE_MAX: Duration = Duration::from_secs(5);
 /// The longest interval in a network of less than K nodes.
-const JOIN_SMALL_MAX: Duration = Duration::from_secs(60);
+const JOIN_SMALL_MAX: Duration = Duration::from_mins(1);
 /// The longest interval in a larger one (Kademlia's refresh is an hour).
-const JOIN_LARGE_MAX: Duration = Duration::from_secs(900);
+const JOIN_LARGE_MAX: Duration = Duration::from_mins(15);
 /// Bootstrap addresses used at a time.
 const BOOTSTRAP_ADDRS_MAX: usize = 64;
+/// Buckets are filled up once joins have become this rare.
+const REFRESH_FROM: Duration = Duration::from_secs(8);
 /// Buckets that are filled up by a lookup at each join in a large network.
 const REFRESHED_AT_ONCE: usize = 3;
 /// How often silent nodes are looked for; a quarter of the configured liveness when that is shorter.
@@ -242,7 +244,8 @@ impl Core {
         let jitter = self.rng.random_range(75..=125);
         self.join.next_at = now.plus(self.join.interval * jitter / 100);
         self.join.interval = (self.join.interval * 2).min(interval_max);
-        if nodes >= K {
+        // While the network forms, looking for oneself is enough; its answers fill the far buckets too.
+        if nodes >= K && self.join.interval >= REFRESH_FROM {
             self.refresh(now);
         }
         if !self.join.told_ready {
