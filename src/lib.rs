@@ -9,18 +9,30 @@
 //! | layer | module | owns |
 //! |---|---|---|
 //! | 0 | [`time`], [`amount`], [`identity`], [`bep44`] | milliseconds, checked decimals, keys and signatures, signed items |
-//! | 1 | [`market`] | offers, bids, trades |
-//! | 1 | [`exchange`] | the protocol core: who may do what, when something is sold |
-//! | 3 | [`node`] | wires the drivers to the cores: start, stop, the writer, the clock |
-//! | 4 | [`http`] | REST API, OpenAPI, Swagger UI |
+//! | 1 pure | [`market`] | offers, bids, trades, as verified values |
+//! | 1 pure | [`exchange`] | the protocol core: who may do what, when something is sold |
+//! | 1 pure | [`dht::core`] | the DHT's protocol as a state machine |
+//! | 1 pure | [`grenache::wire`], [`grenache::envelope`], [`grenache::rate`] | frames, signed requests and replies, token buckets |
+//! | 2 | [`dht`] | the UDP driver of its core, and the handle that programs use |
+//! | 2 | [`grenache`] | RPC over HTTP: client and server |
+//! | 2 | [`store`] | SQLite, the key file, the lock of the data directory |
 //! | 2 | [`workers`] | a bounded pool of threads for signatures |
+//! | 2 | [`listener`] | HTTP listening within limits |
+//! | 3 | [`node`] | wires the drivers to the cores: start, stop, the writer, the clock |
+//! | 4 | [`http`] | REST, OpenAPI, the Grape HTTP API |
+//! | 5 | [`cli`] | commands; the only place that reads arguments, environment and files of settings |
 
 pub mod amount;
 pub mod bep44;
+pub mod cli;
+pub mod dht;
 pub mod exchange;
+pub mod grenache;
 pub mod http;
 pub mod identity;
+pub mod listener;
 pub mod market;
 pub mod node;
+pub mod store;
 pub mod time;
 pub mod workers;

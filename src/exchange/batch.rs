@@ -37,6 +37,10 @@ pub fn run_batch<E>(
             release(effects);
             Ok(())
         }
+        Err(error) if cfg!(mutant = "effects_released_after_failed_commit") => {
+            release(effects);
+            Err(BatchError { error, withheld: Vec::new() })
+        }
         Err(error) => Err(BatchError { error, withheld: effects }),
     }
 }

@@ -21,7 +21,7 @@ impl Core {
     fn answer(&mut self, bid: Signed<Bid>, output: &mut Output) -> Result<BidAnswer, NotNow> {
         let before = self.state.bids_in.get(&(bid.bidder, bid.id));
         if let Some(before) = before.filter(|_| !cfg!(mutant = "answers_not_remembered")) {
-            return Ok(if before.bid == bid {
+            return Ok(if before.bid == bid || cfg!(mutant = "id_reuse_unnoticed") {
                 self.same_answer(before)
             } else {
                 BidAnswer::Refused(id_reuse())
@@ -60,7 +60,7 @@ impl Core {
             return Err(refused(Code::OfferNotFound, format!("this node has no offer {}", bid.offer_id)));
         };
         let offer = &own.offer;
-        if !bid.is_for(offer) {
+        if !bid.is_for(offer) && !cfg!(mutant = "terms_not_checked") {
             return Err(refused(Code::TermsMismatch, "the bid is for other terms than the offer's"));
         }
         if bid.bidder == self.client_id {

@@ -4,7 +4,7 @@ use super::limits::{self, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::{
     amount::Price,
     bep44::Target,
-    identity::{Signed, SignedText},
+    identity::{Network, Signed, SignedText, StatementError},
     market::{Bid, BidId, NewOffer, Offer, OfferId, RecordError, Side, Trade},
     time::UnixMillis,
 };
@@ -125,6 +125,16 @@ pub enum BidAnswer {
     },
     /// Not sold, and this bid never will be.
     Refused(Refusal),
+}
+
+impl BidAnswer {
+    /// Checks the signature on the trade, if there is one. That it is about the bid that was asked is checked by the core.
+    pub fn verify(self, network: &Network) -> Result<Heard, StatementError> {
+        Ok(match self {
+            Self::Accepted { trade } => Heard::Accepted(Box::new(Signed::verify(trade, network)?)),
+            Self::Refused(refusal) => Heard::Refused(refusal),
+        })
+    }
 }
 
 /// A final no.

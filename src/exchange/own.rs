@@ -168,7 +168,9 @@ impl Core {
     }
 
     pub(super) fn remember(&mut self, key: Option<IdempotencyKey>, made: Made, output: &mut Output) {
-        if let Some(IdempotencyKey { key, request_sha256 }) = key {
+        if let Some(IdempotencyKey { key, request_sha256 }) = key
+            && !cfg!(mutant = "idempotency_key_forgotten")
+        {
             let idempotent = Idempotent { key, request_sha256, made, at: self.now };
             self.emit(Event::Remembered(Arc::new(idempotent)), output);
         }

@@ -15,7 +15,9 @@ impl Core {
     pub(super) fn record(&mut self, offer: Arc<Offer>, output: &mut Output) {
         if offer.is_dead(self.now) {
             self.counters.records_dead += 1;
-        } else if UnixMillis(offer.sequence) > self.now.plus(FUTURE_MAX) {
+        } else if UnixMillis(offer.sequence) > self.now.plus(FUTURE_MAX)
+            && !cfg!(mutant = "record_from_the_future_believed")
+        {
             self.park(offer);
         } else if offer.client_id == self.client_id {
             self.own_record(offer, output);
@@ -39,11 +41,19 @@ impl Core {
             return;
         };
         match offer.sequence.cmp(&held.sequence) {
+            Ordering::Greater if !offer.availability && cfg!(mutant = "tombstone_forgotten_early") => {
+                self.emit(Event::Forgotten(target), output);
+            }
             Ordering::Greater => self.emit(Event::Heard(offer), output),
+            Ordering::Less if cfg!(mutant = "older_sequence_overwrites") => {
+                self.emit(Event::Heard(offer), output);
+            }
             Ordering::Equal if cfg!(mutant = "equal_sequence_overwrites") => {
                 self.emit(Event::Heard(offer), output);
             }
-            Ordering::Equal if offer.item().v != held.item().v => {
+            Ordering::Equal
+                if offer.item().v != held.item().v && !cfg!(mutant = "equivocation_unnoticed") =>
+            {
                 let held = Arc::clone(held);
                 self.equivocation(held, offer, output);
             }

@@ -8,6 +8,7 @@ use super::{
         ASK_AGAIN_AFTER_DEADLINE_MAX, ASK_AGAIN_MAX, ASK_AGAIN_MIN, BIDS_IN_DOUBT_MAX, BIDS_OUT_REFUSED_MAX,
         WAITERS_A_BID_MAX,
     },
+    message::refused,
     timers::Timer,
 };
 use crate::{
@@ -120,6 +121,9 @@ impl Core {
             asking.in_flight = false;
         }
         let outcome = match heard {
+            None if cfg!(mutant = "no_answer_read_as_refusal") => {
+                BidOutcome::Refused(refused(RefusalCode::Refused, "no answer"))
+            }
             None => return self.ask_later(&bid.bid),
             Some(Heard::Refused(refusal)) => {
                 if matches!(refusal.code, RefusalCode::OfferNotAvailable | RefusalCode::OfferNotFound) {
@@ -155,6 +159,9 @@ impl Core {
         let max = if self.now < bid.valid_until { ASK_AGAIN_MAX } else { ASK_AGAIN_AFTER_DEADLINE_MAX };
         let pause = ASK_AGAIN_MIN.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(max);
         let jittered = pause.mul_f64(self.rng.random_range(0.75..1.25));
+        if cfg!(mutant = "asked_only_once") {
+            return;
+        }
         self.set_timer(self.now.plus(jittered), Timer::Ask(bid.id));
     }
 
@@ -186,10 +193,28 @@ impl Core {
         let Some(waiters) = self.waiting.get_mut(&bid) else { return };
         if let Some(n) = waiters.iter().position(|(waiter, _)| *waiter == to) {
             let (to, again) = waiters.swap_remove(n);
+            if cfg!(mutant = "waiting_caller_forgotten") {
+                return;
+            }
             output.effects.push(Effect::Reply { to, reply: Ok(Done::Bid { bid, again }) });
         }
         if waiters.is_empty() {
             self.waiting.remove(&bid);
+        }
+    }
+
+    /// Answers those who wait at a core that is thrown away because its events could not be committed: `self` is the one
+    /// rebuilt from the store. A bid that is stored is in doubt as before; of one that is not, nothing was ever sent.
+    pub fn take_over_callers(&mut self, old: Self, output: &mut Output) {
+        let mut waiting: Vec<_> = old.waiting.into_iter().collect();
+        waiting.sort_unstable_by_key(|(bid, _)| *bid);
+        for (bid, waiters) in waiting {
+            let stored = self.state.bids_out.contains_key(&bid);
+            for (to, again) in waiters {
+                let reply =
+                    if stored { Ok(Done::Bid { bid, again }) } else { Err(CommandError::StorageFull) };
+                output.effects.push(Effect::Reply { to, reply });
+            }
         }
     }
 

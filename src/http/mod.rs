@@ -1,8 +1,8 @@
-//! What a node shows over HTTP: the REST API of its owner.
+//! What a node serves over HTTP: the REST API of its owner, and the Grape HTTP API.
 //!
-//! Handlers here extract, call [`crate::node`], and answer; nothing is decided. [`types`] are the shapes of requests and
-//! answers, shared with the command-line client; [`serve`] is the bounded server under every router.
+//! Handlers here extract, call [`crate::node`] or [`crate::dht`], and answer; nothing is decided. [`types`] are the shapes of the
+//! REST API's answers, shared with the command-line client.
 
 pub mod api;
-pub mod serve;
+pub mod grape;
 pub mod types;

@@ -253,8 +253,9 @@ impl Offer {
 
     /// The next version of this own offer, closed: it keeps only what identifies it and says that it is closed.
     pub fn close(&self, master: &MasterKey, now: UnixMillis) -> Result<Self, RecordError> {
+        let raised = u64::from(!cfg!(mutant = "sequence_not_raised_on_close"));
         let body = OfferBody {
-            sequence: (self.body.sequence + 1).max(now.0),
+            sequence: (self.body.sequence + raised).max(now.0 * raised),
             availability: false,
             expires_at: None,
             acceptance: None,

@@ -1,67 +1,234 @@
 //! One running node: the drivers wired to the cores.
+//!
+//! ```text
+//!  REST, CLI ──► Exchange (inbox) ──► writer: core + store ──► effects ──► Publisher ──► DHT
+//!                     ▲   snapshot ◄──────┘                        └─────► Asker ──────► other nodes' RPC
+//!  DHT events ──► Ears ┘   ▲
+//!  RPC server ─────────────┘
+//! ```
+//!
+//! What is decided lives in `exchange`; what is here moves things between it, the disk, the DHT and other nodes.
 
 pub mod clock;
 mod config;
+mod contacts;
 mod exchange;
+mod listener;
+mod publisher;
+mod rpc;
 mod status;
 mod writer;
 
 pub use config::NodeConfig;
 pub use exchange::{Exchange, Snapshot};
-pub use status::{DhtInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, StoreInfo};
+pub use status::{DhtInfo, HeardInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, StoreInfo};
 pub use writer::{Journal, JournalError, StartError};
 
-use crate::{exchange::Event, identity::MasterKey, time::UnixMillis};
-use std::{net::SocketAddr, sync::Arc};
-use tokio::sync::mpsc;
+use crate::{
+    dht::{Dht, DhtConfig, DhtError, Item, NodeId},
+    grenache::{
+        address::AddressPolicy,
+        client::{CALL_TIMEOUT, Client, ClientConfig, ClientError},
+        server::{self, LIMITS, RATE, ServerConfig},
+    },
+    identity::KeyPair,
+    listener::Serving,
+    store::{CommitError, Store, StoreError, keyfile},
+    time::UnixMillis,
+    workers::Workers,
+};
+use contacts::{Card, Contacts};
+use listener::{Ears, Heard, Listener};
+use publisher::Publisher;
+use std::{
+    io,
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock, atomic::Ordering},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+
+/// Items that a node's DHT part stores for the network: about 30 MB when full, four times a stock grape's most.
+const DHT_ITEMS_MAX: usize = 20_000;
+/// The store's note of the DHT node id and the address it belongs to.
+const META_DHT_NODE: &str = "dht_node";
 
 /// A running node. Clones share it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Node {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     config: NodeConfig,
     exchange: Exchange,
+    dht: Dht,
+    contacts: Contacts,
+    heard: Arc<Heard>,
     started_at: UnixMillis,
-    writer: writer::WriterThread,
+    rpc: SocketAddr,
+    advertised: Vec<SocketAddr>,
+    store_path: PathBuf,
+    schema_version: i64,
+    writer: Arc<writer::WriterThread>,
+    /// How the writer ended, once it has.
+    ended: watch::Receiver<Option<Result<(), String>>>,
+    running: Mutex<Option<Running>>,
+}
+
+/// What [`Node::stop`] takes down.
+struct Running {
+    rpc: Serving,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
+    /// The key file.
+    #[error(transparent)]
+    Key(#[from] keyfile::KeyFileError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store refused its first write.
+    #[error(transparent)]
+    Commit(#[from] CommitError),
     /// The exchange core.
     #[error(transparent)]
     Writer(#[from] StartError),
+    /// The DHT.
+    #[error(transparent)]
+    Dht(#[from] DhtError),
+    /// The RPC client.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The RPC port.
+    #[error(
+        "cannot listen on {address} for other nodes' RPC: {source}; is another node running there? choose another --rpc"
+    )]
+    Rpc {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Something else of the operating system.
+    #[error("the operating system refused: {0}")]
+    System(#[from] io::Error),
 }
 
-#[derive(Default)]
-struct Memory(Vec<Event>);
-
-impl Journal for Memory {
-    fn load(&mut self) -> Result<Vec<Event>, JournalError> {
-        Ok(self.0.clone())
+impl Journal for Store {
+    fn load(&mut self) -> Result<Vec<crate::exchange::Event>, JournalError> {
+        Self::load(self).map_err(|error| JournalError::Failed(error.to_string()))
     }
-    fn commit(&mut self, events: &[Event]) -> Result<(), JournalError> {
-        self.0.extend_from_slice(events);
-        Ok(())
+
+    fn commit(&mut self, events: &[crate::exchange::Event]) -> Result<(), JournalError> {
+        Self::commit(self, events).map_err(|error| match error {
+            CommitError::Full { .. } => JournalError::Full,
+            failed @ CommitError::Failed { .. } => JournalError::Failed(failed.to_string()),
+        })
     }
 }
 
 impl Node {
-    /// Starts a node.
+    /// Starts a node: its keys and store first, then its sockets, then everything it left unfinished.
     pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
-        let (asks, _) = mpsc::unbounded_channel();
-        let (publications, _) = mpsc::unbounded_channel();
-        let (fetches, _) = mpsc::unbounded_channel();
+        let master = keyfile::for_data_dir(&config.data_dir)?;
+        let key = master.client_key();
+        let mut store = Store::open(&config.data_dir, &config.network, key.public())?;
+        let store_status = store.status();
+
+        let workers = Workers::start(std::thread::available_parallelism().map_or(1, usize::from))?;
+        let dht = start_dht(&config, &mut store, workers.clone()).await?;
+        let rpc_error = |source| NodeError::Rpc { address: config.rpc, source };
+        let tcp = TcpListener::bind(config.rpc).await.map_err(rpc_error)?;
+        let rpc = tcp.local_addr()?;
+        let advertised = advertised(&config, rpc);
+
+        let (asks, asks_queue) = mpsc::unbounded_channel();
+        let (publications, publications_queue) = mpsc::unbounded_channel();
+        let (fetches, fetches_queue) = mpsc::unbounded_channel();
         let outlets = writer::Outlets { asks, publications, fetches };
-        let mut key = [0; 32];
-        let _ = getrandom::fill(&mut key);
-        let master = MasterKey::from_bytes(key);
-        let (exchange, writer) = writer::start(master, config.network.clone(), Memory::default(), outlets)?;
-        Ok(Self { inner: Arc::new(Inner { config, exchange, started_at: clock::now(), writer }) })
+        let (exchange, mut writer) = writer::start(master, config.network.clone(), store, outlets)?;
+
+        let policy = AddressPolicy { allow_private: config.allow_private };
+        let client_config = ClientConfig { network: config.network.clone(), policy, timeout: CALL_TIMEOUT };
+        let client = Client::new(client_config, workers.clone())?;
+        let contacts = Contacts::new(dht.clone(), client.clone(), key.clone(), config.network.clone());
+        let server_config = ServerConfig {
+            network: config.network.clone(),
+            key: key.clone(),
+            clock: Arc::new(clock::now),
+            rate: RATE,
+            limits: LIMITS,
+        };
+        let commands = rpc::commands(&exchange, &workers, Arc::new(RwLock::new(advertised.clone())));
+        let serving = server::serve(tcp, server_config, commands, workers.clone())?;
+
+        let (listener, wanted) = Listener::new();
+        let heard = Arc::clone(&listener.heard);
+        let ears = Ears {
+            dht: dht.clone(),
+            exchange: exchange.clone(),
+            contacts: contacts.clone(),
+            workers: workers.clone(),
+            heard: Arc::clone(&heard),
+        };
+        let asker = rpc::Asker {
+            exchange: exchange.clone(),
+            contacts: contacts.clone(),
+            client,
+            key: key.clone(),
+            workers,
+        };
+        let publisher = Publisher::new(dht.clone(), exchange.clone(), listener.clone(), rpc.port());
+        let (report, ended) = watch::channel(None);
+        let writer_ended = std::mem::replace(&mut writer.ended, tokio::sync::oneshot::channel().1);
+        let tasks = vec![
+            tokio::spawn(ears.run(wanted, fetches_queue)),
+            tokio::spawn(asker.run(asks_queue)),
+            tokio::spawn(publisher.run(publications_queue)),
+            tokio::spawn(listener.revisit(exchange.clone())),
+            tokio::spawn(async move {
+                let ended = writer_ended
+                    .await
+                    .unwrap_or_else(|_| Err(JournalError::Failed("the writer panicked".into())));
+                report.send_replace(Some(ended.map_err(|error| error.to_string())));
+            }),
+        ];
+        let inner = Inner {
+            exchange,
+            dht,
+            contacts,
+            heard,
+            started_at: clock::now(),
+            rpc,
+            advertised,
+            store_path: store_status.path,
+            schema_version: store_status.schema_version,
+            writer: Arc::new(writer),
+            ended,
+            running: Mutex::new(Some(Running { rpc: serving, tasks })),
+            config,
+        };
+        let node = Self { inner: Arc::new(inner) };
+        node.say_where(&key).await?;
+        Ok(node)
+    }
+
+    /// Lets others find this node: the signed item under its client key, and its id as a Grenache service.
+    async fn say_where(&self, key: &KeyPair) -> Result<(), DhtError> {
+        let Inner { exchange, dht, rpc, advertised, .. } = &*self.inner;
+        let card = Card::new(exchange.network(), exchange.client_id(), advertised);
+        if let Some(item) = card.item(key, clock::now()).filter(|_| !advertised.is_empty()) {
+            dht.keep_item(Item::Mutable(item)).await?;
+        }
+        dht.keep_announced(exchange.client_id().to_string().as_bytes(), rpc.port()).await
     }
 
     /// The exchange core: commands and snapshots.
@@ -69,38 +236,126 @@ impl Node {
         &self.inner.exchange
     }
 
+    /// This node's part of the DHT.
+    pub fn dht(&self) -> &Dht {
+        &self.inner.dht
+    }
+
     /// How the node stands.
     pub fn status(&self) -> NodeStatus {
-        let state = &self.inner.exchange.snapshot().state;
+        let inner = &*self.inner;
+        let snapshot = inner.exchange.snapshot();
+        let state = &snapshot.state;
+        let dht = inner.dht.status();
+        let is_out = |own: &&crate::exchange::OwnOffer| {
+            own.published.is_some_and(|p| p.sequence == own.offer.sequence)
+        };
+        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         NodeStatus {
             version: env!("CARGO_PKG_VERSION"),
-            client_id: self.inner.exchange.client_id(),
-            network: self.inner.config.network.clone(),
-            started_at: self.inner.started_at,
-            rpc: self.inner.config.rpc,
-            advertised: self.inner.config.advertise.clone(),
+            client_id: inner.exchange.client_id(),
+            network: inner.config.network.clone(),
+            started_at: inner.started_at,
+            rpc: inner.rpc,
+            advertised: inner.advertised.clone(),
             dht: DhtInfo {
-                node_id: String::new(),
-                address: SocketAddr::V4(self.inner.config.dht),
-                nodes: 1,
-                items: 0,
-                peers: 0,
+                node_id: dht.node_id.to_string(),
+                address: SocketAddr::V4(dht.local_addr),
+                nodes: dht.nodes_good,
+                items: dht.items,
+                peers: dht.peers,
             },
-            peers: Vec::new(),
+            peers: inner
+                .contacts
+                .all()
+                .into_iter()
+                .map(|(client_id, contact)| PeerInfo {
+                    client_id,
+                    address: contact.address,
+                    seen_at: contact.seen_at,
+                })
+                .collect(),
             offers: OffersInfo {
                 listed: state.market.available.len(),
                 records: state.market.records.len(),
                 own: state.own.len(),
                 trades: state.trades.len(),
             },
-            store: StoreInfo { path: self.inner.config.data_dir.clone(), bytes: 0, schema_version: 1 },
-            outbox: OutboxInfo { bids_in_doubt: state.bids_in_doubt, unpublished: 0 },
+            store: StoreInfo {
+                path: inner.config.data_dir.clone(),
+                bytes: std::fs::metadata(&inner.store_path).map_or(0, |file| file.len()),
+                schema_version: inner.schema_version,
+            },
+            outbox: OutboxInfo {
+                bids_in_doubt: state.bids_in_doubt,
+                unpublished: state.own.len() - state.own.values().filter(is_out).count(),
+            },
+            heard: HeardInfo {
+                announcements: count(&inner.heard.announcements),
+                dropped: count(&inner.heard.dropped),
+                refused: count(&inner.heard.refused),
+            },
             store_behind: state.is_behind(),
         }
     }
 
-    /// Stops everything, after what was begun is durable.
-    pub async fn stop(&self) {
-        self.inner.writer.stop();
+    /// Resolves when the node cannot go on, with the reason: a commit failed for good, and memory must not run ahead of disk.
+    pub async fn failed(&self) -> String {
+        let mut ended = self.inner.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(ended) => match &*ended {
+                Some(Err(reason)) => {
+                    format!("the store failed, so the node stops rather than forget: {reason}")
+                }
+                _ => "the node was stopped".into(),
+            },
+            Err(_) => "the node was stopped".into(),
+        }
     }
+
+    /// Stops everything, after what was begun is durable: no more questions from others, the last commit, the sockets.
+    pub async fn stop(&self) {
+        let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Running { rpc, tasks }) = running else { return };
+        rpc.shutdown().await;
+        let writer = Arc::clone(&self.inner.writer);
+        // The inbox may be full, and this thread must go on serving it.
+        let _ = tokio::task::spawn_blocking(move || writer.stop()).await;
+        let mut ended = self.inner.ended.clone();
+        let _ = ended.wait_for(Option::is_some).await;
+        for task in tasks {
+            task.abort();
+        }
+        self.inner.dht.clone().shutdown().await;
+    }
+}
+
+/// Without `--advertise`, the RPC address itself where it says something to others.
+fn advertised(config: &NodeConfig, rpc: SocketAddr) -> Vec<SocketAddr> {
+    match config.advertise.is_empty() && !rpc.ip().is_unspecified() {
+        true => vec![rpc],
+        false => config.advertise.clone(),
+    }
+}
+
+/// Starts the DHT under the id that belongs to its address.
+async fn start_dht(config: &NodeConfig, store: &mut Store, workers: Workers) -> Result<Dht, NodeError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(io::Error::other)?;
+    let note = store.get_meta(META_DHT_NODE)?;
+    let node_id: Option<NodeId> = note
+        .as_deref()
+        .and_then(|note| note.split_once(' '))
+        .filter(|(_, address)| *address == config.dht.to_string())
+        .and_then(|(id, _)| id.parse().ok());
+    let dht_config = DhtConfig {
+        node_id,
+        items_max: DHT_ITEMS_MAX,
+        ..DhtConfig::new(config.dht, config.bootstrap.clone(), seed)
+    };
+    let dht = Dht::start(dht_config, workers).await?;
+    if node_id != Some(dht.node_id()) {
+        store.set_meta(META_DHT_NODE, &format!("{} {}", dht.node_id(), dht.local_addr()))?;
+    }
+    Ok(dht)
 }

@@ -31,6 +31,8 @@ pub struct NodeStatus {
     pub store: StoreInfo,
     /// What waits to be sent.
     pub outbox: OutboxInfo,
+    /// What it heard from the network.
+    pub heard: HeardInfo,
     /// Whether the network knows newer versions of its own records than it does.
     pub store_behind: bool,
 }
@@ -97,7 +99,7 @@ pub struct StoreInfo {
     /// Bytes on disk.
     pub bytes: u64,
     /// The schema's number.
-    pub schema_version: u32,
+    pub schema_version: i64,
 }
 
 /// What waits.
@@ -107,4 +109,15 @@ pub struct OutboxInfo {
     pub bids_in_doubt: usize,
     /// Own records whose newest version has not reached the DHT.
     pub unpublished: usize,
+}
+
+/// What was heard since the start.
+#[derive(Clone, Copy, Debug)]
+pub struct HeardInfo {
+    /// Announcements of offers.
+    pub announcements: u64,
+    /// Hints dropped because a bound was reached.
+    pub dropped: u64,
+    /// Records refused: forged, malformed, of another network.
+    pub refused: u64,
 }

@@ -134,10 +134,10 @@ async fn a_stop_ends_idle_connections_and_frees_the_port() {
     let api = Api::start().await;
     let mut idle = TcpStream::connect(api.addr()).await.unwrap();
     assert_eq!(api.get("/healthz").await.status(), StatusCode::OK);
-    api.server.stop();
-    tokio::time::timeout(Duration::from_secs(5), api.server.stopped()).await.unwrap();
+    let addr = api.addr();
+    tokio::time::timeout(Duration::from_secs(5), api.server.shutdown()).await.unwrap();
     assert_eq!(idle.read(&mut [0; 1]).await.unwrap_or(0), 0);
-    assert!(TcpStream::connect(api.addr()).await.is_err());
+    assert!(TcpStream::connect(addr).await.is_err());
 }
 
 #[tokio::test]

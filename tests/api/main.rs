@@ -10,16 +10,14 @@ use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
 use std::net::SocketAddr;
 use vintner::{
-    http::{
-        api::{self, ApiConfig, ApiToken},
-        serve::Server,
-    },
+    http::api::{self, ApiConfig, ApiToken},
+    listener::Serving,
     node::{Node, NodeConfig},
 };
 
 /// A node with its API on a free port.
 struct Api {
-    server: Server,
+    server: Serving,
     node: Node,
     client: Client,
     _data: tempfile::TempDir,
@@ -43,7 +41,7 @@ impl Api {
     }
 
     fn addr(&self) -> SocketAddr {
-        SocketAddr::from(([127, 0, 0, 1], self.server.addr().port()))
+        SocketAddr::from(([127, 0, 0, 1], self.server.local_addr().port()))
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -21,8 +21,10 @@ pub use guard::{ApiToken, TOKEN_BYTES_MAX, TOKEN_BYTES_MIN, TokenError};
 pub use problem::Code;
 pub use request::BODY_BYTES_MAX;
 
-use super::serve::Server;
-use crate::node::Node;
+use crate::{
+    listener::{Limits, Serving, serve},
+    node::Node,
+};
 use axum::{
     Router,
     extract::{Request, State},
@@ -30,7 +32,7 @@ use axum::{
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Where the API listens, and for whom.
@@ -43,6 +45,17 @@ pub struct ApiConfig {
     /// Serves an address that is not loopback without a token: for closed test networks only.
     pub insecure_no_token: bool,
 }
+
+/// What the API's listener puts up with. It has one user, who may run many programs: connections stay far above what those
+/// open, and far below the usual limit of 1,024 open files.
+pub const LIMITS: Limits = Limits {
+    connections_max: 512,
+    connections_per_ip_max: 512,
+    // Ends idle connections too; browsers and clients open new ones by themselves.
+    header_timeout: Duration::from_secs(30),
+    // Ours are below 1 KB.
+    header_bytes_max: 16 * 1024,
+};
 
 /// Why the API did not start.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +79,7 @@ pub enum ApiError {
 }
 
 /// Starts the API of `node`.
-pub async fn start(config: ApiConfig, node: Node) -> Result<Server, ApiError> {
+pub async fn start(config: ApiConfig, node: Node) -> Result<Serving, ApiError> {
     let ApiConfig { addr, token, insecure_no_token } = config;
     if token.is_none() && !insecure_no_token && !addr.ip().is_loopback() {
         return Err(ApiError::TokenRequired(addr));
@@ -75,7 +88,7 @@ pub async fn start(config: ApiConfig, node: Node) -> Result<Server, ApiError> {
     let listener = tokio::net::TcpListener::bind(addr).await.map_err(bind)?;
     // With port 0 the guard must know the port that was given.
     let guard = guard::Guard { addr: listener.local_addr().map_err(bind)?, token };
-    Server::start(listener, router(node, guard)).map_err(bind)
+    serve(listener, router(node, guard), LIMITS).map_err(bind)
 }
 
 fn routes() -> OpenApiRouter<Node> {

@@ -11,7 +11,9 @@ mod problem;
 mod trade;
 
 pub use bid::{BidStatus, BidView, RefusalView};
-pub use node::{DhtView, HealthView, NodeView, OffersView, OutboxView, PeerView, RecoveredView, StoreView};
+pub use node::{
+    DhtView, HealthView, HeardView, NodeView, OffersView, OutboxView, PeerView, RecoveredView, StoreView,
+};
 pub use offer::{Acceptance, OfferStatus, OfferView, PublishedState, PublishedView, Side, TermsView};
 pub use problem::{FieldError, ProblemView};
 pub use trade::{Role, Signatures, SignedTextView, TradeView};

@@ -60,7 +60,7 @@ pub struct StoreView {
     /// Bytes on disk.
     pub bytes: u64,
     /// The number of its schema.
-    pub schema_version: u32,
+    pub schema_version: i64,
     /// Whether the network knows newer versions of own records than it does: then the node neither offers nor bids.
     pub behind: bool,
 }
@@ -72,6 +72,17 @@ pub struct OutboxView {
     pub bids_in_doubt: usize,
     /// Own records whose newest version has not reached the DHT.
     pub unpublished: usize,
+}
+
+/// What was heard from the network since the start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct HeardView {
+    /// Announcements of offers.
+    pub announcements: u64,
+    /// Hints dropped because a bound was reached.
+    pub dropped: u64,
+    /// Records refused: forged, malformed, of another network.
+    pub refused: u64,
 }
 
 /// How this node stands.
@@ -108,6 +119,8 @@ pub struct NodeView {
     pub store: StoreView,
     /// What waits to be sent.
     pub outbox: OutboxView,
+    /// What was heard from the network.
+    pub heard: HeardView,
 }
 
 impl From<NodeStatus> for NodeView {
@@ -150,6 +163,11 @@ impl From<NodeStatus> for NodeView {
             outbox: OutboxView {
                 bids_in_doubt: status.outbox.bids_in_doubt,
                 unpublished: status.outbox.unpublished,
+            },
+            heard: HeardView {
+                announcements: status.heard.announcements,
+                dropped: status.heard.dropped,
+                refused: status.heard.refused,
             },
         }
     }

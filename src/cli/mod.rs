@@ -1,0 +1,3 @@
+//! The commands. Only here are arguments, files of settings and signals read.
+
+pub mod grape;

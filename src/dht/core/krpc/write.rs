@@ -1,0 +1,192 @@
+//! KRPC messages as they are written: keys in order, lengths known, straight into the buffer that is sent.
+
+use super::{NODE_BYTES, Problem, SignedArgs, TRANSACTION_BYTES};
+use crate::dht::core::{
+    bencode::{write_bytes, write_decimal, write_field, write_int},
+    id::{Contact, NodeId},
+};
+use std::net::SocketAddrV4;
+
+/// The six bytes of an address.
+#[must_use]
+pub fn addr_bytes(addr: SocketAddrV4) -> [u8; 6] {
+    let mut bytes = [0; 6];
+    bytes[..4].copy_from_slice(&addr.ip().octets());
+    bytes[4..].copy_from_slice(&addr.port().to_be_bytes());
+    bytes
+}
+
+/// A query as it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask<'a> {
+    /// `ping`
+    Ping,
+    /// `find_node`
+    FindNode {
+        /// The target.
+        target: &'a [u8],
+    },
+    /// `get_peers`
+    GetPeers {
+        /// The name.
+        name: &'a [u8],
+    },
+    /// `announce_peer`, the port always given.
+    Announce {
+        /// The name.
+        name: &'a [u8],
+        /// The service's port.
+        port: u16,
+        /// That node's token.
+        token: &'a [u8],
+    },
+    /// `get`
+    Get {
+        /// The target.
+        target: &'a [u8; 20],
+    },
+    /// `put`
+    Put {
+        /// The target: not BEP44's, but the mainline crate wants it and nobody minds.
+        target: &'a [u8; 20],
+        /// That node's token.
+        token: &'a [u8],
+        /// The bencoded value.
+        v: &'a [u8],
+        /// What makes it mutable.
+        signed: Option<SignedArgs<'a>>,
+        /// Only over this version.
+        cas: Option<i64>,
+    },
+}
+
+/// Appends a query.
+pub fn write_query(out: &mut Vec<u8>, t: [u8; TRANSACTION_BYTES], own: &NodeId, ask: &Ask<'_>) {
+    out.extend_from_slice(b"d1:ad");
+    if let Ask::Put { cas: Some(cas), .. } = ask {
+        out.extend_from_slice(b"3:cas");
+        write_int(out, *cas);
+    }
+    write_field(out, "id", &own.0);
+    let method = match ask {
+        Ask::Ping => "ping",
+        Ask::FindNode { target } => {
+            write_field(out, "target", target);
+            "find_node"
+        }
+        Ask::GetPeers { name } => {
+            write_field(out, "info_hash", name);
+            "get_peers"
+        }
+        Ask::Announce { name, port, token } => {
+            out.extend_from_slice(b"12:implied_porti0e");
+            write_field(out, "info_hash", name);
+            out.extend_from_slice(b"4:port");
+            write_int(out, i64::from(*port));
+            write_field(out, "token", token);
+            "announce_peer"
+        }
+        Ask::Get { target } => {
+            write_field(out, "target", *target);
+            "get"
+        }
+        Ask::Put { target, token, v, signed, .. } => {
+            if let Some(signed) = signed {
+                write_field(out, "k", &signed.k);
+                // An empty salt is never sent: stock grapes sign it differently from BEP44.
+                if !signed.salt.is_empty() {
+                    write_field(out, "salt", signed.salt);
+                }
+                out.extend_from_slice(b"3:seq");
+                write_int(out, signed.seq);
+                write_field(out, "sig", &signed.sig);
+            }
+            write_field(out, "target", *target);
+            write_field(out, "token", token);
+            out.extend_from_slice(b"1:v");
+            out.extend_from_slice(v);
+            "put"
+        }
+    };
+    out.push(b'e');
+    write_field(out, "q", method.as_bytes());
+    write_field(out, "t", &t);
+    out.extend_from_slice(b"1:y1:qe");
+}
+
+/// What an answer carries, all of it already cut to size.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Answer<'a> {
+    /// Nearer nodes.
+    pub nodes: Option<&'a [Contact]>,
+    /// The write token.
+    pub token: Option<&'a [u8]>,
+    /// Peers.
+    pub peers: Option<&'a [SocketAddrV4]>,
+    /// The bencoded value.
+    pub v: Option<&'a [u8]>,
+    /// The key and signature of a mutable value.
+    pub signed: Option<(&'a [u8; 32], &'a [u8; 64])>,
+    /// The sequence of a mutable value, which is sent also where the value is left out.
+    pub seq: Option<i64>,
+}
+
+/// Appends an answer to a query that came from `to`.
+pub fn write_reply(out: &mut Vec<u8>, t: Option<&[u8]>, own: &NodeId, to: SocketAddrV4, answer: &Answer<'_>) {
+    out.push(b'd');
+    write_field(out, "ip", &addr_bytes(to));
+    out.extend_from_slice(b"1:rd");
+    write_field(out, "id", &own.0);
+    if let Some((k, _)) = answer.signed {
+        write_field(out, "k", k);
+    }
+    if let Some(nodes) = answer.nodes {
+        write_bytes(out, b"nodes");
+        write_decimal(out, (nodes.len() * NODE_BYTES) as u64);
+        out.push(b':');
+        for node in nodes {
+            out.extend_from_slice(&node.id.0);
+            out.extend_from_slice(&addr_bytes(node.addr));
+        }
+    }
+    if let Some(seq) = answer.seq {
+        out.extend_from_slice(b"3:seq");
+        write_int(out, seq);
+    }
+    if let Some((_, sig)) = answer.signed {
+        write_field(out, "sig", sig);
+    }
+    if let Some(token) = answer.token {
+        write_field(out, "token", token);
+    }
+    if let Some(v) = answer.v {
+        out.extend_from_slice(b"1:v");
+        out.extend_from_slice(v);
+    }
+    if let Some(peers) = answer.peers {
+        out.extend_from_slice(b"6:valuesl");
+        for peer in peers {
+            write_bytes(out, &addr_bytes(*peer));
+        }
+        out.push(b'e');
+    }
+    out.push(b'e');
+    write_end(out, t, b"1:y1:re");
+}
+
+/// Appends an error.
+pub fn write_error(out: &mut Vec<u8>, t: Option<&[u8]>, to: SocketAddrV4, problem: Problem) {
+    out.extend_from_slice(b"d1:el");
+    write_int(out, problem.code);
+    write_bytes(out, problem.text.as_bytes());
+    out.push(b'e');
+    write_field(out, "ip", &addr_bytes(to));
+    write_end(out, t, b"1:y1:ee");
+}
+
+fn write_end(out: &mut Vec<u8>, t: Option<&[u8]>, end: &[u8]) {
+    if let Some(t) = t {
+        write_field(out, "t", t);
+    }
+    out.extend_from_slice(end);
+}

@@ -1,0 +1,335 @@
+//! Iterative lookups. Those who want the same share one.
+//!
+//! An immutable value ends a lookup at once: its hash proves it. A mutable one does not, because a newer version may be one node
+//! further; the whole shortlist is asked and the highest verified sequence wins.
+
+use super::{
+    Contact, Core, DhtEvent, Found, GetMode, Item, NodeId, Now, OpId, Outcome, Target, Verdict, VerifyId,
+    Verifying,
+    items::{mutable_item, value_fits},
+    krpc::Reply,
+    peers::shuffle_cut,
+    rpc::{Asking, Purpose},
+    shortlist::Shortlist,
+    table::K,
+};
+use crate::bep44::MutableItem;
+use std::{collections::BTreeSet, net::SocketAddrV4, sync::Arc, time::Duration};
+
+/// Names whose peers are remembered for a moment.
+pub(super) const LOOKUP_CACHE_MAX: usize = 8192;
+/// Peers in one answer to a caller, as grapes have it.
+pub(super) const PEERS_FOUND_MAX: usize = 100;
+/// Peers collected before the random choice among them.
+const PEERS_COLLECTED_MAX: usize = 1000;
+/// Nodes read from one reply. Stock grapes send their whole table, nearest first.
+const NODES_READ_MAX: usize = 64;
+/// For this long the peers found are returned again without asking: a busy name costs one lookup a second.
+const FOUND_FRESH: Duration = Duration::from_secs(1);
+/// ... but at most this part of a peer's life, so that short-lived ones are not seen longer than they live.
+const FOUND_FRESH_PART: u32 = 8;
+
+/// What a lookup brings home.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Want {
+    /// The closest nodes.
+    Nodes,
+    /// The closest nodes with their write tokens.
+    Tokens,
+    /// Peers, and tokens.
+    Peers,
+    /// The item with this salt, and tokens.
+    Item(Arc<[u8]>),
+}
+
+/// Lookups with equal keys are one.
+pub(super) type LookupKey = (Want, Arc<[u8]>);
+
+/// Who waits for a lookup.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Waiter {
+    Call(OpId),
+    Store(u64),
+    Join,
+    /// Nobody: it fills the table.
+    Refresh,
+}
+
+pub(super) struct Traversal {
+    want: Want,
+    shortlist: Shortlist,
+    waiters: Vec<Waiter>,
+    peers: BTreeSet<SocketAddrV4>,
+    found: Option<Found>,
+    /// Answers whose signatures are being checked.
+    checking: Vec<(VerifyId, MutableItem)>,
+    /// Signatures that turned out bad, so that a repeated forgery costs one check.
+    bad: Vec<MutableItem>,
+}
+
+impl Core {
+    /// Starts a lookup, or joins one that is under way for the same.
+    pub(super) fn look_up(
+        &mut self,
+        now: Now,
+        want: Want,
+        target: Arc<[u8]>,
+        waiter: Waiter,
+        through: &[SocketAddrV4],
+    ) {
+        let key = (want, target);
+        if let Some(under_way) = self.shared_lookups.get(&key).and_then(|id| self.traversals.get_mut(id)) {
+            return under_way.waiters.push(waiter);
+        }
+        let (want, target) = key.clone();
+        let id = self.next_serial();
+        let mut shortlist = Shortlist::new(Arc::clone(&target));
+        let mut near = std::mem::take(&mut self.contacts_buffer);
+        self.table.closest(&target, K, &mut near);
+        for &contact in &near {
+            shortlist.add(contact, self.contacts.is_avoided(contact.addr, now));
+        }
+        // With nobody in the table the bootstrap addresses are all there is.
+        let fallback = if near.is_empty() && through.is_empty() { self.join.addrs() } else { through };
+        for &addr in fallback {
+            if !through.is_empty() || !self.contacts.is_avoided(addr, now) {
+                shortlist.add_unnamed(addr);
+            }
+        }
+        self.contacts_buffer = near;
+        let found = self.own_copy(now, &want, &target);
+        let traversal = Traversal {
+            want,
+            shortlist,
+            waiters: vec![waiter],
+            peers: BTreeSet::new(),
+            found,
+            checking: Vec::new(),
+            bad: Vec::new(),
+        };
+        self.traversals.insert(id, traversal);
+        self.shared_lookups.insert(key, id);
+        self.advance(now, id);
+    }
+
+    fn own_copy(&mut self, now: Now, want: &Want, target: &[u8]) -> Option<Found> {
+        let target = Target(target.try_into().ok()?);
+        if !matches!(want, Want::Item(_)) {
+            return None;
+        }
+        self.items.expire(now);
+        let item = self.items.get(&target)?.clone();
+        Some(Found { from: self.own, token: None, item })
+    }
+
+    pub(super) fn lookup(&mut self, now: Now, op: OpId, name: Arc<[u8]>) {
+        if let Some((at, peers)) = self.found_peers.get(&name)
+            && now.since(*at) < self.found_fresh()
+        {
+            let peers = peers.iter().copied().collect();
+            return self.peers_found(now, op, &name, peers);
+        }
+        self.look_up(now, Want::Peers, name, Waiter::Call(op), &[]);
+    }
+
+    fn found_fresh(&self) -> Duration {
+        let age_max = self.config.peer_max_age;
+        if age_max.is_zero() { FOUND_FRESH } else { FOUND_FRESH.min(age_max / FOUND_FRESH_PART) }
+    }
+
+    /// Answers a caller with what others said and what was announced here.
+    fn peers_found(&mut self, now: Now, op: OpId, name: &[u8], mut peers: BTreeSet<SocketAddrV4>) {
+        self.peers.expire(now);
+        let mut own = std::mem::take(&mut self.peers_buffer);
+        self.peers.pick(name, PEERS_FOUND_MAX, &mut self.rng, &mut own);
+        peers.extend(own.drain(..));
+        self.peers_buffer = own;
+        let mut peers: Vec<_> = peers.into_iter().collect();
+        shuffle_cut(&mut peers, PEERS_FOUND_MAX, &mut self.rng);
+        self.done(op, Outcome::Peers(Ok(peers)));
+    }
+
+    pub(super) fn get(&mut self, now: Now, op: OpId, target: Target, salt: Arc<[u8]>, mode: GetMode) {
+        if mode == GetMode::LocalFirst {
+            let want = Want::Item(Arc::clone(&salt));
+            if let Some(found) = self.own_copy(now, &want, &target.0) {
+                return self.done(op, Outcome::Item(Ok(Some(found))));
+            }
+        }
+        self.look_up(now, Want::Item(salt), target.0[..].into(), Waiter::Call(op), &[]);
+    }
+
+    /// Asks whoever is next, or ends the lookup when there is nobody left to wait for.
+    fn advance(&mut self, now: Now, id: u64) {
+        while let Some(traversal) = self.traversals.get_mut(&id) {
+            let Some(addr) = traversal.shortlist.next() else {
+                let finished = traversal.shortlist.is_done() && traversal.checking.is_empty();
+                if finished {
+                    self.finish(now, id);
+                }
+                return;
+            };
+            let target = Arc::clone(traversal.shortlist.target());
+            let asking = match &traversal.want {
+                Want::Nodes => Asking::FindNode(target),
+                Want::Peers => Asking::GetPeers(target),
+                Want::Tokens | Want::Item(_) => match target[..].try_into() {
+                    Ok(target) => Asking::Get(Target(target)),
+                    Err(_) => Asking::FindNode(target),
+                },
+            };
+            if !self.ask(now, addr, asking, Purpose::Traverse(id))
+                && let Some(traversal) = self.traversals.get_mut(&id)
+            {
+                traversal.shortlist.failed(addr);
+            }
+        }
+    }
+
+    pub(super) fn traversal_answered(
+        &mut self,
+        now: Now,
+        id: u64,
+        from: SocketAddrV4,
+        contact: Option<Contact>,
+        reply: &Reply<'_>,
+    ) {
+        let own = self.own;
+        let Some(traversal) = self.traversals.get_mut(&id) else { return };
+        let Some(contact) = contact.filter(|contact| contact.id != own) else {
+            return self.traversal_failed(now, id, from);
+        };
+        traversal.shortlist.answered(contact);
+        for node in reply.contacts().take(NODES_READ_MAX).filter(|node| node.id != own) {
+            traversal.shortlist.add(node, self.contacts.is_avoided(node.addr, now));
+        }
+        match &traversal.want {
+            Want::Nodes | Want::Tokens => {}
+            Want::Peers => {
+                let name = Arc::clone(traversal.shortlist.target());
+                for addr in reply.peers().take(PEERS_COLLECTED_MAX) {
+                    if traversal.peers.len() < PEERS_COLLECTED_MAX {
+                        traversal.peers.insert(addr);
+                    }
+                    let name = Arc::clone(&name);
+                    self.outputs.push_back(super::Output::Event(DhtEvent::Peer { name, addr }));
+                }
+            }
+            Want::Item(salt) => {
+                let salt = Arc::clone(salt);
+                if self.value_answered(id, contact.id, reply, salt) {
+                    return self.finish(now, id);
+                }
+            }
+        }
+        self.advance(now, id);
+    }
+
+    pub(super) fn traversal_failed(&mut self, now: Now, id: u64, addr: SocketAddrV4) {
+        if let Some(traversal) = self.traversals.get_mut(&id) {
+            traversal.shortlist.failed(addr);
+            self.advance(now, id);
+        }
+    }
+
+    pub(super) fn traversal_late(&mut self, now: Now, id: u64, addr: SocketAddrV4) {
+        if let Some(traversal) = self.traversals.get_mut(&id) {
+            traversal.shortlist.late(addr);
+            self.advance(now, id);
+        }
+    }
+
+    /// Looks at the value of an answer. True when it ends the lookup.
+    fn value_answered(&mut self, id: u64, from: NodeId, reply: &Reply<'_>, salt: Arc<[u8]>) -> bool {
+        let Some(traversal) = self.traversals.get(&id) else { return false };
+        let Ok(target) = traversal.shortlist.target()[..].try_into().map(Target) else { return false };
+        let Some(v) = reply.v.filter(|v| value_fits(v)) else { return false };
+        let token = reply.token.map(Arc::from);
+        let Some((k, sig, seq)) = reply.signed else {
+            if Target::of_value(v) != target {
+                return false;
+            }
+            self.take_found(id, Found { from, token, item: Item::Immutable(v.into()) });
+            return true;
+        };
+        let item = mutable_item(k, sig, seq, salt, v);
+        let known =
+            traversal.checking.iter().any(|(_, other)| *other == item) || traversal.bad.contains(&item);
+        if known || item.target() != target || !self.is_newer(id, seq) {
+            return false;
+        }
+        if self.items.holds(&item, &target) {
+            if let Some(held) = self.items.mutable(&target).cloned() {
+                self.take_found(id, Found { from, token, item: Item::Mutable(held) });
+            }
+            return false;
+        }
+        if let Some(check) = self.verify(item.clone(), Verifying::Get { traversal: id, from, token })
+            && let Some(traversal) = self.traversals.get_mut(&id)
+        {
+            traversal.checking.push((check, item));
+        }
+        false
+    }
+
+    /// Whether a sequence is above what was found so far. The own copy gives way to an equal one from the network.
+    fn is_newer(&self, id: u64, seq: i64) -> bool {
+        let Some(found) = self.traversals.get(&id).and_then(|t| t.found.as_ref()) else { return true };
+        match &found.item {
+            Item::Immutable(_) => false,
+            Item::Mutable(held) => seq > held.seq || (seq == held.seq && found.from == self.own),
+        }
+    }
+
+    fn take_found(&mut self, id: u64, found: Found) {
+        if let Some(traversal) = self.traversals.get_mut(&id) {
+            traversal.found = Some(found);
+        }
+    }
+
+    /// A signature that was read in a lookup was checked.
+    pub(super) fn value_verified(
+        &mut self,
+        now: Now,
+        id: u64,
+        check: VerifyId,
+        from: NodeId,
+        token: Option<Arc<[u8]>>,
+        verdict: Verdict,
+    ) {
+        let Some(traversal) = self.traversals.get_mut(&id) else { return };
+        if let Some(at) = traversal.checking.iter().position(|(other, _)| *other == check) {
+            let (_, item) = traversal.checking.swap_remove(at);
+            if matches!(verdict, Verdict::Bad) {
+                traversal.bad.push(item);
+            }
+        }
+        if let Verdict::Good(item) = verdict
+            && self.is_newer(id, item.seq)
+        {
+            self.take_found(id, Found { from, token, item: Item::Mutable(item) });
+        }
+        self.advance(now, id);
+    }
+
+    fn finish(&mut self, now: Now, id: u64) {
+        let Some(traversal) = self.traversals.remove(&id) else { return };
+        let Traversal { want, shortlist, waiters, peers, found, .. } = traversal;
+        let target = Arc::clone(shortlist.target());
+        let nearest = shortlist.nearest();
+        self.neighbourhoods.insert(&target, nearest.clone(), now);
+        if !peers.is_empty() {
+            self.found_peers.insert(Arc::clone(&target), (now, peers.iter().copied().collect()));
+        }
+        self.shared_lookups.remove(&(want.clone(), Arc::clone(&target)));
+        for waiter in waiters {
+            match waiter {
+                Waiter::Call(op) if want == Want::Peers => self.peers_found(now, op, &target, peers.clone()),
+                Waiter::Call(op) => self.done(op, Outcome::Item(Ok(found.clone()))),
+                Waiter::Store(store) => self.store_on(now, store, &nearest),
+                Waiter::Join => self.join_ended(now),
+                Waiter::Refresh => {}
+            }
+        }
+    }
+}

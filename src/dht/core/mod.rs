@@ -1,0 +1,358 @@
+//! The protocol as a state machine without IO.
+//!
+//! The contract: call [`Core::handle`] with the time and one [`Input`]; after any number of these, send what
+//! [`Core::datagrams`] holds and clear it, take every [`Output`] by [`Core::next_output`], and sleep until
+//! [`Core::next_timeout`] or the next input. Time comes in with each call, randomness from a seed: the same inputs give the same
+//! outputs.
+//!
+//! Inside, from the wire inwards:
+//!
+//! | file | decides |
+//! |---|---|
+//! | [`bencode`], [`krpc`] | what a datagram says, and how ours are written |
+//! | `rpc` | queries under way: transaction ids, lateness, time-outs, the queue beyond the bound |
+//! | `contacts` | what is remembered of addresses: round-trip times, failures, write tokens |
+//! | `table` | the routing table |
+//! | `server` | answers to other nodes' queries |
+//! | `shortlist`, `lookups` | iterative lookups, one for all who want the same |
+//! | `neighbourhood` | closest nodes of targets looked up lately, so that a store needs no lookup |
+//! | `stores` | putting and announcing |
+//! | `items`, `peers`, `token` | what is stored for others, and who may write |
+//! | `upkeep` | joining, liveness, renewing what this node keeps alive |
+//!
+//! Signatures are not checked here: [`Output::Verify`] hands them out and [`Input::Verified`] brings the verdict.
+
+pub mod bencode;
+#[cfg(test)]
+mod conformance;
+mod contacts;
+mod id;
+mod io;
+mod items;
+pub mod krpc;
+mod lookups;
+mod neighbourhood;
+mod now;
+mod peers;
+mod rpc;
+mod server;
+mod shortlist;
+#[cfg(test)]
+mod simulation;
+mod stores;
+mod table;
+mod token;
+mod types;
+mod upkeep;
+
+pub(in crate::dht) use self::items::value_fits;
+pub use self::{
+    id::{Contact, ID_BYTES, NodeId, NodeIdError},
+    io::{CoreConfig, Input, OpError, OpId, Outcome, Output, Request, Verdict, VerifyId},
+    now::Now,
+    table::K,
+    types::{DhtEvent, DhtStatus, Found, GetMode, Item, NAME_BYTES_MAX, Put, PutOutcome, Refusal},
+    upkeep::KEPT_MAX,
+};
+
+use self::{
+    contacts::{Contacts, Recent},
+    items::Items,
+    lookups::{LOOKUP_CACHE_MAX, LookupKey, Traversal},
+    neighbourhood::Neighbourhoods,
+    peers::Peers,
+    rpc::Rpc,
+    server::PendingPut,
+    stores::Store,
+    table::{Inserted, Table},
+    token::Tokens,
+    upkeep::{Join, Kept},
+};
+use crate::bep44::{MutableItem, Target};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    net::SocketAddrV4,
+    sync::Arc,
+};
+
+/// Lookups and stores under way, the node's own included. Each may have [`K`] queries waiting; more would only wait longer.
+pub const OPERATIONS_MAX: usize = 4096;
+/// Signatures handed out and not back yet: about 40 ms of one worker's time.
+const VERIFYING_MAX: usize = 1024;
+
+/// What a signature is checked for.
+enum Verifying {
+    Put(PendingPut),
+    Get { traversal: u64, from: NodeId, token: Option<Arc<[u8]>> },
+}
+
+#[derive(Default)]
+struct Counters {
+    queries_in: u64,
+    queries_out: u64,
+    answers_in: u64,
+    timeouts: u64,
+    malformed_in: u64,
+    verifications: u64,
+    dropped: u64,
+}
+
+/// Datagrams to send, in one buffer that is used again and again.
+#[derive(Default)]
+struct Outbox {
+    bytes: Vec<u8>,
+    /// To whom, and where each ends.
+    ends: Vec<(SocketAddrV4, usize)>,
+}
+
+impl Outbox {
+    fn write(&mut self, to: SocketAddrV4, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.ends.push((to, self.bytes.len()));
+    }
+}
+
+/// One DHT node's state and decisions. See the module's page for how to drive it.
+pub struct Core {
+    config: CoreConfig,
+    own: NodeId,
+    rng: StdRng,
+    table: Table,
+    tokens: Tokens,
+    contacts: Contacts,
+    items: Items,
+    peers: Peers,
+    rpc: Rpc,
+    traversals: BTreeMap<u64, Traversal>,
+    shared_lookups: HashMap<LookupKey, u64>,
+    found_peers: Recent<Arc<[u8]>, (Now, Vec<SocketAddrV4>)>,
+    stores: BTreeMap<u64, Store>,
+    neighbourhoods: Neighbourhoods,
+    verifying: HashMap<VerifyId, Verifying>,
+    join: Join,
+    kept: Kept,
+    /// Numbers traversals, stores and signature checks.
+    serial: u64,
+    outbox: Outbox,
+    outputs: VecDeque<Output>,
+    counters: Counters,
+    contacts_buffer: Vec<Contact>,
+    peers_buffer: Vec<SocketAddrV4>,
+}
+
+impl Core {
+    /// A new node. It starts to join at the first [`Input::Timeout`].
+    #[must_use]
+    pub fn new(config: CoreConfig, seed: [u8; 32], now: Now) -> Self {
+        let mut rng = StdRng::from_seed(seed);
+        let own = config.node_id.unwrap_or_else(|| NodeId(rng.random()));
+        Self {
+            own,
+            table: Table::new(own),
+            tokens: Tokens::new(rng.random()),
+            contacts: Contacts::new(),
+            items: Items::new(config.items_max),
+            peers: Peers::new(config.peers_max, config.peer_max_age),
+            rpc: Rpc::default(),
+            traversals: BTreeMap::new(),
+            shared_lookups: HashMap::new(),
+            found_peers: Recent::new(LOOKUP_CACHE_MAX),
+            stores: BTreeMap::new(),
+            neighbourhoods: Neighbourhoods::default(),
+            verifying: HashMap::new(),
+            join: Join::new(now, &config),
+            kept: Kept::default(),
+            serial: 0,
+            outbox: Outbox::default(),
+            outputs: VecDeque::new(),
+            counters: Counters::default(),
+            contacts_buffer: Vec::new(),
+            peers_buffer: Vec::new(),
+            rng,
+            config,
+        }
+    }
+
+    /// Takes in what happened. Afterwards there may be datagrams, outputs and another timeout.
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        match input {
+            Input::Datagram { from, bytes } => self.datagram(now, from, bytes),
+            Input::Timeout => {}
+            Input::Start { op, request } => self.start(now, op, request),
+            Input::Verified { id, verdict } => self.verified(now, id, verdict),
+            Input::Bootstrap(addrs) => self.join_through(now, addrs),
+        }
+        self.expire_calls(now);
+        self.upkeep(now);
+        self.send_waiting(now);
+    }
+
+    /// The datagrams to send, in order.
+    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddrV4, &[u8])> {
+        let mut start = 0;
+        self.outbox.ends.iter().map(move |&(to, end)| {
+            let bytes = &self.outbox.bytes[start..end];
+            start = end;
+            (to, bytes)
+        })
+    }
+
+    /// Forgets the datagrams: they were sent.
+    pub fn clear_datagrams(&mut self) {
+        self.outbox.bytes.clear();
+        self.outbox.ends.clear();
+    }
+
+    /// The next thing to do, until there is none.
+    pub fn next_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Self::handle`] with [`Input::Timeout`] at the latest.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Now> {
+        let times = [
+            self.rpc.next_deadline(),
+            self.next_upkeep(),
+            self.items.next_expiry(),
+            self.peers.next_expiry(),
+        ];
+        times.into_iter().flatten().min()
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.own
+    }
+
+    /// The item that is stored here.
+    pub fn local(&mut self, target: &Target) -> Option<Item> {
+        self.items.get(target).cloned()
+    }
+
+    /// The addresses of nodes that answer, nearest first.
+    #[must_use]
+    pub fn known_nodes(&self) -> Vec<SocketAddrV4> {
+        let mut nodes = Vec::new();
+        self.table.closest(&self.own.0, usize::MAX, &mut nodes);
+        nodes.iter().map(|node| node.addr).collect()
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn status(&self) -> DhtStatus {
+        DhtStatus {
+            node_id: self.own,
+            local_addr: self.config.local_addr,
+            bootstrapped: self.is_joined(),
+            nodes: self.table.len(),
+            nodes_good: self.table.good(),
+            items: self.items.len(),
+            peers: self.peers.len(),
+            kept: self.kept.len(),
+            operations: self.operations(),
+            queries_in_flight: self.rpc.in_flight(),
+            queries_in: self.counters.queries_in,
+            queries_out: self.counters.queries_out,
+            answers_in: self.counters.answers_in,
+            timeouts: self.counters.timeouts,
+            malformed_in: self.counters.malformed_in,
+            verifications: self.counters.verifications,
+            dropped: self.counters.dropped,
+        }
+    }
+
+    fn operations(&self) -> usize {
+        self.traversals.len() + self.stores.len()
+    }
+
+    fn start(&mut self, now: Now, op: OpId, request: Request) {
+        if self.operations() >= OPERATIONS_MAX {
+            self.counters.dropped += 1;
+            let outcome = match request {
+                Request::Announce { .. } => Outcome::Announced(Err(OpError::Busy)),
+                Request::Lookup { .. } => Outcome::Peers(Err(OpError::Busy)),
+                Request::Put(_) => Outcome::Put(Err(OpError::Busy)),
+                Request::Get { .. } => Outcome::Item(Err(OpError::Busy)),
+            };
+            return self.outputs.push_back(Output::Done(op, outcome));
+        }
+        match request {
+            Request::Announce { name, port } => self.announce(now, op, name, port),
+            Request::Lookup { name } => self.lookup(now, op, name),
+            Request::Put(put) => self.put(now, op, put),
+            Request::Get { target, salt, mode } => self.get(now, op, target, salt, mode),
+        }
+    }
+
+    fn datagram(&mut self, now: Now, from: SocketAddrV4, bytes: &[u8]) {
+        // Nothing can be sent to port 0.
+        if from.port() == 0 {
+            return;
+        }
+        match krpc::decode(bytes) {
+            None => self.counters.malformed_in += 1,
+            Some(krpc::Message::Query { t, id, read_only, query }) => {
+                self.counters.queries_in += 1;
+                self.answer(now, from, t, query);
+                if let Some(id) = id.filter(|_| !read_only) {
+                    self.heard(now, Contact { id, addr: from });
+                }
+            }
+            Some(krpc::Message::Reply { t, reply }) => self.reply(now, from, t, &reply),
+            Some(krpc::Message::Error { t, code, text }) => {
+                self.error_reply(now, from, t, Refusal { code, text });
+            }
+        }
+    }
+
+    /// A node answered from this address under this id.
+    fn node_answered(&mut self, now: Now, contact: Contact) {
+        match self.table.answered(contact, now) {
+            Inserted::New => {
+                self.outputs.push_back(Output::Event(DhtEvent::Node { id: contact.id, addr: contact.addr }));
+                self.join_grew(now);
+            }
+            Inserted::Known => {}
+            Inserted::Contested(elsewhere) => self.check(now, elsewhere),
+        }
+    }
+
+    /// Hands a signature out to be checked; false when too many are out.
+    fn verify(&mut self, item: MutableItem, what: Verifying) -> Option<VerifyId> {
+        if self.verifying.len() >= VERIFYING_MAX {
+            self.counters.dropped += 1;
+            return None;
+        }
+        let id = VerifyId(self.next_serial());
+        self.verifying.insert(id, what);
+        self.counters.verifications += 1;
+        self.outputs.push_back(Output::Verify { id, item });
+        Some(id)
+    }
+
+    fn verified(&mut self, now: Now, id: VerifyId, verdict: Verdict) {
+        match self.verifying.remove(&id) {
+            Some(Verifying::Put(pending)) => self.put_verified(now, pending, verdict),
+            Some(Verifying::Get { traversal, from, token }) => {
+                self.value_verified(now, traversal, id, from, token, verdict);
+            }
+            None => {}
+        }
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn event(&mut self, event: DhtEvent) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn done(&mut self, op: OpId, outcome: Outcome) {
+        self.outputs.push_back(Output::Done(op, outcome));
+    }
+}

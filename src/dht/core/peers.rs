@@ -1,0 +1,172 @@
+//! Announced peers by name: bounded, the oldest announcement goes first, each gone when it was not repeated in time.
+
+use super::now::Now;
+use rand::{RngExt, rngs::StdRng};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::SocketAddrV4,
+    sync::Arc,
+    time::Duration,
+};
+
+/// Peers of one name. A reply holds about 90; ten times that is variety enough, and keeps one announcement cheap.
+const PEERS_OF_A_NAME_MAX: usize = 1000;
+
+#[derive(Clone, Copy)]
+struct Peer {
+    addr: SocketAddrV4,
+    serial: u64,
+}
+
+pub(super) struct Peers {
+    names: HashMap<Arc<[u8]>, Vec<Peer>>,
+    by_age: BTreeMap<u64, (Now, Arc<[u8]>, SocketAddrV4)>,
+    serial: u64,
+    max: usize,
+    /// Zero: peers do not expire.
+    age_max: Duration,
+}
+
+impl Peers {
+    pub(super) fn new(max: usize, age_max: Duration) -> Self {
+        Self { names: HashMap::new(), by_age: BTreeMap::new(), serial: 0, max, age_max }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_age.len()
+    }
+
+    /// Notes an announcement. Returns the name as it is stored, and how many others had to go.
+    pub(super) fn announce(&mut self, name: &[u8], addr: SocketAddrV4, now: Now) -> (Arc<[u8]>, usize) {
+        let name = self.names.get_key_value(name).map_or_else(|| name.into(), |(name, _)| Arc::clone(name));
+        self.remove(&name, addr);
+        let of_name = self.names.get(&name).map_or(&[][..], Vec::as_slice);
+        let mut evicted = 0;
+        if of_name.len() >= PEERS_OF_A_NAME_MAX
+            && let Some(oldest) = of_name.iter().min_by_key(|peer| peer.serial).map(|peer| peer.addr)
+        {
+            self.remove(&name, oldest);
+            evicted += 1;
+        }
+        while self.by_age.len() >= self.max.max(1) && self.remove_oldest() {
+            evicted += 1;
+        }
+        self.serial += 1;
+        self.by_age.insert(self.serial, (now, Arc::clone(&name), addr));
+        self.names.entry(Arc::clone(&name)).or_default().push(Peer { addr, serial: self.serial });
+        (name, evicted)
+    }
+
+    fn remove(&mut self, name: &Arc<[u8]>, addr: SocketAddrV4) {
+        let Some(peers) = self.names.get_mut(name) else { return };
+        if let Some(at) = peers.iter().position(|peer| peer.addr == addr) {
+            self.by_age.remove(&peers.swap_remove(at).serial);
+        }
+        if peers.is_empty() {
+            self.names.remove(name);
+        }
+    }
+
+    fn remove_oldest(&mut self) -> bool {
+        let Some((_, (_, name, addr))) = self.by_age.first_key_value() else { return false };
+        let (name, addr) = (Arc::clone(name), *addr);
+        self.remove(&name, addr);
+        true
+    }
+
+    /// Peers of a name, at most `max`, a random choice when there are more, into a buffer that is cleared first.
+    pub(super) fn pick(&self, name: &[u8], max: usize, rng: &mut StdRng, into: &mut Vec<SocketAddrV4>) {
+        into.clear();
+        let Some(peers) = self.names.get(name) else { return };
+        into.extend(peers.iter().map(|peer| peer.addr));
+        shuffle_cut(into, max, rng);
+    }
+
+    /// Drops what was not announced again in time.
+    pub(super) fn expire(&mut self, now: Now) {
+        while self.next_expiry().is_some_and(|at| at <= now) && self.remove_oldest() {}
+    }
+
+    /// When the next one expires.
+    pub(super) fn next_expiry(&self) -> Option<Now> {
+        let (_, (at, _, _)) = self.by_age.first_key_value().filter(|_| !self.age_max.is_zero())?;
+        Some(at.plus(self.age_max))
+    }
+}
+
+/// Puts a random choice of `max` first, in random order, and cuts the rest.
+pub(super) fn shuffle_cut<T>(all: &mut Vec<T>, max: usize, rng: &mut StdRng) {
+    for at in 0..max.min(all.len()) {
+        let other = rng.random_range(at..all.len());
+        all.swap(at, other);
+    }
+    all.truncate(max);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use std::net::Ipv4Addr;
+
+    fn addr(port: u16) -> SocketAddrV4 {
+        SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
+    }
+    fn at(seconds: u64) -> Now {
+        Now::from_start(Duration::from_secs(seconds))
+    }
+    fn picked(peers: &Peers, name: &[u8], max: usize) -> Vec<SocketAddrV4> {
+        let mut found = Vec::new();
+        peers.pick(name, max, &mut StdRng::seed_from_u64(1), &mut found);
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn a_peer_lives_from_its_last_announcement() {
+        let mut peers = Peers::new(100, Duration::from_mins(2));
+        peers.announce(b"a", addr(1), at(0));
+        peers.announce(b"a", addr(2), at(0));
+        peers.announce(b"a", addr(1), at(100));
+        peers.expire(at(119));
+        assert_eq!(picked(&peers, b"a", 9), [addr(1), addr(2)]);
+        peers.expire(at(120));
+        assert_eq!(picked(&peers, b"a", 9), [addr(1)]);
+        peers.expire(at(220));
+        assert_eq!((peers.len(), peers.names.len()), (0, 0));
+    }
+
+    #[test]
+    fn age_zero_means_that_nothing_expires() {
+        let mut peers = Peers::new(100, Duration::ZERO);
+        peers.announce(b"a", addr(1), at(0));
+        peers.expire(at(1_000_000));
+        assert_eq!(peers.len(), 1);
+    }
+
+    #[test]
+    fn both_bounds_push_the_oldest_out() {
+        let mut peers = Peers::new(3, Duration::ZERO);
+        for port in 1..=4 {
+            peers.announce(b"a", addr(port), at(0));
+        }
+        assert_eq!(picked(&peers, b"a", 9), [addr(2), addr(3), addr(4)]);
+        let mut peers = Peers::new(5000, Duration::ZERO);
+        for port in 1..=1001 {
+            peers.announce(b"a", addr(port), at(0));
+        }
+        assert_eq!(peers.len(), PEERS_OF_A_NAME_MAX);
+        assert!(!picked(&peers, b"a", 2000).contains(&addr(1)));
+    }
+
+    #[test]
+    fn a_choice_has_no_repeats() {
+        let mut peers = Peers::new(500, Duration::ZERO);
+        for port in 1..=300 {
+            peers.announce(b"a", addr(port), at(0));
+        }
+        let mut found = picked(&peers, b"a", 90);
+        found.dedup();
+        assert_eq!(found.len(), 90);
+    }
+}

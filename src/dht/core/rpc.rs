@@ -1,0 +1,261 @@
+//! Queries under way: numbered, matched by number and address, first late, then failed.
+//!
+//! *Late* is when whoever waits should go on without (a few round trips of that node); *failed* is when the number is given up.
+//! Between the two an answer still counts. A late query is sent once more: all of ours may be repeated without harm.
+
+use super::{
+    Contact, Core, Item, Now, Refusal, Target,
+    items::mutable_item,
+    krpc::{self, Ask, Reply, SignedArgs, TRANSACTION_BYTES},
+};
+use rand::RngExt;
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    net::SocketAddrV4,
+    sync::Arc,
+    time::Duration,
+};
+
+/// Queries under way at once: more than a home router's table likes, far fewer than the transaction ids.
+const IN_FLIGHT_MAX: usize = 1024;
+/// Queries that wait for one of the others to end. Beyond that they fail at once.
+const WAITING_MAX: usize = 16_384;
+/// Pings under way to nodes that asked us something.
+const CHECKING_MAX: usize = 64;
+/// When a query is given up, as grapes and the mainline crate do.
+const FAILED_AFTER: Duration = Duration::from_secs(2);
+
+/// What a query asks, held until it is answered.
+#[derive(Clone)]
+pub(super) enum Asking {
+    Ping,
+    FindNode(Arc<[u8]>),
+    GetPeers(Arc<[u8]>),
+    Get(Target),
+    Announce { name: Arc<[u8]>, port: u16, token: Arc<[u8]> },
+    Put { target: Target, item: Item, cas: Option<i64>, token: Arc<[u8]> },
+}
+
+impl Asking {
+    fn ask(&self) -> Ask<'_> {
+        match self {
+            Self::Ping => Ask::Ping,
+            Self::FindNode(target) => Ask::FindNode { target },
+            Self::GetPeers(name) => Ask::GetPeers { name },
+            Self::Get(target) => Ask::Get { target: &target.0 },
+            Self::Announce { name, port, token } => Ask::Announce { name, port: *port, token },
+            Self::Put { target, item, cas, token } => {
+                let signed = match item {
+                    Item::Immutable(_) => None,
+                    Item::Mutable(item) => {
+                        Some(SignedArgs { k: item.k.0, sig: item.sig.0, seq: item.seq, salt: &item.salt })
+                    }
+                };
+                Ask::Put { target: &target.0, token, v: item.v(), signed, cas: *cas }
+            }
+        }
+    }
+}
+
+/// Who waits for the answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Purpose {
+    /// Nobody: the table learns from it.
+    Check,
+    /// A lookup.
+    Traverse(u64),
+    /// A store that needs a write token.
+    Token(u64),
+    /// A store.
+    Write(u64),
+    /// A store that was refused with 302 and reads what is there.
+    ReadBack(u64),
+}
+
+struct Call {
+    to: SocketAddrV4,
+    asking: Asking,
+    purpose: Purpose,
+    sent: Now,
+    deadline: Now,
+    late: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Rpc {
+    calls: HashMap<u32, Call>,
+    deadlines: BTreeSet<(Now, u32)>,
+    waiting: VecDeque<(SocketAddrV4, Asking, Purpose)>,
+    checking: HashSet<SocketAddrV4>,
+}
+
+impl Rpc {
+    pub(super) fn in_flight(&self) -> usize {
+        self.calls.len()
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Now> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    fn take(&mut self, t: &[u8], from: SocketAddrV4) -> Option<Call> {
+        let tid = u32::from_be_bytes(<[u8; TRANSACTION_BYTES]>::try_from(t).ok()?);
+        if self.calls.get(&tid)?.to != from {
+            return None;
+        }
+        let call = self.calls.remove(&tid)?;
+        self.deadlines.remove(&(call.deadline, tid));
+        Some(call)
+    }
+}
+
+impl Core {
+    /// Sends a query, or queues it. False when the queue is full: it has failed.
+    pub(super) fn ask(&mut self, now: Now, to: SocketAddrV4, asking: Asking, purpose: Purpose) -> bool {
+        if self.rpc.calls.len() < IN_FLIGHT_MAX {
+            self.call(now, to, asking, purpose);
+        } else if self.rpc.waiting.len() < WAITING_MAX {
+            self.rpc.waiting.push_back((to, asking, purpose));
+        } else {
+            self.counters.dropped += 1;
+            return false;
+        }
+        true
+    }
+
+    fn call(&mut self, now: Now, to: SocketAddrV4, asking: Asking, purpose: Purpose) {
+        let mut tid = self.rng.random::<u32>();
+        while self.rpc.calls.contains_key(&tid) {
+            tid = tid.wrapping_add(1);
+        }
+        let deadline = now.plus(self.contacts.late_after(to));
+        let call = Call { to, asking, purpose, sent: now, deadline, late: false };
+        self.transmit(tid, &call);
+        self.rpc.deadlines.insert((deadline, tid));
+        self.rpc.calls.insert(tid, call);
+    }
+
+    fn transmit(&mut self, tid: u32, call: &Call) {
+        self.counters.queries_out += 1;
+        let own = self.own;
+        self.outbox.write(call.to, |out| krpc::write_query(out, tid.to_be_bytes(), &own, &call.asking.ask()));
+    }
+
+    pub(super) fn send_waiting(&mut self, now: Now) {
+        while self.rpc.calls.len() < IN_FLIGHT_MAX {
+            let Some((to, asking, purpose)) = self.rpc.waiting.pop_front() else { return };
+            self.call(now, to, asking, purpose);
+        }
+    }
+
+    /// Pings a node to see whether it is (still) there.
+    pub(super) fn check(&mut self, now: Now, addr: SocketAddrV4) {
+        if self.rpc.checking.len() < CHECKING_MAX
+            && self.rpc.checking.insert(addr)
+            && !self.ask(now, addr, Asking::Ping, Purpose::Check)
+        {
+            self.rpc.checking.remove(&addr);
+        }
+    }
+
+    /// A node asked us something: if it could enter the table, it has to show that it answers.
+    pub(super) fn heard(&mut self, now: Now, contact: Contact) {
+        if self.table.heard(contact, now) && self.contacts.may_probe(contact.addr, now) {
+            self.check(now, contact.addr);
+        }
+    }
+
+    pub(super) fn reply(&mut self, now: Now, from: SocketAddrV4, t: &[u8], reply: &Reply<'_>) {
+        let Some(call) = self.rpc.take(t, from) else { return };
+        self.answered(now, &call);
+        if let Some(token) = reply.token.filter(|token| !token.is_empty()) {
+            self.contacts.keep_token(from, token, now);
+        }
+        let contact = reply.id.map(|id| Contact { id, addr: from });
+        if let Some(contact) = contact {
+            self.node_answered(now, contact);
+        }
+        match call.purpose {
+            Purpose::Check => {}
+            Purpose::Traverse(id) => self.traversal_answered(now, id, from, contact, reply),
+            Purpose::Token(id) => self.store_has_token(now, id, from),
+            Purpose::Write(id) => self.store_accepted(now, id, from),
+            Purpose::ReadBack(id) => {
+                let held = reply.v.zip(reply.signed);
+                let held = held.map(|(v, (k, sig, seq))| mutable_item(k, sig, seq, Arc::default(), v));
+                self.store_read_back(now, id, from, held);
+            }
+        }
+    }
+
+    pub(super) fn error_reply(&mut self, now: Now, from: SocketAddrV4, t: &[u8], refusal: Refusal) {
+        let Some(call) = self.rpc.take(t, from) else { return };
+        self.answered(now, &call);
+        match call.purpose {
+            Purpose::Check => {}
+            Purpose::Traverse(id) => self.traversal_failed(now, id, from),
+            Purpose::Token(id) => self.store_refused(now, id, from, refusal, false),
+            Purpose::Write(id) => self.store_refused(now, id, from, refusal, true),
+            Purpose::ReadBack(id) => self.store_read_back(now, id, from, None),
+        }
+    }
+
+    fn answered(&mut self, now: Now, call: &Call) {
+        self.counters.answers_in += 1;
+        self.contacts.answered(call.to, now.since(call.sent));
+        if call.purpose == Purpose::Check {
+            self.rpc.checking.remove(&call.to);
+        }
+    }
+
+    /// Deals with every query whose answer is late or given up by now.
+    pub(super) fn expire_calls(&mut self, now: Now) {
+        while let Some(&(deadline, tid)) = self.rpc.deadlines.first()
+            && deadline <= now
+        {
+            self.rpc.deadlines.remove(&(deadline, tid));
+            let Some(mut call) = self.rpc.calls.remove(&tid) else { continue };
+            if call.late {
+                self.call_failed(now, &call);
+            } else {
+                call.late = true;
+                call.deadline = call.sent.plus(FAILED_AFTER).max(now);
+                self.contacts.late(call.to, call.deadline);
+                // Perhaps it was lost. To a dead node it is one datagram more, the first time only.
+                self.transmit(tid, &call);
+                let (to, purpose) = (call.to, call.purpose);
+                self.rpc.deadlines.insert((call.deadline, tid));
+                self.rpc.calls.insert(tid, call);
+                match purpose {
+                    Purpose::Check => {}
+                    Purpose::Traverse(id) => self.traversal_late(now, id, to),
+                    Purpose::Token(id) | Purpose::Write(id) | Purpose::ReadBack(id) => {
+                        self.store_late(now, id, to);
+                    }
+                }
+            }
+        }
+    }
+
+    fn call_failed(&mut self, now: Now, call: &Call) {
+        self.counters.timeouts += 1;
+        self.contacts.failed(call.to, now);
+        if call.purpose == Purpose::Check {
+            self.rpc.checking.remove(&call.to);
+        }
+        let before = self.table.len();
+        if let Some(newcomer) = self.table.failed(call.to) {
+            self.check(now, newcomer.addr);
+        }
+        if before > 0 && self.table.len() == 0 {
+            self.join_again(now);
+        }
+        match call.purpose {
+            Purpose::Check => {}
+            Purpose::Traverse(id) => self.traversal_failed(now, id, call.to),
+            Purpose::Token(id) | Purpose::Write(id) | Purpose::ReadBack(id) => {
+                self.store_failed(now, id, call.to);
+            }
+        }
+    }
+}

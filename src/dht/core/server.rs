@@ -1,0 +1,256 @@
+//! Answers to other nodes' queries.
+//!
+//! Every answer fits [`REPLY_BYTES_MAX`] and carries nodes that were seen to answer. A put is looked at from the cheapest check
+//! to the dearest: token, sizes, known bytes, cas and sequence, and only then the signature, which is checked elsewhere.
+
+use super::{
+    Core, DhtEvent, Item, Now, Target, Verdict, Verifying,
+    bencode::string_len,
+    items::{Refused, mutable_item, value_fits},
+    krpc::{self, Answer, NODE_BYTES, Problem, Query, SignedArgs, code},
+    table::K,
+    token::TOKEN_BYTES,
+};
+use crate::bep44::SALT_BYTES_MAX;
+use std::net::SocketAddrV4;
+
+/// Every datagram of ours stays within this: libtorrent reads 1,500 bytes, an Ethernet frame carries 1,472.
+const REPLY_BYTES_MAX: usize = 1400;
+/// What surrounds an answer's fields: address, id and envelope, without the transaction id.
+const ENVELOPE_BYTES: usize = 64;
+/// A token with its key.
+const TOKEN_FIELD_BYTES: usize = 9 + TOKEN_BYTES;
+/// Key and length of `nodes`; key and end of `values`.
+const LIST_BYTES: usize = 12;
+/// A peer in `values`: `6:` and six bytes.
+const PEER_BYTES: usize = 8;
+/// Keys, signature and sequence of a mutable value.
+const SIGNED_BYTES: usize = 6 + 32 + 8 + 64 + 27;
+/// Peers in one reply; 20 nodes fit beside them.
+const PEERS_IN_REPLY_MAX: usize = 100;
+
+const BAD_TOKEN: Problem = Problem { code: code::PROTOCOL, text: "bad token" };
+
+/// A mutable put whose signature is being checked.
+pub(super) struct PendingPut {
+    from: SocketAddrV4,
+    t: Option<Box<[u8]>>,
+    cas: Option<i64>,
+}
+
+impl Core {
+    pub(super) fn answer(
+        &mut self,
+        now: Now,
+        from: SocketAddrV4,
+        t: Option<&[u8]>,
+        query: Result<Query<'_>, Problem>,
+    ) {
+        match query {
+            Ok(Query::Ping) => self.send_reply(from, t, &Answer::default()),
+            Ok(Query::FindNode { target }) => self.answer_nodes(from, t, target, Answer::default(), 0),
+            Ok(Query::GetPeers { name }) => self.answer_peers(now, from, t, name),
+            Ok(Query::Announce { name, port, token }) => {
+                self.answer_announce(now, from, t, name, port, token);
+            }
+            Ok(Query::Get { target, seq }) => self.answer_get(now, from, t, Target(target), seq),
+            Ok(Query::Put { token, v, signed, cas }) => {
+                if !self.tokens.accepts(token, *from.ip(), now) {
+                    self.send_error(from, t, BAD_TOKEN);
+                } else if value_fits(v) {
+                    match signed {
+                        None => self.answer_put_immutable(now, from, t, v),
+                        Some(signed) => self.answer_put_mutable(now, from, t, v, signed, cas),
+                    }
+                } else {
+                    self.send_error(
+                        from,
+                        t,
+                        Problem { code: code::VALUE_TOO_BIG, text: "message (v field) too big" },
+                    );
+                }
+            }
+            Err(problem) => self.send_error(from, t, problem),
+        }
+    }
+
+    fn send_reply(&mut self, to: SocketAddrV4, t: Option<&[u8]>, answer: &Answer<'_>) {
+        let own = self.own;
+        self.outbox.write(to, |out| krpc::write_reply(out, t, &own, to, answer));
+    }
+
+    fn send_error(&mut self, to: SocketAddrV4, t: Option<&[u8]>, problem: Problem) {
+        self.outbox.write(to, |out| krpc::write_error(out, t, to, problem));
+    }
+
+    /// Answers with as many of the nearest nodes as fit beside `taken` bytes of other fields.
+    fn answer_nodes(
+        &mut self,
+        to: SocketAddrV4,
+        t: Option<&[u8]>,
+        target: &[u8],
+        answer: Answer<'_>,
+        taken: usize,
+    ) {
+        let envelope = ENVELOPE_BYTES + string_len(t.map_or(0, <[u8]>::len)) + LIST_BYTES;
+        let fits = REPLY_BYTES_MAX.saturating_sub(envelope + taken) / NODE_BYTES;
+        let mut nodes = std::mem::take(&mut self.contacts_buffer);
+        self.table.closest(target, fits.min(K), &mut nodes);
+        self.send_reply(to, t, &Answer { nodes: Some(&nodes), ..answer });
+        self.contacts_buffer = nodes;
+    }
+
+    fn answer_peers(&mut self, now: Now, from: SocketAddrV4, t: Option<&[u8]>, name: &[u8]) {
+        self.peers.expire(now);
+        let token = self.tokens.give(*from.ip(), now);
+        let envelope = ENVELOPE_BYTES + string_len(t.map_or(0, <[u8]>::len)) + TOKEN_FIELD_BYTES;
+        let room = REPLY_BYTES_MAX - envelope - 2 * LIST_BYTES - K * NODE_BYTES;
+        let mut peers = std::mem::take(&mut self.peers_buffer);
+        self.peers.pick(name, PEERS_IN_REPLY_MAX.min(room / PEER_BYTES), &mut self.rng, &mut peers);
+        let taken =
+            TOKEN_FIELD_BYTES + if peers.is_empty() { 0 } else { LIST_BYTES + peers.len() * PEER_BYTES };
+        let values = (!peers.is_empty()).then_some(&peers[..]);
+        self.answer_nodes(
+            from,
+            t,
+            name,
+            Answer { token: Some(&token), peers: values, ..Answer::default() },
+            taken,
+        );
+        self.peers_buffer = peers;
+    }
+
+    fn answer_announce(
+        &mut self,
+        now: Now,
+        from: SocketAddrV4,
+        t: Option<&[u8]>,
+        name: &[u8],
+        port: Option<u16>,
+        token: &[u8],
+    ) {
+        if !self.tokens.accepts(token, *from.ip(), now) {
+            return self.send_error(from, t, BAD_TOKEN);
+        }
+        self.peer_announced(now, name, SocketAddrV4::new(*from.ip(), port.unwrap_or(from.port())));
+        self.send_reply(from, t, &Answer::default());
+    }
+
+    /// Stores a peer and tells of it.
+    pub(super) fn peer_announced(&mut self, now: Now, name: &[u8], addr: SocketAddrV4) {
+        self.peers.expire(now);
+        let (name, evicted) = self.peers.announce(name, addr, now);
+        self.counters.dropped += evicted as u64;
+        self.event(DhtEvent::Announce { name, from: addr });
+    }
+
+    fn answer_get(
+        &mut self,
+        now: Now,
+        from: SocketAddrV4,
+        t: Option<&[u8]>,
+        target: Target,
+        newer_than: Option<i64>,
+    ) {
+        self.items.expire(now);
+        let token = self.tokens.give(*from.ip(), now);
+        let item = self.items.get(&target).cloned();
+        let mut answer = Answer { token: Some(&token), ..Answer::default() };
+        let mut taken = TOKEN_FIELD_BYTES;
+        match &item {
+            None => {}
+            Some(Item::Immutable(v)) => {
+                answer.v = Some(v);
+                taken += 3 + v.len();
+            }
+            Some(Item::Mutable(item)) => {
+                answer.seq = Some(item.seq);
+                taken += SIGNED_BYTES;
+                // BEP44: who has this version already is told only its number.
+                if newer_than.is_none_or(|seq| item.seq > seq) {
+                    answer.v = Some(&item.v);
+                    answer.signed = Some((&item.k.0, &item.sig.0));
+                    taken += 3 + item.v.len();
+                }
+            }
+        }
+        self.answer_nodes(from, t, &target.0, answer, taken);
+    }
+
+    fn answer_put_immutable(&mut self, now: Now, from: SocketAddrV4, t: Option<&[u8]>, v: &[u8]) {
+        self.store_item(now, Item::Immutable(v.into()));
+        self.send_reply(from, t, &Answer::default());
+    }
+
+    /// Puts an item into the own store, or renews it.
+    pub(super) fn store_item(&mut self, now: Now, item: Item) {
+        self.items.expire(now);
+        self.counters.dropped += self.items.put(item, now) as u64;
+    }
+
+    fn answer_put_mutable(
+        &mut self,
+        now: Now,
+        from: SocketAddrV4,
+        t: Option<&[u8]>,
+        v: &[u8],
+        signed: SignedArgs<'_>,
+        cas: Option<i64>,
+    ) {
+        if signed.salt.len() > SALT_BYTES_MAX {
+            let text = "salt (salt field) too big";
+            return self.send_error(from, t, Problem { code: code::SALT_TOO_BIG, text });
+        }
+        let item = mutable_item(signed.k, signed.sig, signed.seq, signed.salt.into(), v);
+        let target = item.target();
+        if let Err(refused) = self.items.admits(&item, &target, cas) {
+            return self.send_error(from, t, refused.problem());
+        }
+        if self.items.holds(&item, &target) {
+            if let Some(held) = self.items.mutable(&target).cloned() {
+                self.store_item(now, Item::Mutable(held));
+            }
+            return self.send_reply(from, t, &Answer::default());
+        }
+        let pending = PendingPut { from, t: t.map(Box::from), cas };
+        if self.verify(item, Verifying::Put(pending)).is_none() {
+            self.send_error(from, t, BUSY);
+        }
+    }
+
+    /// The signature of a put was checked. What is stored may have changed meanwhile, so the rules are applied again.
+    pub(super) fn put_verified(&mut self, now: Now, pending: PendingPut, verdict: Verdict) {
+        let PendingPut { from, t, cas } = pending;
+        let t = t.as_deref();
+        match verdict {
+            Verdict::Good(item) => match self.items.admits(&item, &item.target(), cas) {
+                Ok(()) => {
+                    self.store_item(now, Item::Mutable(item));
+                    self.send_reply(from, t, &Answer::default());
+                }
+                Err(refused) => self.send_error(from, t, refused.problem()),
+            },
+            Verdict::Bad => {
+                self.send_error(from, t, Problem { code: code::BAD_SIGNATURE, text: "invalid signature" });
+            }
+            Verdict::Busy => {
+                self.counters.dropped += 1;
+                self.send_error(from, t, BUSY);
+            }
+        }
+    }
+}
+
+const BUSY: Problem = Problem { code: code::SERVER, text: "busy, try again" };
+
+impl Refused {
+    /// The texts are a stock grape's, because its HTTP API shows them to people.
+    fn problem(self) -> Problem {
+        match self {
+            Self::CasMismatch => {
+                Problem { code: code::CAS_MISMATCH, text: "CAS mismatch, re-read and try again" }
+            }
+            Self::SeqTooLow => Problem { code: code::SEQ_TOO_LOW, text: "sequence number less than current" },
+        }
+    }
+}

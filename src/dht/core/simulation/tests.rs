@@ -1,0 +1,265 @@
+use super::*;
+
+fn mutable(item: &crate::bep44::VerifiedItem) -> Put {
+    Put::Mutable { item: item.clone(), cas: None }
+}
+
+fn service(n: u16) -> SocketAddrV4 {
+    SocketAddrV4::new(*addr(n).ip(), 1000 + n)
+}
+
+#[test]
+fn a_hundred_nodes_find_everything_although_a_tenth_of_the_datagrams_is_lost() {
+    let mut net = Net::joined(17, 100);
+    net.loss_percent = 10;
+    net.latency_us = 1_000..50_000;
+    println!("sent {} after the join", net.sent);
+    net.run(Duration::from_mins(1));
+    println!("sent {} a minute later", net.sent);
+    let mut found = 0;
+    for n in 0..50 {
+        let name = format!("service {n}");
+        assert!(net.announce(n, &name) >= 5);
+        let item = signed(n as u8, 1, &name);
+        assert!(net.put(99 - n, mutable(&item)).unwrap().acked >= 5);
+        let asker = net.rng.random_range(0..100);
+        found += usize::from(net.lookup(asker, &name).0 == [service(n)]);
+        let asker = net.rng.random_range(0..100);
+        found += usize::from(net.get(asker, item.target()) == Some(Item::Mutable(item)));
+    }
+    assert_eq!(found, 100);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = |seed| {
+        let mut net = Net::joined(seed, 12);
+        net.loss_percent = 20;
+        net.announce(3, "x");
+        (net.sent, net.now)
+    };
+    assert_eq!(run(5), run(5));
+    assert_ne!(run(5), run(6));
+}
+
+#[test]
+fn a_dead_node_costs_milliseconds_after_its_first_time_out() {
+    let mut net = Net::joined(1, 6);
+    net.announce(1, "service");
+    net.remove(3);
+    let mut slow = 0;
+    for _ in 0..300 {
+        net.run(Duration::from_secs(1));
+        let (peers, took) = net.lookup(0, "service");
+        // The announcement itself lives for two minutes.
+        assert!(net.now.since_start() > Duration::from_mins(2) || peers == [service(1)]);
+        slow += usize::from(took > Duration::from_millis(20));
+        assert!(took < Duration::from_millis(200), "{took:?}");
+    }
+    assert!(slow <= 2, "{slow} lookups waited for the dead node");
+    assert_eq!(net.core(0).status().nodes, 4);
+}
+
+#[test]
+fn a_store_does_not_wait_for_a_dead_node_once_another_has_accepted() {
+    let mut net = Net::joined(2, 6);
+    assert_eq!(net.announce(1, "service"), 5);
+    net.remove(3);
+    let (outcome, took) = net.ask(1, Request::Announce { name: b"service"[..].into(), port: 1 });
+    assert_eq!(outcome, Outcome::Announced(Ok(4)));
+    assert!(took < Duration::from_millis(200), "{took:?}");
+    let (outcome, took) = net.ask(1, Request::Announce { name: b"service"[..].into(), port: 1 });
+    assert_eq!(outcome, Outcome::Announced(Ok(4)));
+    assert!(took < Duration::from_millis(5), "{took:?}");
+}
+
+#[test]
+fn a_small_network_is_written_to_in_one_round_trip_once_tokens_are_known() {
+    let mut net = Net::joined(3, 6);
+    net.announce(1, "first");
+    let before = net.core(1).status().queries_out;
+    let (outcome, took) = net.ask(1, Request::Put(mutable(&signed(1, 1, "x"))));
+    assert!(matches!(outcome, Outcome::Put(Ok(PutOutcome { asked: 5, acked: 5, .. }))), "{outcome:?}");
+    assert!(took < Duration::from_micros(700), "{took:?}");
+    assert_eq!(net.core(1).status().queries_out - before, 5);
+}
+
+#[test]
+fn a_large_network_is_looked_up_once_for_all_names_with_one_beginning() {
+    let mut net = Net::joined(4, 45);
+    let name = |n: u8| format!("NEW_OFFER:{n:040}");
+    net.announce(5, &name(1));
+    let before = net.core(5).status().queries_out;
+    assert_eq!(net.announce(5, &name(2)), K);
+    assert_eq!(net.core(5).status().queries_out - before, K as u64);
+    assert_eq!(net.lookup(40, &name(2)).0, [service(5)]);
+}
+
+#[test]
+fn a_node_started_before_its_bootstrap_joins_by_itself_and_again_after_all_were_gone() {
+    let mut net = Net::new(5);
+    net.add(1, &[addr(0)]);
+    net.add(2, &[addr(0)]);
+    net.run(Duration::from_mins(2));
+    assert!(!net.core(1).status().bootstrapped);
+    assert!(net.events.contains(&(addr(1), DhtEvent::Ready)));
+    assert_eq!(
+        net.ask(1, Request::Announce { name: b"x"[..].into(), port: 1 }).0,
+        Outcome::Announced(Err(OpError::NoNodes))
+    );
+    net.add(0, &[]);
+    net.run(Duration::from_secs(8));
+    assert_eq!(net.announce(1, "x"), 2, "the name that failed before works at once");
+    let zero = net.remove(0);
+    let two = net.remove(2);
+    net.run(Duration::from_mins(10));
+    assert_eq!(net.core(1).status().nodes, 0);
+    net.add_as(0, &[], Some(zero.node_id()));
+    net.add_as(2, &[addr(0)], Some(two.node_id()));
+    net.run(Duration::from_secs(8));
+    assert_eq!(net.announce(1, "x"), 2);
+}
+
+#[test]
+fn nodes_started_together_all_learn_of_each_other() {
+    let mut net = Net::new(6);
+    for n in 0..12 {
+        net.add(n, &[addr(0)][usize::from(n == 0)..]);
+    }
+    net.run(Duration::from_secs(5));
+    for n in 0..12 {
+        assert_eq!(net.core(n).status().nodes_good, 11, "{n}");
+    }
+}
+
+#[test]
+fn a_node_restarted_with_a_new_id_is_used_at_once_and_with_its_old_one_too() {
+    let mut net = Net::joined(7, 4);
+    net.announce(1, "x");
+    net.remove(2);
+    net.add(2, &[addr(0)]);
+    net.run(Duration::from_secs(2));
+    // Its token secret is new: the refused token is fetched again within the same call.
+    assert_eq!(net.announce(1, "x"), 3);
+    assert_eq!(net.core(1).status().nodes, 3);
+    let former = net.remove(2);
+    net.add_as(2, &[addr(0)], Some(former.node_id()));
+    net.run(Duration::from_secs(2));
+    assert_eq!(net.announce(1, "x"), 3);
+    assert_eq!(net.core(1).status().nodes, 3);
+}
+
+#[test]
+fn a_restarted_node_joins_through_the_nodes_it_knew() {
+    let mut net = Net::joined(8, 6);
+    let former = net.remove(3);
+    let known_nodes = former.known_nodes();
+    assert_eq!(known_nodes.len(), 5);
+    let config = CoreConfig { node_id: Some(former.node_id()), known_nodes, ..config(addr(3), &[]) };
+    let core = Core::new(config, [3; 32], net.now);
+    net.nodes.insert(addr(3), Node { core, wakes: None, bootstrap: Vec::new() });
+    net.input(addr(3), Input::Timeout);
+    net.run(Duration::from_secs(1));
+    assert_eq!(net.core(3).status().nodes_good, 5);
+}
+
+#[test]
+fn peers_vanish_when_they_are_not_announced_again_unless_they_are_kept() {
+    let mut net = Net::joined(9, 5);
+    net.announce(1, "once");
+    let now = net.now;
+    net.core(2).keep_announced(now, b"kept"[..].into(), 1002).unwrap();
+    net.work_off(addr(2));
+    net.run(Duration::from_secs(119));
+    assert_eq!(net.lookup(3, "once").0, [service(1)]);
+    net.run(Duration::from_secs(20));
+    assert_eq!(net.lookup(3, "once").0, []);
+    net.run(Duration::from_mins(10));
+    assert_eq!(net.lookup(3, "kept").0, [service(2)]);
+    net.core(2).forget_announced(&b"kept"[..].into());
+    net.run(Duration::from_secs(200));
+    assert_eq!(net.lookup(3, "kept").0, []);
+}
+
+#[test]
+fn a_kept_item_outlives_the_two_hours_and_its_newer_version_takes_its_place() {
+    let mut net = Net::joined(10, 5);
+    let (old, new, other) = (signed(1, 1, "old"), signed(1, 2, "new"), signed(2, 1, "other"));
+    for item in [&old, &new, &old] {
+        let now = net.now;
+        net.core(1).keep_item(now, Item::Mutable(item.clone())).unwrap();
+        net.work_off(addr(1));
+        net.run(Duration::from_secs(1));
+    }
+    net.put(1, mutable(&other)).unwrap();
+    assert_eq!(net.core(1).status().kept, 1);
+    net.run(Duration::from_hours(5));
+    assert_eq!(net.core(3).local(&new.target()), Some(Item::Mutable(new.clone())));
+    assert_eq!(net.core(3).local(&other.target()), None);
+    // A node that came later gets it with the next renewal.
+    net.add(5, &[addr(0)]);
+    net.run(Duration::from_mins(70));
+    assert_eq!(net.core(5).local(&new.target()), Some(Item::Mutable(new)));
+}
+
+#[test]
+fn the_newest_version_wins_wherever_it_is() {
+    let mut net = Net::joined(11, 5);
+    let (old, new) = (signed(1, 1, "old"), signed(1, 2, "new"));
+    net.put(1, mutable(&old)).unwrap();
+    let now = net.now;
+    net.core(4).store_item(now, Item::Mutable(new.clone()));
+    assert_eq!(net.get(0, old.target()), Some(Item::Mutable(new)));
+    let refused = net.put(1, Put::Mutable { item: old.clone(), cas: None }).unwrap();
+    assert_eq!((refused.acked, refused.refused_302), (3, 1));
+}
+
+#[test]
+fn a_put_that_all_refuse_says_why() {
+    let mut net = Net::joined(12, 4);
+    net.put(1, mutable(&signed(1, 5, "five"))).unwrap();
+    let refusal = |result: Result<PutOutcome, OpError>| match result {
+        Err(OpError::Refused(refusal)) => refusal.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let lower = net.put(2, mutable(&signed(1, 4, "four")));
+    assert_eq!(refusal(lower), "302 sequence number less than current");
+    let swap = Put::Mutable { item: signed(1, 6, "six"), cas: Some(4) };
+    assert_eq!(refusal(net.put(2, swap)), "301 CAS mismatch, re-read and try again");
+    assert_eq!(net.core(2).local(&signed(1, 1, "").target()), Some(Item::Mutable(signed(1, 5, "five"))));
+    let swap = Put::Mutable { item: signed(1, 6, "six"), cas: Some(5) };
+    assert_eq!(net.put(2, swap).unwrap().acked, 3);
+    assert_eq!(net.put(3, mutable(&signed(1, 6, "six"))).unwrap().acked, 3, "an equal renewal");
+}
+
+#[test]
+fn equal_lookups_at_one_time_are_one() {
+    let mut net = Net::joined(13, 6);
+    let before = net.core(0).status().queries_out;
+    let name: Arc<[u8]> = b"nobody"[..].into();
+    let ops: Vec<_> = (0..20).map(|_| net.start(0, Request::Lookup { name: Arc::clone(&name) })).collect();
+    net.run(Duration::from_secs(1));
+    assert!(ops.iter().all(|op| net.done.contains_key(op)));
+    assert_eq!(net.core(0).status().queries_out - before, 5);
+}
+
+#[test]
+fn more_operations_than_the_bound_are_refused() {
+    let mut net = Net::joined(14, 3);
+    let lookup = |n: usize| Request::Lookup { name: n.to_string().as_bytes().into() };
+    let ops: Vec<_> = (0..=OPERATIONS_MAX).map(|n| net.start(0, lookup(n))).collect();
+    assert_eq!(net.done[&ops[OPERATIONS_MAX]].1, Outcome::Peers(Err(OpError::Busy)));
+    net.run(Duration::from_secs(20));
+    let ended = ops.iter().filter(|op| matches!(net.done[op].1, Outcome::Peers(Ok(_)))).count();
+    assert_eq!(ended, OPERATIONS_MAX);
+}
+
+#[test]
+fn an_idle_network_sends_little() {
+    let mut net = Net::joined(15, 6);
+    net.run(Duration::from_mins(5));
+    let before = net.sent;
+    net.run(Duration::from_mins(10));
+    let per_node_and_minute = (net.sent - before) / 60;
+    assert!(per_node_and_minute <= 20, "{per_node_and_minute}");
+}

@@ -1,0 +1,183 @@
+//! What callers of the DHT hand in and get back.
+
+use super::id::NodeId;
+use crate::bep44::{Target, VerifiedItem};
+use std::{fmt, net::SocketAddrV4, sync::Arc};
+
+/// The longest service name. Grapes accept any length that fits a datagram; 1,024 leaves room for the rest of a reply.
+pub const NAME_BYTES_MAX: usize = 1024;
+
+/// A stored value of either kind.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Item {
+    /// A value (bencoded) that lives where its own hash says.
+    Immutable(Arc<[u8]>),
+    /// A signed, versioned value that lives where its key says.
+    Mutable(VerifiedItem),
+}
+
+impl Item {
+    /// The bencoded value.
+    #[must_use]
+    pub fn v(&self) -> &Arc<[u8]> {
+        match self {
+            Self::Immutable(v) => v,
+            Self::Mutable(item) => &item.v,
+        }
+    }
+
+    /// Where it lives.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        match self {
+            Self::Immutable(v) => Target::of_value(v),
+            Self::Mutable(item) => item.target(),
+        }
+    }
+}
+
+/// What to put.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Put {
+    /// A bencoded value.
+    Immutable(Arc<[u8]>),
+    /// A signed value.
+    Mutable {
+        /// The item.
+        item: VerifiedItem,
+        /// Accept it only where this version is stored now (BEP44's compare and swap); ignored where nothing is stored.
+        cas: Option<i64>,
+    },
+}
+
+impl Put {
+    /// The item itself.
+    #[must_use]
+    pub fn item(&self) -> Item {
+        match self {
+            Self::Immutable(v) => Item::Immutable(Arc::clone(v)),
+            Self::Mutable { item, .. } => Item::Mutable(item.clone()),
+        }
+    }
+}
+
+/// How a put ended that at least one other node holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PutOutcome {
+    /// Where the item lives.
+    pub target: Target,
+    /// How many nodes were asked.
+    pub asked: usize,
+    /// How many hold exactly these bytes now: they said so, or refused an equal sequence (302) and returned it when read back.
+    pub acked: usize,
+    /// How many of `acked` were read back because a stock grape answers 302 to a renewal.
+    pub read_back: usize,
+    /// How many refused with 301 because another version than `cas` is stored there.
+    pub refused_301: usize,
+    /// How many refused with 302 because they hold a newer version, or this one with another value.
+    pub refused_302: usize,
+}
+
+/// An error that other nodes answered, when none accepted.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The KRPC code: 301 and 302 are BEP44's cas and sequence errors.
+    pub code: i64,
+    /// What the node said.
+    pub text: String,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.code, self.text)
+    }
+}
+
+/// Whether a get may be answered from this node's own store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum GetMode {
+    /// An item held here is returned at once, without a datagram; it may not be the newest.
+    LocalFirst,
+    /// The network is asked in any case, and the newest of its answers and of the own copy is returned.
+    Network,
+}
+
+/// An item that was found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Who answered with it; the own id when it was held here.
+    pub from: NodeId,
+    /// The write token that came with it; none when it was held here.
+    pub token: Option<Arc<[u8]>>,
+    /// The item.
+    pub item: Item,
+}
+
+/// What happens in the DHT and may interest somebody.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum DhtEvent {
+    /// An `announce_peer` was accepted here, each time it is repeated too.
+    Announce {
+        /// The service name.
+        name: Arc<[u8]>,
+        /// Where the service says it is.
+        from: SocketAddrV4,
+    },
+    /// A lookup of this node learned a peer.
+    Peer {
+        /// The service name.
+        name: Arc<[u8]>,
+        /// Where the service is.
+        addr: SocketAddrV4,
+    },
+    /// A node entered the routing table.
+    Node {
+        /// Who.
+        id: NodeId,
+        /// Where.
+        addr: SocketAddrV4,
+    },
+    /// The first attempt to join ended (well or not), or there is nobody to join.
+    Ready,
+    /// Something that a person may have to look at.
+    Warning(String),
+}
+
+/// Counters and sizes of a DHT node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DhtStatus {
+    /// Its id.
+    pub node_id: NodeId,
+    /// Where it listens.
+    pub local_addr: SocketAddrV4,
+    /// Whether it has joined: other nodes are known, or it was told of none.
+    pub bootstrapped: bool,
+    /// Nodes in the routing table.
+    pub nodes: usize,
+    /// Of these, the ones that answered when last asked.
+    pub nodes_good: usize,
+    /// Items stored for others and for itself.
+    pub items: usize,
+    /// Peers stored, over all names.
+    pub peers: usize,
+    /// Own items and announcements that are renewed.
+    pub kept: usize,
+    /// Operations under way.
+    pub operations: usize,
+    /// Queries that wait for an answer.
+    pub queries_in_flight: usize,
+    /// Queries received.
+    pub queries_in: u64,
+    /// Queries sent.
+    pub queries_out: u64,
+    /// Answers received that belonged to a query.
+    pub answers_in: u64,
+    /// Queries that nobody answered.
+    pub timeouts: u64,
+    /// Datagrams that were no KRPC message.
+    pub malformed_in: u64,
+    /// Signatures handed out to be checked.
+    pub verifications: u64,
+    /// What was refused or forgotten because a bound was reached.
+    pub dropped: u64,
+}

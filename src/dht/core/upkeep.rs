@@ -1,0 +1,325 @@
+//! What a node does by itself: joining, liveness, renewal.
+//!
+//! **Joining** is a lookup of the own id through the bootstrap addresses. It is repeated for ever, at growing intervals: every
+//! few seconds at most while the table is empty, every minute in a small network, so that nodes that started together or were
+//! parted find each other, and every quarter of an hour in a large one.
+//!
+//! **Liveness**: who was silent for long is pinged, all of them at once; who did not answer is pinged again soon and then goes.
+//!
+//! **Renewal**: own announcements every minute (a peer lives two), own items every hour (an item lives two).
+
+use super::{
+    Core, CoreConfig, DhtEvent, ID_BYTES, Item, NodeId, Now, Output, Target,
+    lookups::{Waiter, Want},
+    stores::{Origin, What},
+    table::K,
+};
+use rand::RngExt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddrV4,
+    sync::Arc,
+    time::Duration,
+};
+
+/// Own items and announcements that are renewed: about 14 puts a second, spread over an hour.
+pub const KEPT_MAX: usize = 50_000;
+/// Renewals under way at once.
+const RENEWING_MAX: usize = 32;
+/// Announcements are renewed this often: a grape's peers live 80 to 160 s.
+const ANNOUNCE_EVERY: Duration = Duration::from_mins(1);
+/// Items are renewed this often: BEP44's live two hours.
+const PUT_EVERY: Duration = Duration::from_hours(1);
+/// A renewal that nobody accepted is tried again after this.
+const RENEW_AGAIN: Duration = Duration::from_secs(10);
+
+/// The first join after something changed, and the first interval.
+const JOIN_FIRST: Duration = Duration::from_millis(250);
+/// The longest interval while nobody is known.
+const JOIN_ALONE_MAX: Duration = Duration::from_secs(5);
+/// The longest interval in a network of less than K nodes.
+const JOIN_SMALL_MAX: Duration = Duration::from_mins(1);
+/// The longest interval in a larger one (Kademlia's refresh is an hour).
+const JOIN_LARGE_MAX: Duration = Duration::from_mins(15);
+/// Bootstrap addresses used at a time.
+const BOOTSTRAP_ADDRS_MAX: usize = 64;
+/// Buckets are filled up once joins have become this rare.
+const REFRESH_FROM: Duration = Duration::from_secs(8);
+/// Buckets that are filled up by a lookup at each join in a large network.
+const REFRESHED_AT_ONCE: usize = 3;
+/// How often silent nodes are looked for; a quarter of the configured liveness when that is shorter.
+const LIVENESS_EVERY: Duration = Duration::from_secs(15);
+
+/// How this node gets into the network, and stays.
+pub(super) struct Join {
+    addrs: Vec<SocketAddrV4>,
+    known: Vec<SocketAddrV4>,
+    next_at: Now,
+    interval: Duration,
+    /// Names are being resolved, or the lookup is under way.
+    under_way: bool,
+    /// A join ended with somebody in the table.
+    joined: bool,
+    told_ready: bool,
+    liveness_at: Now,
+}
+
+impl Join {
+    pub(super) fn new(now: Now, config: &CoreConfig) -> Self {
+        let known = config.known_nodes.iter().copied().take(BOOTSTRAP_ADDRS_MAX).collect();
+        Self {
+            addrs: Vec::new(),
+            known,
+            next_at: now,
+            interval: JOIN_FIRST,
+            under_way: false,
+            joined: false,
+            told_ready: false,
+            liveness_at: now,
+        }
+    }
+
+    /// The bootstrap addresses, as they were last resolved, and the nodes of earlier.
+    pub(super) fn addrs(&self) -> &[SocketAddrV4] {
+        &self.addrs
+    }
+}
+
+/// What is renewed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum KeptKey {
+    Announcement(Arc<[u8]>),
+    Item(Target),
+}
+
+struct KeptEntry {
+    what: What,
+    due: Now,
+}
+
+#[derive(Default)]
+pub(super) struct Kept {
+    entries: BTreeMap<KeptKey, KeptEntry>,
+    due: BTreeSet<(Now, KeptKey)>,
+    renewing: usize,
+}
+
+impl Kept {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn remove(&mut self, key: &KeptKey) {
+        if let Some(entry) = self.entries.remove(key) {
+            self.due.remove(&(entry.due, key.clone()));
+        }
+    }
+
+    fn insert(&mut self, key: KeptKey, what: What, due: Now) {
+        self.remove(&key);
+        self.due.insert((due, key.clone()));
+        self.entries.insert(key, KeptEntry { what, due });
+    }
+
+    fn next_due(&self) -> Option<Now> {
+        self.due.first().filter(|_| self.renewing < RENEWING_MAX).map(|(at, _)| *at)
+    }
+}
+
+/// [`KEPT_MAX`] items and announcements are renewed already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct KeptFull;
+
+impl Core {
+    /// Announces now, and again every minute.
+    pub fn keep_announced(&mut self, now: Now, name: Arc<[u8]>, port: u16) -> Result<(), KeptFull> {
+        self.keep(now, KeptKey::Announcement(Arc::clone(&name)), What::Announcement { name, port })
+    }
+
+    /// Puts an item now, and again every hour. A newer version takes the older one's place, never the other way round.
+    pub fn keep_item(&mut self, now: Now, item: Item) -> Result<(), KeptFull> {
+        let target = item.target();
+        let key = KeptKey::Item(target);
+        if let Item::Mutable(new) = &item
+            && let Some(KeptEntry { what: What::Item { item: Item::Mutable(held), .. }, .. }) =
+                self.kept.entries.get(&key)
+            && held.seq > new.seq
+        {
+            return Ok(());
+        }
+        self.keep(now, key, What::Item { target, item, cas: None })
+    }
+
+    fn keep(&mut self, now: Now, key: KeptKey, what: What) -> Result<(), KeptFull> {
+        if self.kept.len() >= KEPT_MAX && !self.kept.entries.contains_key(&key) {
+            return Err(KeptFull);
+        }
+        if let What::Item { item, .. } = &what {
+            self.store_own(now, item.clone());
+        }
+        self.kept.insert(key, what, now);
+        self.handle(now, super::Input::Timeout);
+        Ok(())
+    }
+
+    /// Stops renewing an announcement.
+    pub fn forget_announced(&mut self, name: &Arc<[u8]>) {
+        self.kept.remove(&KeptKey::Announcement(Arc::clone(name)));
+    }
+
+    /// Stops renewing an item.
+    pub fn forget_item(&mut self, target: &Target) {
+        self.kept.remove(&KeptKey::Item(*target));
+    }
+
+    /// Whether other nodes are known, or there is nobody to join.
+    pub(super) fn is_joined(&self) -> bool {
+        let alone = !self.config.has_bootstrap && self.config.known_nodes.is_empty();
+        (self.join.joined && self.table.good() > 0) || (alone && self.join.told_ready)
+    }
+
+    pub(super) fn next_upkeep(&self) -> Option<Now> {
+        let join = (!self.join.under_way && self.may_join()).then_some(self.join.next_at);
+        let liveness = (self.table.len() > 0).then_some(self.join.liveness_at);
+        [join, liveness, self.next_renewal()].into_iter().flatten().min()
+    }
+
+    /// When the next renewal is due. While nobody is known none is: they all come once somebody is.
+    fn next_renewal(&self) -> Option<Now> {
+        self.kept.next_due().filter(|_| self.is_joined() && self.table.good() > 0)
+    }
+
+    /// Whether there is anybody to join through. The very first time there is: it tells that this node is ready.
+    fn may_join(&self) -> bool {
+        let anybody = self.config.has_bootstrap || !self.join.known.is_empty() || self.table.len() > 0;
+        anybody || !self.join.told_ready
+    }
+
+    pub(super) fn upkeep(&mut self, now: Now) {
+        self.items.expire(now);
+        self.peers.expire(now);
+        if !self.join.under_way && self.may_join() && now >= self.join.next_at {
+            self.join.under_way = true;
+            if self.config.has_bootstrap {
+                self.outputs.push_back(Output::Resolve);
+            } else {
+                self.join_through(now, Vec::new());
+            }
+        }
+        if self.table.len() > 0 && now >= self.join.liveness_at {
+            let liveness = self.config.node_liveness;
+            self.join.liveness_at = now.plus(LIVENESS_EVERY.min(liveness / 4).max(JOIN_FIRST));
+            for contact in self.table.to_ping(now, liveness) {
+                self.check(now, contact.addr);
+            }
+        }
+        for _ in 0..RENEWING_MAX {
+            if self.next_renewal().is_none_or(|due| due > now) {
+                break;
+            }
+            self.renew_next(now);
+        }
+    }
+
+    /// Joins through the bootstrap addresses, and in an empty table through the nodes of earlier.
+    pub(super) fn join_through(&mut self, now: Now, mut addrs: Vec<SocketAddrV4>) {
+        if !self.join.under_way {
+            return;
+        }
+        addrs.truncate(BOOTSTRAP_ADDRS_MAX);
+        if self.table.len() == 0 {
+            addrs.extend(self.join.known.iter().take(BOOTSTRAP_ADDRS_MAX - addrs.len()));
+        }
+        addrs.retain(|addr| addr.port() != 0 && *addr != self.config.local_addr);
+        self.join.addrs.clone_from(&addrs);
+        self.look_up(now, Want::Nodes, self.own.0[..].into(), Waiter::Join, &addrs);
+    }
+
+    pub(super) fn join_ended(&mut self, now: Now) {
+        self.join.under_way = false;
+        let nodes = self.table.good();
+        let interval_max = match nodes {
+            0 => JOIN_ALONE_MAX,
+            1..K => JOIN_SMALL_MAX,
+            _ => JOIN_LARGE_MAX,
+        };
+        if nodes > 0 {
+            self.join.joined = true;
+            let mut known = self.known_nodes();
+            known.truncate(BOOTSTRAP_ADDRS_MAX);
+            self.join.known = known;
+        }
+        let jitter = self.rng.random_range(75..=125);
+        self.join.next_at = now.plus(self.join.interval * jitter / 100);
+        self.join.interval = (self.join.interval * 2).min(interval_max);
+        // While the network forms, looking for oneself is enough; its answers fill the far buckets too.
+        if nodes >= K && self.join.interval >= REFRESH_FROM {
+            self.refresh(now);
+        }
+        if !self.join.told_ready {
+            self.join.told_ready = true;
+            if nodes == 0 && self.config.has_bootstrap {
+                self.warn("no bootstrap node answered; trying again until one does".into());
+            }
+            self.event(DhtEvent::Ready);
+        }
+    }
+
+    /// The table has grown: in a small network everybody should soon know the new one, and whom it knows.
+    pub(super) fn join_grew(&mut self, now: Now) {
+        if self.table.len() < K {
+            self.join.next_at = self.join.next_at.min(now.plus(JOIN_FIRST));
+            self.join.interval = self.join.interval.min(JOIN_FIRST * 4);
+        }
+    }
+
+    /// The table is empty again.
+    pub(super) fn join_again(&mut self, now: Now) {
+        self.join.interval = JOIN_FIRST;
+        self.join.next_at = now.plus(JOIN_FIRST);
+    }
+
+    /// Looks for nodes in the parts of the id space where the table has room.
+    fn refresh(&mut self, now: Now) {
+        for n in 0..REFRESHED_AT_ONCE {
+            let Some(shared) = self.table.thin_bucket(n) else { return };
+            let mut id: [u8; ID_BYTES] = self.rng.random();
+            for bit in 0..=shared.min(ID_BYTES * 8 - 1) {
+                let (byte, mask) = (bit / 8, 128 >> (bit % 8));
+                let own = self.own.0[byte] & mask;
+                let wanted = if bit == shared { own ^ mask } else { own };
+                id[byte] = (id[byte] & !mask) | wanted;
+            }
+            let target = NodeId(id);
+            self.look_up(now, Want::Nodes, target.0[..].into(), Waiter::Refresh, &[]);
+        }
+    }
+
+    fn renew_next(&mut self, now: Now) {
+        let Some((_, key)) = self.kept.due.pop_first() else { return };
+        let again = match key {
+            KeptKey::Announcement(_) => ANNOUNCE_EVERY,
+            KeptKey::Item(_) => PUT_EVERY,
+        };
+        // Spread out, so that what was kept together is not renewed together for ever.
+        let due = now.plus(again * self.rng.random_range(85..=100) / 100);
+        let Some(entry) = self.kept.entries.get_mut(&key) else { return };
+        entry.due = due;
+        let what = entry.what.clone();
+        self.kept.due.insert((due, key.clone()));
+        self.kept.renewing += 1;
+        self.store(now, what, Origin::Kept(key));
+    }
+
+    pub(super) fn kept_stored(&mut self, now: Now, key: &KeptKey, accepted: bool) {
+        self.kept.renewing -= 1;
+        if accepted {
+            return;
+        }
+        if let Some(entry) = self.kept.entries.get_mut(key) {
+            let due = entry.due.min(now.plus(RENEW_AGAIN));
+            self.kept.due.remove(&(std::mem::replace(&mut entry.due, due), key.clone()));
+            self.kept.due.insert((due, key.clone()));
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The task that owns the socket and the core. It moves datagrams, time, commands and signature checks; it decides nothing.
+//!
+//! Each time it wakes it takes what is there, up to a bound from each source, hands it all to the core, and then sends what came
+//! of it. Between wake-ups it sleeps until the core's next timeout: there is no tick.
+
+use super::{
+    core::{
+        Core, CoreConfig, DhtEvent, DhtStatus, Found, GetMode, Input, Item, KEPT_MAX, Now, OpError, OpId,
+        Outcome, Output, Put, PutOutcome, Request, Verdict, VerifyId,
+    },
+    handle::{DhtConfig, DhtError},
+};
+use crate::{
+    bep44::{MutableItem, Target},
+    workers::Workers,
+};
+use std::{
+    collections::HashMap,
+    io::ErrorKind,
+    net::{SocketAddr, SocketAddrV4},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    net::{UdpSocket, lookup_host},
+    sync::{broadcast, mpsc, oneshot, watch},
+    time::{Instant, sleep_until, timeout},
+};
+
+/// The largest datagram there is. One buffer of this size serves them all.
+const DATAGRAM_BYTES_MAX: usize = 65_536;
+/// Datagrams, commands or verdicts taken at one wake-up, so that no source starves the others.
+const BATCH_MAX: usize = 256;
+/// Verdicts that may wait. The core has no more checks out than this.
+const VERDICTS_MAX: usize = 2048;
+/// How long a bootstrap name may take to be resolved.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Addresses taken of one bootstrap name.
+const ADDRS_OF_A_NAME_MAX: usize = 8;
+/// How long to sleep when the core waits for nothing.
+const SLEEP_MAX: Duration = Duration::from_hours(1);
+
+/// Where an operation's result goes.
+type Reply<T> = oneshot::Sender<Result<T, DhtError>>;
+
+/// A call of the handle.
+pub(super) enum Command {
+    Announce { name: Arc<[u8]>, port: u16, reply: Reply<usize> },
+    Lookup { name: Arc<[u8]>, reply: Reply<Vec<SocketAddrV4>> },
+    Put { put: Put, reply: Reply<PutOutcome> },
+    Get { target: Target, salt: Arc<[u8]>, mode: GetMode, reply: Reply<Option<Found>> },
+    Local { target: Target, reply: oneshot::Sender<Option<Item>> },
+    KeepAnnounced { name: Arc<[u8]>, port: u16, reply: Reply<()> },
+    ForgetAnnounced { name: Arc<[u8]>, reply: oneshot::Sender<()> },
+    KeepItem { item: Item, reply: Reply<()> },
+    ForgetItem { target: Target, reply: oneshot::Sender<()> },
+    KnownNodes { reply: oneshot::Sender<Vec<SocketAddrV4>> },
+    Shutdown { reply: oneshot::Sender<()> },
+}
+
+/// A caller that waits for an operation.
+enum Caller {
+    Announced(Reply<usize>),
+    Peers(Reply<Vec<SocketAddrV4>>),
+    Put(Reply<PutOutcome>),
+    Item(Reply<Option<Found>>),
+}
+
+struct Driver {
+    core: Core,
+    socket: UdpSocket,
+    started: Instant,
+    callers: HashMap<OpId, Caller>,
+    ops: u64,
+    events: broadcast::Sender<DhtEvent>,
+    status: watch::Sender<DhtStatus>,
+    workers: Workers,
+    verdicts: mpsc::Sender<(VerifyId, Verdict)>,
+    bootstrap: Arc<[String]>,
+    resolved: mpsc::Sender<Vec<SocketAddrV4>>,
+}
+
+/// Binds the socket and starts the task.
+pub(super) async fn start(
+    config: DhtConfig,
+    workers: Workers,
+    inbox: mpsc::Receiver<Command>,
+    events: broadcast::Sender<DhtEvent>,
+) -> Result<watch::Receiver<DhtStatus>, DhtError> {
+    let addr = config.listen;
+    let bind_error = |source| DhtError::Bind { addr, source };
+    let socket = UdpSocket::bind(addr).await.map_err(bind_error)?;
+    let local_addr = match socket.local_addr().map_err(bind_error)? {
+        SocketAddr::V4(local) => local,
+        SocketAddr::V6(_) => addr,
+    };
+    let started = Instant::now();
+    let core_config = CoreConfig {
+        node_id: config.node_id,
+        local_addr,
+        host: config.host,
+        has_bootstrap: !config.bootstrap.is_empty(),
+        known_nodes: config.known_nodes,
+        items_max: config.items_max,
+        peers_max: config.peers_max,
+        peer_max_age: config.peer_max_age,
+        node_liveness: config.node_liveness,
+    };
+    let core = Core::new(core_config, config.seed, Now::ZERO);
+    let (status, status_reader) = watch::channel(core.status());
+    let (verdicts, verdict_inbox) = mpsc::channel(VERDICTS_MAX);
+    let (resolved, resolved_inbox) = mpsc::channel(1);
+    let driver = Driver {
+        core,
+        socket,
+        started,
+        callers: HashMap::new(),
+        ops: 0,
+        events,
+        status,
+        workers,
+        verdicts,
+        bootstrap: config.bootstrap.into(),
+        resolved,
+    };
+    tokio::spawn(run(driver, inbox, verdict_inbox, resolved_inbox));
+    Ok(status_reader)
+}
+
+/// Runs until a shutdown, or until nobody holds a handle any more.
+async fn run(
+    mut driver: Driver,
+    mut inbox: mpsc::Receiver<Command>,
+    mut verdicts: mpsc::Receiver<(VerifyId, Verdict)>,
+    mut resolved: mpsc::Receiver<Vec<SocketAddrV4>>,
+) {
+    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+    let mut sleep = pin!(sleep_until(driver.started));
+    let stopped = 'awake: loop {
+        let wake_at = driver.wake_at();
+        if sleep.deadline() != wake_at {
+            sleep.as_mut().reset(wake_at);
+        }
+        tokio::select! {
+            command = inbox.recv() => {
+                let mut next = command;
+                for _ in 0..BATCH_MAX {
+                    match next {
+                        None => break 'awake None,
+                        Some(Command::Shutdown { reply }) => break 'awake Some(reply),
+                        Some(command) => driver.command(command),
+                    }
+                    match inbox.try_recv() {
+                        Ok(command) => next = Some(command),
+                        Err(_) => break,
+                    }
+                }
+            }
+            ready = driver.socket.readable() => {
+                if ready.is_ok() {
+                    driver.receive(&mut buffer);
+                }
+            }
+            Some((id, verdict)) = verdicts.recv() => {
+                driver.handle(Input::Verified { id, verdict });
+                for _ in 1..BATCH_MAX {
+                    let Ok((id, verdict)) = verdicts.try_recv() else { break };
+                    driver.handle(Input::Verified { id, verdict });
+                }
+            }
+            Some(addrs) = resolved.recv() => driver.handle(Input::Bootstrap(addrs)),
+            () = &mut sleep => driver.handle(Input::Timeout),
+        }
+        driver.work_off();
+        driver.send().await;
+        driver.status.send_replace(driver.core.status());
+    };
+    drop(driver);
+    if let Some(reply) = stopped {
+        // Whoever asked may be gone.
+        let _ = reply.send(());
+    }
+}
+
+impl Driver {
+    fn now(&self) -> Now {
+        Now::from_start(self.started.elapsed())
+    }
+
+    fn wake_at(&self) -> Instant {
+        let next = self.core.next_timeout().map(|at| self.started + at.since_start());
+        next.unwrap_or_else(|| Instant::now() + SLEEP_MAX)
+    }
+
+    fn handle(&mut self, input: Input<'_>) {
+        self.core.handle(self.now(), input);
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) {
+        for _ in 0..BATCH_MAX {
+            match self.socket.try_recv_from(buffer) {
+                Ok((len, SocketAddr::V4(from))) => {
+                    let now = self.now();
+                    self.core.handle(now, Input::Datagram { from, bytes: &buffer[..len] });
+                }
+                Ok((_, SocketAddr::V6(_))) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // Such as an ICMP message about an earlier datagram on some systems: the next one may be fine.
+                Err(error) => tracing::debug!(%error, "a datagram could not be received"),
+            }
+        }
+    }
+
+    async fn send(&mut self) {
+        for (to, bytes) in self.core.datagrams() {
+            let to = SocketAddr::V4(to);
+            let sent = match self.socket.try_send_to(bytes, to) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.socket.send_to(bytes, to).await,
+                sent => sent,
+            };
+            if let Err(error) = sent {
+                tracing::debug!(%to, %error, "a datagram could not be sent");
+            }
+        }
+        self.core.clear_datagrams();
+    }
+
+    /// Takes every output of the core.
+    fn work_off(&mut self) {
+        while let Some(output) = self.core.next_output() {
+            match output {
+                Output::Event(event) => self.tell(event),
+                Output::Done(op, outcome) => self.done(op, outcome),
+                Output::Verify { id, item } => self.verify(id, item),
+                Output::Resolve => self.resolve(),
+            }
+        }
+    }
+
+    fn tell(&self, event: DhtEvent) {
+        if let DhtEvent::Warning(text) = &event {
+            tracing::warn!("{text}");
+        }
+        // Nobody listening is fine.
+        let _ = self.events.send(event);
+    }
+
+    fn verify(&mut self, id: VerifyId, item: MutableItem) {
+        let verdicts = self.verdicts.clone();
+        let check = move || {
+            let verdict = item.verify().map_or(Verdict::Bad, Verdict::Good);
+            // The channel has room for every check that is out; the driver may have stopped.
+            let _ = verdicts.try_send((id, verdict));
+        };
+        if self.workers.submit(check).is_err() {
+            self.handle(Input::Verified { id, verdict: Verdict::Busy });
+        }
+    }
+
+    /// Resolves the bootstrap names. Addresses are their own names and need no waiting.
+    fn resolve(&mut self) {
+        let literal: Option<Vec<SocketAddrV4>> =
+            self.bootstrap.iter().map(|name| name.parse().ok()).collect();
+        if let Some(addrs) = literal {
+            return self.handle(Input::Bootstrap(addrs));
+        }
+        let (names, resolved) = (Arc::clone(&self.bootstrap), self.resolved.clone());
+        tokio::spawn(async move {
+            let mut addrs = Vec::new();
+            for name in names.iter() {
+                addrs.extend(resolve(name).await);
+            }
+            // The driver may have stopped meanwhile.
+            let _ = resolved.send(addrs).await;
+        });
+    }
+
+    fn command(&mut self, command: Command) {
+        let now = self.now();
+        match command {
+            Command::Announce { name, port, reply } => {
+                self.start(Request::Announce { name, port }, Caller::Announced(reply));
+            }
+            Command::Lookup { name, reply } => self.start(Request::Lookup { name }, Caller::Peers(reply)),
+            Command::Put { put, reply } => self.start(Request::Put(put), Caller::Put(reply)),
+            Command::Get { target, salt, mode, reply } => {
+                self.start(Request::Get { target, salt, mode }, Caller::Item(reply));
+            }
+            Command::Local { target, reply } => answer(reply, self.core.local(&target)),
+            Command::KeepAnnounced { name, port, reply } => {
+                let kept = self.core.keep_announced(now, name, port);
+                answer(reply, kept.map_err(|_| DhtError::KeptFull { max: KEPT_MAX }));
+            }
+            Command::ForgetAnnounced { name, reply } => {
+                self.core.forget_announced(&name);
+                answer(reply, ());
+            }
+            Command::KeepItem { item, reply } => {
+                let kept = self.core.keep_item(now, item);
+                answer(reply, kept.map_err(|_| DhtError::KeptFull { max: KEPT_MAX }));
+            }
+            Command::ForgetItem { target, reply } => {
+                self.core.forget_item(&target);
+                answer(reply, ());
+            }
+            Command::KnownNodes { reply } => answer(reply, self.core.known_nodes()),
+            // Taken by the loop before it gets here.
+            Command::Shutdown { reply } => answer(reply, ()),
+        }
+    }
+
+    fn start(&mut self, request: Request, caller: Caller) {
+        self.ops += 1;
+        let op = OpId(self.ops);
+        self.callers.insert(op, caller);
+        self.handle(Input::Start { op, request });
+    }
+
+    fn done(&mut self, op: OpId, outcome: Outcome) {
+        match (self.callers.remove(&op), outcome) {
+            (Some(Caller::Announced(reply)), Outcome::Announced(result)) => {
+                answer(reply, result.map_err(error));
+            }
+            (Some(Caller::Peers(reply)), Outcome::Peers(result)) => answer(reply, result.map_err(error)),
+            (Some(Caller::Put(reply)), Outcome::Put(result)) => answer(reply, result.map_err(error)),
+            (Some(Caller::Item(reply)), Outcome::Item(result)) => answer(reply, result.map_err(error)),
+            (_, outcome) => debug_assert!(false, "operation {op:?} ended as {outcome:?}"),
+        }
+    }
+}
+
+/// Answers a caller, who may have stopped waiting.
+fn answer<T>(reply: oneshot::Sender<T>, value: T) {
+    let _ = reply.send(value);
+}
+
+fn error(error: OpError) -> DhtError {
+    match error {
+        OpError::NoNodes => DhtError::NoNodes,
+        OpError::AllFailed { asked } => DhtError::AllFailed { asked },
+        OpError::Refused(refusal) => DhtError::Refused(refusal),
+        OpError::Busy => DhtError::Busy,
+    }
+}
+
+async fn resolve(name: &str) -> Vec<SocketAddrV4> {
+    match timeout(RESOLVE_TIMEOUT, lookup_host(name)).await {
+        Ok(Ok(addrs)) => {
+            let v4 = addrs.filter_map(|addr| match addr {
+                SocketAddr::V4(addr) => Some(addr),
+                SocketAddr::V6(_) => None,
+            });
+            v4.take(ADDRS_OF_A_NAME_MAX).collect()
+        }
+        // It is tried again with the next join.
+        Ok(Err(error)) => {
+            tracing::debug!(name, %error, "a bootstrap name could not be resolved");
+            Vec::new()
+        }
+        Err(_) => {
+            tracing::debug!(name, "a bootstrap name could not be resolved in time");
+            Vec::new()
+        }
+    }
+}

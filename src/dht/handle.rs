@@ -1,0 +1,285 @@
+//! The handle: what a program calls. Every call is one message to the driver's task; dropping the last handle stops it.
+
+use super::{
+    core::{DhtEvent, DhtStatus, Found, GetMode, Item, NAME_BYTES_MAX, NodeId, Put, PutOutcome, Refusal},
+    driver::{self, Command},
+};
+use crate::{
+    bep44::{SALT_BYTES_MAX, Target, V_BYTES_MAX},
+    workers::Workers,
+};
+use std::{
+    fmt,
+    net::{Ipv4Addr, SocketAddrV4},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+/// Calls that may wait for the driver's task. A caller beyond that waits for room.
+const COMMANDS_MAX: usize = 1024;
+/// Events that a slow listener may be behind before it loses the oldest.
+const EVENTS_MAX: usize = 4096;
+
+/// How a DHT node is set up.
+#[derive(Clone, Debug)]
+pub struct DhtConfig {
+    /// Where to listen (UDP, IPv4); port 0 takes a free one.
+    pub listen: SocketAddrV4,
+    /// Whom to join: `host:port`, the host an IPv4 address or a DNS name, resolved each time it is used. May be empty.
+    pub bootstrap: Vec<String>,
+    /// Nodes known from an earlier run ([`Dht::known_nodes`]), asked beside `bootstrap`.
+    pub known_nodes: Vec<SocketAddrV4>,
+    /// The node's id. Keep it for as long as the address stays the same; a random one when there is none.
+    pub node_id: Option<NodeId>,
+    /// 32 fresh random bytes at each start: transaction ids, write tokens and jitter come from them.
+    pub seed: [u8; 32],
+    /// The host that this node's own announcements are stored under here, so that it finds and hears itself (a grape's `-b`).
+    pub host: Option<Ipv4Addr>,
+    /// Items stored at most; the least recently used goes first. About 1.5 KB each.
+    pub items_max: usize,
+    /// Peers stored at most, over all names; the oldest announcement goes first. About 150 bytes each.
+    pub peers_max: usize,
+    /// How long an announced peer is known without being announced again. Zero: until it is pushed out.
+    pub peer_max_age: Duration,
+    /// How long a node may be silent before it is pinged.
+    pub node_liveness: Duration,
+}
+
+impl DhtConfig {
+    /// A node that listens on `listen`, joins `bootstrap`, and otherwise has the defaults of a grape.
+    #[must_use]
+    pub fn new(listen: SocketAddrV4, bootstrap: Vec<String>, seed: [u8; 32]) -> Self {
+        Self {
+            listen,
+            bootstrap,
+            known_nodes: Vec::new(),
+            node_id: None,
+            seed,
+            host: None,
+            items_max: 5000,
+            peers_max: 20_000,
+            peer_max_age: Duration::from_mins(2),
+            node_liveness: Duration::from_mins(5),
+        }
+    }
+}
+
+/// Why a call of the DHT failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DhtError {
+    /// The UDP address could not be bound.
+    #[error("cannot listen on UDP {addr}: {source}; is another node running there?")]
+    Bind {
+        /// The address asked for.
+        addr: SocketAddrV4,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// No other node is known.
+    #[error("no other DHT node is known; check the bootstrap addresses, or wait until one is up")]
+    NoNodes,
+    /// Nodes were asked, and none accepted or answered.
+    #[error("none of {asked} DHT nodes accepted it; try again")]
+    AllFailed {
+        /// How many were asked.
+        asked: usize,
+    },
+    /// No node accepted it, and one said why with a code of 300 to 399 (301: cas, 302: sequence).
+    #[error("refused by the DHT: {0}")]
+    Refused(Refusal),
+    /// The name is over [`NAME_BYTES_MAX`].
+    #[error("the name has {bytes} bytes; at most {NAME_BYTES_MAX} are possible")]
+    NameTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The value is over BEP44's limit (strings may have 1,000 bytes of content, as grapes allow).
+    #[error("the value has {bytes} bytes when bencoded; at most {V_BYTES_MAX} are possible")]
+    ValueTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The value is not canonical bencode.
+    #[error("the value is not canonical bencode")]
+    ValueMalformed,
+    /// The sequence is negative.
+    #[error("the sequence {seq} is negative")]
+    SequenceNegative {
+        /// It.
+        seq: i64,
+    },
+    /// The salt is over BEP44's limit.
+    #[error("the salt has {bytes} bytes; at most {SALT_BYTES_MAX} are possible")]
+    SaltTooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Port 0 cannot be announced.
+    #[error("port 0 cannot be announced")]
+    PortZero,
+    /// Too many operations are under way.
+    #[error("too many DHT operations are under way; try again in a moment")]
+    Busy,
+    /// Too many items or announcements are renewed already.
+    #[error("this node renews {max} items and announcements already; forget one first")]
+    KeptFull {
+        /// The limit.
+        max: usize,
+    },
+    /// The node was shut down.
+    #[error("the DHT node is stopped")]
+    Stopped,
+}
+
+/// A running DHT node. Clones share it.
+#[derive(Clone)]
+pub struct Dht {
+    commands: mpsc::Sender<Command>,
+    events: broadcast::Sender<DhtEvent>,
+    status: watch::Receiver<DhtStatus>,
+    node_id: NodeId,
+    local_addr: SocketAddrV4,
+}
+
+impl Dht {
+    /// Binds the socket and starts the node. It joins by itself, and keeps trying while nobody answers.
+    pub async fn start(config: DhtConfig, workers: Workers) -> Result<Self, DhtError> {
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let status = driver::start(config, workers, inbox, events.clone()).await?;
+        let (node_id, local_addr) = (status.borrow().node_id, status.borrow().local_addr);
+        Ok(Self { commands, events, status, node_id, local_addr })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddrV4 {
+        self.local_addr
+    }
+
+    /// Its id: keep it, and hand it in again when starting on the same address.
+    #[must_use]
+    pub fn node_id(&self) -> NodeId {
+        self.node_id
+    }
+
+    /// Says once that a service of this name is on this host's `port`. Returns how many nodes took note.
+    pub async fn announce(&self, name: &[u8], port: u16) -> Result<usize, DhtError> {
+        let name = checked_name(name)?;
+        if port == 0 {
+            return Err(DhtError::PortZero);
+        }
+        self.call(|reply| Command::Announce { name, port, reply }).await?
+    }
+
+    /// Where services of this name are: at most 100, in random order. Nobody there is an empty list, not an error.
+    pub async fn lookup(&self, name: &[u8]) -> Result<Vec<SocketAddrV4>, DhtError> {
+        let name = checked_name(name)?;
+        self.call(|reply| Command::Lookup { name, reply }).await?
+    }
+
+    /// Stores an item on the nodes closest to its target, and here.
+    pub async fn put(&self, put: Put) -> Result<PutOutcome, DhtError> {
+        checked_item(&put.item())?;
+        self.call(|reply| Command::Put { put, reply }).await?
+    }
+
+    /// Finds an item. A salted one needs its salt (empty: none). The newest sequence among the answers wins.
+    pub async fn get(&self, target: Target, salt: &[u8], mode: GetMode) -> Result<Option<Found>, DhtError> {
+        if salt.len() > SALT_BYTES_MAX {
+            return Err(DhtError::SaltTooLong { bytes: salt.len() });
+        }
+        let salt = salt.into();
+        self.call(|reply| Command::Get { target, salt, mode, reply }).await?
+    }
+
+    /// The item that this node itself stores, without a datagram.
+    pub async fn local(&self, target: Target) -> Option<Item> {
+        self.call(|reply| Command::Local { target, reply }).await.ok().flatten()
+    }
+
+    /// Announces now and again every minute until [`Self::forget_announced`].
+    pub async fn keep_announced(&self, name: &[u8], port: u16) -> Result<(), DhtError> {
+        let name = checked_name(name)?;
+        if port == 0 {
+            return Err(DhtError::PortZero);
+        }
+        self.call(|reply| Command::KeepAnnounced { name, port, reply }).await?
+    }
+
+    /// Stops renewing an announcement; it is forgotten by others when their peers expire.
+    pub async fn forget_announced(&self, name: &[u8]) -> Result<(), DhtError> {
+        let name = checked_name(name)?;
+        self.call(|reply| Command::ForgetAnnounced { name, reply }).await
+    }
+
+    /// Puts an item now and again every hour until [`Self::forget_item`]. A newer version takes the older one's place.
+    pub async fn keep_item(&self, item: Item) -> Result<(), DhtError> {
+        checked_item(&item)?;
+        self.call(|reply| Command::KeepItem { item, reply }).await?
+    }
+
+    /// Stops renewing an item.
+    pub async fn forget_item(&self, target: Target) -> Result<(), DhtError> {
+        self.call(|reply| Command::ForgetItem { target, reply }).await
+    }
+
+    /// The addresses of nodes that answer, nearest first: hand them in as [`DhtConfig::known_nodes`] at the next start.
+    pub async fn known_nodes(&self) -> Result<Vec<SocketAddrV4>, DhtError> {
+        self.call(|reply| Command::KnownNodes { reply }).await
+    }
+
+    /// What happens from now on. A listener that falls behind loses the oldest events and is told how many.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<DhtEvent> {
+        self.events.subscribe()
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn status(&self) -> DhtStatus {
+        *self.status.borrow()
+    }
+
+    /// Stops the node: the socket is closed when this returns.
+    pub async fn shutdown(self) {
+        // Nothing to tell when it has stopped already.
+        let _ = self.call(|reply| Command::Shutdown { reply }).await;
+    }
+
+    async fn call<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, DhtError> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_| DhtError::Stopped)?;
+        answer.await.map_err(|_| DhtError::Stopped)
+    }
+}
+
+impl fmt::Debug for Dht {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dht({} on {})", self.node_id, self.local_addr)
+    }
+}
+
+fn checked_name(name: &[u8]) -> Result<Arc<[u8]>, DhtError> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(DhtError::NameTooLong { bytes: name.len() });
+    }
+    Ok(name.into())
+}
+
+fn checked_item(item: &Item) -> Result<(), DhtError> {
+    if !super::core::value_fits(item.v()) {
+        return Err(DhtError::ValueTooLong { bytes: item.v().len() });
+    }
+    if !super::core::bencode::is_canonical(item.v()) {
+        return Err(DhtError::ValueMalformed);
+    }
+    match item {
+        Item::Mutable(item) if item.seq < 0 => Err(DhtError::SequenceNegative { seq: item.seq }),
+        Item::Mutable(item) if item.salt.len() > SALT_BYTES_MAX => {
+            Err(DhtError::SaltTooLong { bytes: item.salt.len() })
+        }
+        _ => Ok(()),
+    }
+}

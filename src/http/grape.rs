@@ -1,0 +1,278 @@
+//! The Grape HTTP API, as grenache-grape 1.0.0 answers: `/announce`, `/lookup`, `/put`, `/get` on a DHT node.
+//!
+//! Stock programs depend on its habits, so they are kept to the byte: the method and the content type do not matter, errors
+//! are JSON strings with status 200, a value that is not found is an empty body, and no answer has a content type. Where it
+//! is kinder than a stock grape: mutable values are accepted (as by a grape with `verify`), a port that no service can have is
+//! refused instead of waiting for time-outs, and bodies, heads and connections are bounded.
+//!
+//! Ignoring methods and content types is an invitation to web pages in the owner's browser, which can post to any local
+//! port. So a request with an `Origin` is refused, and on loopback one whose `Host` is somebody else's name (DNS rebinding).
+//!
+//! This file listens and maps outcomes to HTTP. [`request`] reads what is asked, in the order in which a stock grape checks
+//! it; [`value`] carries values between JSON and bencode; [`path`] finds the operation.
+
+mod path;
+mod request;
+mod value;
+
+use self::{
+    path::Operation,
+    request::{Announce, Failure, Get, Put},
+};
+use crate::{
+    bep44::Target,
+    dht::{self, Dht, DhtError, Found, GetMode, Item},
+    listener::{self, Limits, Serving},
+};
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    extract::State,
+    http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header},
+    response::Response,
+};
+use serde::Serialize;
+use serde_json::Value;
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use tokio::net::TcpListener;
+
+/// The longest body unless the owner says otherwise, as in a grape that is started by a program.
+pub const PAYLOAD_BYTES_MAX: usize = 8192;
+/// How long a body may take to arrive.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Stock clients keep connections for the five seconds that `Keep-Alive` promises them, hyper a little longer, so that none
+/// is closed under a request.
+pub const LIMITS: Limits = Limits {
+    connections_max: 1024,
+    connections_per_ip_max: 128,
+    header_timeout: Duration::from_secs(8),
+    header_bytes_max: 16 * 1024,
+};
+
+struct Grape {
+    dht: Dht,
+    payload_bytes_max: usize,
+    loopback: bool,
+}
+
+/// Serves the Grape HTTP API of `dht` until [`Serving::shutdown`].
+pub fn serve(
+    listener: TcpListener,
+    dht: Dht,
+    payload_bytes_max: usize,
+    limits: Limits,
+) -> io::Result<Serving> {
+    let loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
+    let grape = Grape { dht, payload_bytes_max, loopback };
+    listener::serve(listener, Router::new().fallback(answer).with_state(Arc::new(grape)), limits)
+}
+
+async fn answer(State(grape): State<Arc<Grape>>, request: Request<Body>) -> Response {
+    let (parts, body) = request.into_parts();
+    let closes = parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
+    let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
+    let outcome = match guard(&grape, &parts.headers) {
+        Ok(()) => grape.handle(path, body).await,
+        Err(text) => Err(Failure::Forbidden(text)),
+    };
+    let mut response = outcome.map_or_else(respond_failure, |json| respond(StatusCode::OK, json));
+    if parts.version == Version::HTTP_11 && !closes {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+        response.headers_mut().insert("keep-alive", HeaderValue::from_static("timeout=5"));
+    }
+    response
+}
+
+/// Refuses what only a web page sends.
+fn guard(grape: &Grape, headers: &HeaderMap) -> Result<(), &'static str> {
+    if headers.contains_key(header::ORIGIN) {
+        return Err(
+            "A request with an Origin header comes from a web page, and the Grape API answers programs only.\n",
+        );
+    }
+    let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default());
+    if grape.loopback && host.is_some_and(|host| !is_loopback_host(host)) {
+        return Err(
+            "This Grape API listens on loopback only; its Host header must be localhost or a loopback address.\n",
+        );
+    }
+    Ok(())
+}
+
+/// Whether a Host header (with or without a port) names this machine.
+fn is_loopback_host(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map_or(rest, |(ip, _)| ip),
+        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+impl Grape {
+    /// The body of the answer, JSON text or empty.
+    async fn handle(&self, path: &str, body: Body) -> Result<String, Failure> {
+        let data = request::data_of(&self.read(body).await?)?;
+        match path::operation_of(path) {
+            None => Err(Failure::Message("ERR_REQ_NOTFOUND".to_owned())),
+            Some(Operation::Announce) => {
+                self.announce(Announce::read(data, self.dht.local_addr().port())?).await
+            }
+            Some(Operation::Lookup) => self.lookup(&request::lookup_name(data)?).await,
+            Some(Operation::Put) => self.put(Put::read(data)?).await,
+            Some(Operation::Get) => self.get(Get::read(data)?).await,
+        }
+    }
+
+    /// The body as far as it is allowed; the rest is not read. As a stock grape, bytes that are no UTF-8 are replaced.
+    async fn read(&self, body: Body) -> Result<String, Failure> {
+        let bytes = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, self.payload_bytes_max)).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(_)) => return Err(Failure::TooLarge),
+            Err(_) => return Err(Failure::TooSlow),
+        };
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    async fn announce(&self, Announce { name, port }: Announce) -> Result<String, Failure> {
+        Ok(self.dht.announce(&name, port).await?.to_string())
+    }
+
+    async fn lookup(&self, name: &str) -> Result<String, Failure> {
+        match self.dht.lookup(name.as_bytes()).await {
+            Ok(peers) => Ok(json(&peers)),
+            // A traversal that meets nobody finds nobody.
+            Err(DhtError::NoNodes | DhtError::AllFailed { .. }) => Ok("[]".to_owned()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn put(&self, put: Put) -> Result<String, Failure> {
+        let put = match put {
+            Put::Immutable(v) => dht::Put::Immutable(v),
+            // A stock grape sends it as it is, nobody answers, and all queries have failed two seconds later.
+            Put::Mutable { item, cas } => {
+                dht::Put::Mutable { item: item.verify().map_err(|_| Failure::all_failed())?, cas }
+            }
+        };
+        Ok(json(&self.dht.put(put).await?.target.to_string()))
+    }
+
+    async fn get(&self, Get { hash, salt, cached }: Get) -> Result<String, Failure> {
+        let Ok(target) = hash.try_into().map(Target) else { return Ok(String::new()) };
+        let mode = if cached { GetMode::LocalFirst } else { GetMode::Network };
+        match self.dht.get(target, &salt, mode).await {
+            Ok(Some(found)) => Ok(json(&Shown::new(&found, &salt))),
+            Ok(None) | Err(DhtError::NoNodes | DhtError::AllFailed { .. } | DhtError::SaltTooLong { .. }) => {
+                Ok(String::new())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// A found value as a stock grape shows it. Names are what readers depend on; `token` is null for a value held here.
+#[derive(Serialize)]
+struct Shown {
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    k: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sig: Option<String>,
+    token: Option<String>,
+    v: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    salt: Option<String>,
+}
+
+impl Shown {
+    fn new(found: &Found, salt: &[u8]) -> Self {
+        use crate::identity::encode_hex;
+        let mutable = match &found.item {
+            Item::Mutable(item) => Some(item),
+            Item::Immutable(_) => None,
+        };
+        let from_network = found.token.is_some();
+        Self {
+            id: found.from.to_string(),
+            k: mutable.map(|item| item.k.to_string()),
+            seq: mutable.map(|item| item.seq),
+            sig: mutable.map(|item| encode_hex(&item.sig.0)),
+            token: found.token.as_deref().map(encode_hex),
+            v: value::shown(found.item.v()),
+            salt: (from_network && !salt.is_empty()).then(|| String::from_utf8_lossy(salt).into_owned()),
+        }
+    }
+}
+
+impl From<DhtError> for Failure {
+    fn from(error: DhtError) -> Self {
+        match error {
+            DhtError::NoNodes => Self::Message("No nodes to query".to_owned()),
+            DhtError::AllFailed { .. } => Self::all_failed(),
+            DhtError::Refused(refusal) => match u16::try_from(refusal.code) {
+                // The only codes that a stock grape passes on.
+                Ok(status @ 300..=399) => Self::Coded(status, refusal.to_string()),
+                _ => Self::all_failed(),
+            },
+            DhtError::ValueTooLong { .. } => Self::value_too_long(),
+            error => Self::Message(error.to_string()),
+        }
+    }
+}
+
+fn respond_failure(failure: Failure) -> Response {
+    match failure {
+        Failure::Message(text) => respond(StatusCode::OK, json(&text)),
+        Failure::Coded(status, text) => {
+            respond(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), json(&text))
+        }
+        Failure::Thrown(text) => plain(StatusCode::INTERNAL_SERVER_ERROR, text),
+        Failure::Forbidden(text) => plain(StatusCode::FORBIDDEN, text),
+        Failure::TooLarge => plain(StatusCode::PAYLOAD_TOO_LARGE, "ERR_GRAPE_PAYLOAD_SIZE"),
+        Failure::TooSlow => plain(StatusCode::REQUEST_TIMEOUT, "ERR_GRAPE_PAYLOAD_TIMEOUT"),
+    }
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| Value::Null.to_string())
+}
+
+fn plain(status: StatusCode, text: impl Into<String>) -> Response {
+    respond(status, text.into())
+}
+
+/// No content type: a stock grape sends none.
+fn respond(status: StatusCode, body: String) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machines_names_are_loopback_hosts() {
+        for host in ["localhost", "LOCALHOST:30001", "127.0.0.1:1", "127.9.9.9", "[::1]:30001", "[::1]"] {
+            assert!(is_loopback_host(host), "{host}");
+        }
+        for host in
+            ["", "evil.example", "localhost.evil.example:30001", "10.0.0.1:30001", "[2001:db8::1]:1", "[::1"]
+        {
+            assert_eq!(is_loopback_host(host), host == "[::1", "{host}");
+        }
+    }
+
+    #[test]
+    fn only_codes_from_300_to_399_become_statuses() {
+        let refused = |code| Failure::from(DhtError::Refused(dht::Refusal { code, text: "text".to_owned() }));
+        assert_eq!(refused(302), Failure::Coded(302, "302 text".to_owned()));
+        for code in [203, 205, 299, 400, -1, 65_836] {
+            assert_eq!(refused(code), Failure::Message("All queries failed".to_owned()), "{code}");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Where the other trading nodes are.
+//!
+//! A client is found by the signed item under its own key, which holds its addresses, and failing that by looking its id up as
+//! a Grenache service. Both are hints from strangers: an address counts only once the node there has signed a *hello*, which
+//! covers the caller's nonce, both ids and the network. What was checked is remembered until it fails.
+
+use super::clock;
+use crate::{
+    bep44::{VerifiedItem, bdecode_bytes, bencode_bytes},
+    dht::{Dht, DhtError, GetMode, Item},
+    grenache::client::{CallError, Client},
+    identity::{ClientId, KeyPair, Network, encode_hex},
+    time::UnixMillis,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+use tokio::sync::Semaphore;
+
+/// The command that checks an address.
+pub(super) const HELLO: &str = "hello";
+/// Contacts remembered; beyond it the one that was silent longest is forgotten.
+const CONTACTS_MAX: usize = 10_000;
+/// How often a client that no bid needs yet is looked for.
+const SEEK_AGAIN_AFTER: Duration = Duration::from_mins(1);
+/// Clients looked for at the same time without need.
+const SEEKS_MAX: usize = 8;
+/// Addresses tried for one client: more are somebody's attempt to send us around.
+const ADDRESSES_TRIED_MAX: usize = 8;
+/// Addresses that a node publishes.
+pub(super) const ADDRESSES_MAX: usize = 4;
+/// The body of a hello.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Hello {
+    /// 32 hex digits that the caller chose.
+    pub nonce: String,
+}
+
+/// The answer to a hello, and the value of the item under a client's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Card {
+    /// Format: 1.
+    pub v: u8,
+    /// The market.
+    pub network: Network,
+    /// Always `node`.
+    pub kind: String,
+    /// Who.
+    pub client_id: ClientId,
+    /// Where its RPC is.
+    pub addresses: Vec<SocketAddr>,
+    /// The caller's nonce, in an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<String>,
+}
+
+impl Card {
+    pub(super) fn new(network: &Network, client_id: ClientId, addresses: &[SocketAddr]) -> Self {
+        let addresses = addresses.iter().copied().take(ADDRESSES_MAX).collect();
+        Self { v: 1, network: network.clone(), kind: "node".into(), client_id, addresses, nonce: None }
+    }
+
+    /// As the mutable item under the client key.
+    pub(super) fn item(&self, key: &KeyPair, now: UnixMillis) -> Option<VerifiedItem> {
+        let json = serde_json::to_vec(self).ok()?;
+        VerifiedItem::sign(key, b"", i64::try_from(now.0).ok()?, bencode_bytes(&json)).ok()
+    }
+
+    fn read(v: &[u8], network: &Network, client: &ClientId) -> Option<Self> {
+        let card: Self = serde_json::from_slice(bdecode_bytes(v)?).ok()?;
+        (card.v == 1 && card.kind == "node" && card.network == *network && card.client_id == *client)
+            .then_some(card)
+    }
+}
+
+/// Why a client was not found.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ContactError {
+    #[error("the DHT cannot be asked: {0}")]
+    Dht(#[from] DhtError),
+    #[error("the DHT knows no address of it")]
+    Unknown,
+    #[error("none of its addresses answered: {0}")]
+    NoAnswer(CallError),
+}
+
+/// A checked address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Contact {
+    pub address: SocketAddr,
+    pub seen_at: UnixMillis,
+}
+
+/// Finds clients and remembers them.
+#[derive(Clone)]
+pub(super) struct Contacts {
+    dht: Dht,
+    client: Client,
+    key: KeyPair,
+    network: Network,
+    known: Arc<Mutex<HashMap<ClientId, Contact>>>,
+    seeks: Arc<Semaphore>,
+    sought: Arc<Mutex<HashMap<ClientId, Instant>>>,
+}
+
+impl Contacts {
+    pub(super) fn new(dht: Dht, client: Client, key: KeyPair, network: Network) -> Self {
+        Self {
+            dht,
+            client,
+            key,
+            network,
+            known: Arc::default(),
+            seeks: Arc::new(Semaphore::new(SEEKS_MAX)),
+            sought: Arc::default(),
+        }
+    }
+
+    /// All contacts, the latest first.
+    pub(super) fn all(&self) -> Vec<(ClientId, Contact)> {
+        let mut all: Vec<_> = self.lock().iter().map(|(id, contact)| (*id, *contact)).collect();
+        all.sort_by_key(|(_, contact)| std::cmp::Reverse(contact.seen_at));
+        all
+    }
+
+    /// A checked address of `client`: the remembered one, or one found now.
+    pub(super) async fn find(&self, client: ClientId) -> Result<SocketAddr, ContactError> {
+        let known = self.lock().get(&client).map(|contact| contact.address);
+        match known {
+            Some(address) => Ok(address),
+            None => self.find_anew(client).await,
+        }
+    }
+
+    /// Looks for `client` in the background, so that a first bid need not. Does nothing when many are looked for already.
+    pub(super) fn seek(&self, client: ClientId) {
+        if self.lock().contains_key(&client) {
+            return;
+        }
+        let Ok(turn) = Arc::clone(&self.seeks).try_acquire_owned() else { return };
+        let mut sought = self.sought.lock().unwrap_or_else(PoisonError::into_inner);
+        sought.retain(|_, at| at.elapsed() < SEEK_AGAIN_AFTER);
+        if sought.len() < CONTACTS_MAX && !sought.contains_key(&client) {
+            sought.insert(client, Instant::now());
+            let contacts = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = contacts.find(client).await {
+                    tracing::debug!(%client, %error, "a maker was not found yet");
+                }
+                drop(turn);
+            });
+        }
+    }
+
+    /// Forgets an address that failed.
+    pub(super) fn forget(&self, client: ClientId, address: SocketAddr) {
+        let mut known = self.lock();
+        if known.get(&client).is_some_and(|contact| contact.address == address) {
+            known.remove(&client);
+        }
+    }
+
+    /// Notes that `client` has answered at `address` just now.
+    pub(super) fn seen(&self, client: ClientId, address: SocketAddr) {
+        let mut known = self.lock();
+        if known.len() >= CONTACTS_MAX && !known.contains_key(&client) {
+            let silent = known.iter().min_by_key(|(_, contact)| contact.seen_at).map(|(id, _)| *id);
+            silent.and_then(|id| known.remove(&id));
+        }
+        known.insert(client, Contact { address, seen_at: clock::now() });
+    }
+
+    async fn find_anew(&self, client: ClientId) -> Result<SocketAddr, ContactError> {
+        let mut failure = ContactError::Unknown;
+        let mut tried = Vec::new();
+        for addresses in [self.on_card(client).await, self.in_lookup(client).await] {
+            let addresses = match addresses {
+                Ok(addresses) => addresses,
+                Err(error) => {
+                    failure = error.into();
+                    continue;
+                }
+            };
+            for address in addresses.into_iter().take(ADDRESSES_TRIED_MAX) {
+                if tried.contains(&address) {
+                    continue;
+                }
+                tried.push(address);
+                match self.hello(client, address).await {
+                    Ok(()) => return Ok(address),
+                    Err(error) => failure = ContactError::NoAnswer(error),
+                }
+            }
+        }
+        Err(failure)
+    }
+
+    async fn on_card(&self, client: ClientId) -> Result<Vec<SocketAddr>, DhtError> {
+        let found = self.dht.get(client.target(), b"", GetMode::Network).await?;
+        let card = found.and_then(|found| match found.item {
+            Item::Mutable(item) if item.k == client => Card::read(&item.v, &self.network, &client),
+            _ => None,
+        });
+        Ok(card.map(|card| card.addresses).unwrap_or_default())
+    }
+
+    async fn in_lookup(&self, client: ClientId) -> Result<Vec<SocketAddr>, DhtError> {
+        let found = self.dht.lookup(client.to_string().as_bytes()).await?;
+        Ok(found.into_iter().map(SocketAddr::V4).collect())
+    }
+
+    /// Checks that `client` is at `address`.
+    async fn hello(&self, client: ClientId, address: SocketAddr) -> Result<(), CallError> {
+        let bad = |reason: &str| CallError::NotAReply { address, reason: reason.into() };
+        let nonce = nonce().ok_or_else(|| bad("no randomness for a nonce"))?;
+        let body = serde_json::to_string(&Hello { nonce: nonce.clone() }).map_err(|e| bad(&e.to_string()))?;
+        let reply = self.client.call_signed(address, &self.key, client, HELLO, &body, clock::now).await?;
+        let card = reply.outcome.ok().and_then(|body| serde_json::from_str::<Card>(&body).ok());
+        let card = card.ok_or_else(|| bad("it refused the hello"))?;
+        if card.nonce.as_deref() != Some(&nonce) || card.client_id != client || card.network != self.network {
+            return Err(bad("its hello is for another nonce, client or network"));
+        }
+        self.seen(client, address);
+        Ok(())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ClientId, Contact>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn nonce() -> Option<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).ok()?;
+    Some(encode_hex(&bytes))
+}

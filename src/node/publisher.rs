@@ -1,0 +1,208 @@
+//! Brings own records to the network and keeps them there.
+//!
+//! A new version is put (BEP44) and then announced as `NEW_OFFER:<hash>`, at once, and again with a growing pause until both
+//! succeeded. After that it is announced again every [`ANNOUNCE_EVERY`], for nodes that came later, and put again every
+//! [`PUT_EVERY`], before the nodes that store it forget it; all that until it dies.
+
+use super::{exchange::Exchange, listener::Listener, writer::Publication};
+use crate::{
+    bep44::Target,
+    dht::{Dht, DhtError, Put, PutOutcome},
+    market::Offer,
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
+
+/// What an announcement of an offer starts with; the hash follows in 40 hex digits.
+pub(super) const ANNOUNCEMENT: &str = "NEW_OFFER:";
+/// How often a record is announced again, when there are few.
+const ANNOUNCE_EVERY: Duration = Duration::from_mins(1);
+/// How far announcements are apart when there are many: ten a second.
+const ANNOUNCE_APART: Duration = Duration::from_millis(100);
+/// How often a record is put again. BEP44 lets nodes forget an item after two hours.
+const PUT_EVERY: Duration = Duration::from_mins(60);
+/// Records that are being brought out at the same time.
+const IN_FLIGHT_MAX: usize = 128;
+/// How often a version is brought to the nodes that missed it, before it is left to the renewals.
+const FOLLOW_UPS_MAX: u32 = 5;
+/// The first pause after a failure, or before a follow-up; it doubles.
+const RETRY_MIN: Duration = Duration::from_millis(250);
+/// The longest.
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// One own record on its way out.
+struct Record {
+    offer: Arc<Offer>,
+    /// When this version was put last.
+    put_at: Option<Instant>,
+    stored_on: usize,
+    failures: u32,
+    follow_ups: u32,
+    /// When it is due, unless it is in flight.
+    due: Option<Instant>,
+    /// A newer version came while an older one was in flight.
+    again: bool,
+}
+
+/// What came of one attempt.
+struct Attempt {
+    target: Target,
+    sequence: u64,
+    put: Option<Result<PutOutcome, DhtError>>,
+    announced: Result<usize, DhtError>,
+}
+
+pub(super) struct Publisher {
+    dht: Dht,
+    exchange: Exchange,
+    listener: Listener,
+    rpc_port: u16,
+    records: HashMap<Target, Record>,
+    due: BTreeSet<(Instant, Target)>,
+    attempts: JoinSet<Attempt>,
+}
+
+impl Publisher {
+    pub(super) fn new(dht: Dht, exchange: Exchange, listener: Listener, rpc_port: u16) -> Self {
+        let (records, due, attempts) = (HashMap::new(), BTreeSet::new(), JoinSet::new());
+        Self { dht, exchange, listener, rpc_port, records, due, attempts }
+    }
+
+    /// Works until the core is gone.
+    pub(super) async fn run(mut self, mut publications: mpsc::UnboundedReceiver<Publication>) {
+        loop {
+            let next = self.due.first().map(|(at, _)| *at).filter(|_| self.attempts.len() < IN_FLIGHT_MAX);
+            tokio::select! {
+                publication = publications.recv() => match publication {
+                    Some(Publication::Publish(offer)) => self.publish(offer),
+                    Some(Publication::Unpublish(target)) => self.unpublish(target),
+                    None => return,
+                },
+                Some(attempt) = self.attempts.join_next() => {
+                    if let Ok(attempt) = attempt {
+                        self.finished(attempt).await;
+                    }
+                }
+                () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => self.start_due(),
+            }
+        }
+    }
+
+    fn publish(&mut self, offer: Arc<Offer>) {
+        let target = offer.target();
+        let in_flight = self.records.get(&target).is_some_and(|r| r.due.is_none());
+        self.unschedule(target);
+        let record = Record {
+            offer,
+            put_at: None,
+            stored_on: 0,
+            failures: 0,
+            follow_ups: 0,
+            due: None,
+            again: in_flight,
+        };
+        self.records.insert(target, record);
+        if !in_flight {
+            self.schedule(target, Duration::ZERO);
+        }
+        self.start_due();
+    }
+
+    fn unpublish(&mut self, target: Target) {
+        self.unschedule(target);
+        self.records.remove(&target);
+    }
+
+    fn unschedule(&mut self, target: Target) {
+        if let Some(at) = self.records.get_mut(&target).and_then(|r| r.due.take()) {
+            self.due.remove(&(at, target));
+        }
+    }
+
+    fn schedule(&mut self, target: Target, pause: Duration) {
+        let at = Instant::now() + pause;
+        if let Some(record) = self.records.get_mut(&target) {
+            record.due = Some(at);
+            self.due.insert((at, target));
+        }
+    }
+
+    fn start_due(&mut self) {
+        let now = Instant::now();
+        while self.attempts.len() < IN_FLIGHT_MAX {
+            let Some((_, target)) = self.due.first().copied().filter(|(at, _)| *at <= now) else { return };
+            self.unschedule(target);
+            let Some(record) = self.records.get(&target) else { continue };
+            let put = record.put_at.is_none_or(|at| now.duration_since(at) >= PUT_EVERY);
+            self.attempts.spawn(attempt(self.dht.clone(), Arc::clone(&record.offer), put, self.rpc_port));
+        }
+    }
+
+    async fn finished(&mut self, attempt: Attempt) {
+        let Attempt { target, sequence, put, announced } = attempt;
+        let newer_elsewhere = match &put {
+            Some(Ok(outcome)) => outcome.refused_302 > 0,
+            Some(Err(DhtError::Refused(refusal))) => refusal.code == 302,
+            _ => false,
+        };
+        if newer_elsewhere {
+            // The network holds a version of our own record that we did not write: the core must see it.
+            self.listener.fetch(target);
+        }
+        let count = self.records.len() as u32;
+        let Some(record) = self.records.get_mut(&target) else { return };
+        if std::mem::take(&mut record.again) {
+            self.schedule(target, Duration::ZERO);
+            return self.start_due();
+        }
+        let mut missed = false;
+        if let Some(Ok(outcome)) = &put {
+            record.stored_on = outcome.acked;
+            // On a busy machine a node answers late or loses a datagram: it gets the news again soon, not in a minute.
+            missed = outcome.acked < outcome.asked || announced.as_ref().is_ok_and(|n| *n < outcome.asked);
+            missed &= record.follow_ups < FOLLOW_UPS_MAX;
+            record.put_at = Some(Instant::now()).filter(|_| !missed);
+        }
+        let (id, stored_on) = (record.offer.id, record.stored_on);
+        match (put.is_none_or(|put| put.is_ok()), announced) {
+            (true, Ok(announced_to)) => {
+                record.failures = 0;
+                let pause = match missed {
+                    true => RETRY_MIN * (1 << record.follow_ups),
+                    false => ANNOUNCE_EVERY.max(ANNOUNCE_APART * count),
+                };
+                record.follow_ups += u32::from(missed);
+                self.schedule(target, pause);
+                self.exchange.published(id, sequence, stored_on as u32, announced_to as u32).await;
+            }
+            (_, announced) => {
+                let pause = RETRY_MIN.saturating_mul(1 << record.failures.min(16)).min(RETRY_MAX);
+                record.failures += 1;
+                tracing::debug!(offer = %id, ?announced, "not published yet; tried again in {pause:?}");
+                self.schedule(target, pause);
+            }
+        }
+        self.start_due();
+    }
+}
+
+async fn attempt(dht: Dht, offer: Arc<Offer>, put: bool, rpc_port: u16) -> Attempt {
+    let (target, sequence) = (offer.target(), offer.sequence);
+    let put = match put {
+        true => Some(dht.put(Put::Mutable { item: offer.item().clone(), cas: None }).await),
+        false => None,
+    };
+    let announced = match &put {
+        Some(Err(_)) => Err(DhtError::NoNodes),
+        _ => dht.announce(format!("{ANNOUNCEMENT}{target}").as_bytes(), rpc_port).await,
+    };
+    Attempt { target, sequence, put, announced }
+}

@@ -1,0 +1,159 @@
+//! What this node asks others and what others may ask it: `hello` and `offer:bid`.
+
+use super::{
+    clock,
+    contacts::{Card, Contacts, HELLO, Hello},
+    exchange::Exchange,
+};
+use crate::{
+    exchange::{BidAnswer, CommandError, Heard},
+    grenache::{
+        client::{CallError, Client},
+        envelope::{Outcome, RpcRefusal, VerifiedRequest},
+        server::Commands,
+    },
+    identity::{ClientId, KeyPair, Network, Signed, SignedText},
+    market::{Bid, Trade},
+    workers::Workers,
+};
+use serde::{Deserialize, Serialize};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError, RwLock},
+};
+use tokio::sync::{Semaphore, mpsc};
+
+/// The command by which a bidder asks a maker, the first time and again.
+const OFFER_BID: &str = "offer:bid";
+/// Bids asked at the same time; the others wait their turn.
+const ASKS_IN_FLIGHT_MAX: usize = 64;
+/// The longest nonce that a hello may carry.
+const NONCE_BYTES_MAX: usize = 64;
+
+/// The body of `offer:bid`.
+#[derive(Debug, Serialize, Deserialize)]
+struct OfferBid {
+    bid: SignedText,
+}
+
+/// The addresses that this node tells others; known only once its RPC port is bound.
+pub(super) type Addresses = Arc<RwLock<Vec<SocketAddr>>>;
+
+/// What others may ask.
+pub(super) fn commands(exchange: &Exchange, workers: &Workers, addresses: Addresses) -> Commands {
+    let (greeter, exchange, workers) = (exchange.clone(), exchange.clone(), workers.clone());
+    Commands::default()
+        .on(HELLO, move |request, _| {
+            let answer = hello(&greeter, &addresses, &request);
+            async move { answer }
+        })
+        .on(OFFER_BID, move |request, _| offer_bid(exchange.clone(), workers.clone(), request))
+}
+
+fn hello(exchange: &Exchange, addresses: &Addresses, request: &VerifiedRequest) -> Outcome {
+    let malformed = |detail: &str| RpcRefusal::new("malformed", detail, false);
+    let hello: Hello =
+        serde_json::from_str(request.body()).map_err(|_| malformed("a hello is {\"nonce\": \"...\"}"))?;
+    if hello.nonce.len() > NONCE_BYTES_MAX {
+        return Err(malformed("a nonce has at most 64 bytes"));
+    }
+    let addresses = addresses.read().unwrap_or_else(PoisonError::into_inner);
+    let card = Card::new(exchange.network(), exchange.client_id(), &addresses);
+    serde_json::to_string(&Card { nonce: Some(hello.nonce), ..card }).map_err(|e| malformed(&e.to_string()))
+}
+
+async fn offer_bid(exchange: Exchange, workers: Workers, request: VerifiedRequest) -> Outcome {
+    let not_now = |code: &str, detail: String| RpcRefusal::new(code, detail, true);
+    let refused = |code: &str, detail: String| RpcRefusal::new(code, detail, false);
+    let body: OfferBid = serde_json::from_str(request.body())
+        .map_err(|e| refused("malformed", format!("the body is no bid: {e}")))?;
+    let network = exchange.network().clone();
+    let bid = workers.run(move || Signed::<Bid>::verify(body.bid, &network)).await;
+    let bid = bid.map_err(|busy| not_now("busy", busy.to_string()))?;
+    let bid = bid.map_err(|e| refused("bad_bid", e.to_string()))?;
+    if bid.bidder != request.from() {
+        return Err(refused("wrong_sender", "a bid is sent by its bidder".into()));
+    }
+    let answer = exchange.bid_received(bid).await.map_err(|error| match error {
+        CommandError::StoreBehind => not_now("store_behind", error.to_string()),
+        CommandError::StorageFull => not_now("storage_full", error.to_string()),
+        CommandError::Stopping => not_now("stopping", error.to_string()),
+        error => not_now("busy", error.to_string()),
+    })?;
+    serde_json::to_string(&answer).map_err(|e| not_now("internal", e.to_string()))
+}
+
+/// Asks makers about bids, and reports what they say.
+#[derive(Clone)]
+pub(super) struct Asker {
+    pub exchange: Exchange,
+    pub contacts: Contacts,
+    pub client: Client,
+    pub key: KeyPair,
+    pub workers: Workers,
+}
+
+impl Asker {
+    /// Works off the core's questions until the core is gone.
+    pub(super) async fn run(self, mut asks: mpsc::UnboundedReceiver<Signed<Bid>>) {
+        let turns = Arc::new(Semaphore::new(ASKS_IN_FLIGHT_MAX));
+        while let Some(bid) = asks.recv().await {
+            let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
+            let asker = self.clone();
+            tokio::spawn(async move {
+                let heard = asker.ask(&bid).await;
+                drop(turn);
+                asker.exchange.bid_answered(bid.id, heard).await;
+            });
+        }
+    }
+
+    /// One attempt; a remembered address that fails is looked up anew once.
+    async fn ask(&self, bid: &Signed<Bid>) -> Option<Heard> {
+        let body = serde_json::to_string(&OfferBid { bid: bid.source().clone() }).ok()?;
+        for _ in 0..2 {
+            let address = match self.contacts.find(bid.maker).await {
+                Ok(address) => address,
+                Err(error) => {
+                    tracing::info!(bid = %bid.id, maker = %bid.maker, %error, "the maker cannot be reached; asked again later");
+                    return None;
+                }
+            };
+            let reply =
+                self.client.call_signed(address, &self.key, bid.maker, OFFER_BID, &body, clock::now).await;
+            match reply {
+                Ok(reply) => {
+                    self.contacts.seen(bid.maker, address);
+                    return match reply.outcome {
+                        Ok(answer) => self.read_answer(bid.maker, answer).await,
+                        Err(refusal) => {
+                            tracing::info!(bid = %bid.id, code = refusal.code, detail = refusal.detail, "the maker does not decide now");
+                            None
+                        }
+                    };
+                }
+                Err(error) => {
+                    tracing::info!(bid = %bid.id, %address, %error, "no answer");
+                    self.contacts.forget(bid.maker, address);
+                    if matches!(error, CallError::TimedOut { .. }) {
+                        return None;
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// A maker's signed reply is believed as far as the trade in it is signed by the maker too.
+    async fn read_answer(&self, maker: ClientId, answer: String) -> Option<Heard> {
+        let network: Network = self.exchange.network().clone();
+        match serde_json::from_str(&answer).ok()? {
+            BidAnswer::Refused(refusal) => Some(Heard::Refused(refusal)),
+            BidAnswer::Accepted { trade } => {
+                let trade =
+                    self.workers.run(move || Signed::<Trade>::verify(trade, &network)).await.ok()?.ok()?;
+                (trade.maker == maker).then(|| Heard::Accepted(Box::new(trade)))
+            }
+        }
+    }
+}

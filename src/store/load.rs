@@ -1,0 +1,185 @@
+//! All rows, as the events that make them true again.
+//!
+//! Order matters in one place only: of several trades that took one record the last counts, so trades come as they came.
+
+use super::{
+    StoreError,
+    row::{Columns, Table, read_all},
+    tables::{
+        AHEAD, BIDS_IN, BIDS_OUT, EQUIVOCATIONS, IDEMPOTENCY_KEYS, OWN_OFFERS, PUBLISHED, RECORDS, TRADES,
+    },
+};
+use crate::{
+    bep44::MutableItem,
+    exchange::{
+        BidIn, BidOut, BidOutcome, Closed, Event, Idempotent, Made, OwnOffer, Published, Refusal, RefusalCode,
+    },
+    identity::{Network, PublicKey, Signed, SignedText, Statement, decode_hex},
+    market::{Offer, OfferId, TradeId, TradeReceipt},
+    time::UnixMillis,
+};
+use rusqlite::Connection;
+use serde::{
+    Deserialize,
+    de::{IntoDeserializer, value},
+};
+use std::{collections::HashMap, path::Path, sync::Arc};
+
+/// The events, oldest kinds of facts first: records before what was said about them.
+pub(super) fn all(conn: &Connection, path: &Path, network: &Network) -> Result<Vec<Event>, StoreError> {
+    let mut published: HashMap<OfferId, Published> = HashMap::new();
+    read_all((conn, path), &PUBLISHED, |row| {
+        published.insert(row.parse()?, reach(row)?);
+        Ok(())
+    })?;
+    let mut events = Vec::new();
+    let mut each = |table: &'static Table,
+                    decode: &mut dyn FnMut(&mut Columns<'_>) -> Result<Event, String>| {
+        read_all((conn, path), table, |row| {
+            events.push(decode(row)?);
+            Ok(())
+        })
+    };
+    each(&OWN_OFFERS, &mut |row| own_offer(row, network, &mut published))?;
+    each(&RECORDS, &mut |row| Ok(Event::Heard(targeted(row, network)?)))?;
+    each(&EQUIVOCATIONS, &mut |row| equivocation(row, network))?;
+    each(&TRADES, &mut trade)?;
+    each(&BIDS_OUT, &mut bid_out)?;
+    each(&BIDS_IN, &mut bid_in)?;
+    each(&IDEMPOTENCY_KEYS, &mut idempotency_key)?;
+    each(&AHEAD, &mut |row| Ok(Event::Ahead(targeted(row, network)?)))?;
+    bids_have_their_trades(conn, path)?;
+    Ok(events)
+}
+
+/// An accepted bid whose trade is gone must stop the node here: it would have no answer to a bidder who asks again.
+fn bids_have_their_trades(conn: &Connection, path: &Path) -> Result<(), StoreError> {
+    let failed = |source| StoreError::Sqlite { doing: "check", path: path.to_owned(), source };
+    for table in [&BIDS_OUT, &BIDS_IN, &PUBLISHED] {
+        let sql = format!("SELECT rowid, parent FROM pragma_foreign_key_check('{}')", table.name);
+        let mut statement = conn.prepare(&sql).map_err(failed)?;
+        let mut rows = statement.query(()).map_err(failed)?;
+        if let Some(row) = rows.next().map_err(failed)? {
+            let (rowid, parent): (i64, String) =
+                row.get(0).and_then(|rowid| Ok((rowid, row.get(1)?))).map_err(failed)?;
+            return Err(StoreError::Damaged {
+                path: path.to_owned(),
+                table: table.name,
+                row: format!("rowid {rowid}"),
+                problem: format!("the row of {parent} that belongs to it is missing"),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn reach(row: &mut Columns<'_>) -> Result<Published, String> {
+    Ok(Published {
+        sequence: row.int()?,
+        stored_on: row.int()?,
+        announced_to: row.int()?,
+        at: UnixMillis(row.int()?),
+    })
+}
+
+/// A DHT item's columns: k, seq, v, sig.
+fn item(row: &mut Columns<'_>) -> Result<MutableItem, String> {
+    let (k, seq): (PublicKey, i64) = (row.parse()?, row.int()?);
+    Ok(MutableItem { k, seq, v: row.blob()?.into(), sig: row.parse()?, salt: Arc::default() })
+}
+
+fn offer(item: MutableItem, network: &Network) -> Result<Arc<Offer>, String> {
+    Offer::from_own_store(item, network).map(Arc::new).map_err(|e| e.to_string())
+}
+
+/// A row that starts with its target.
+fn targeted(row: &mut Columns<'_>, network: &Network) -> Result<Arc<Offer>, String> {
+    row.text()?;
+    offer(item(row)?, network)
+}
+
+fn own_offer(
+    row: &mut Columns<'_>,
+    network: &Network,
+    published: &mut HashMap<OfferId, Published>,
+) -> Result<Event, String> {
+    let id: OfferId = row.parse()?;
+    let offer = targeted(row, network)?;
+    let closed = match (row.optional_text()?, row.optional_text()?) {
+        (None, None) => None,
+        (Some("sold"), Some(trade)) => Some(Closed::Sold(parse(trade)?)),
+        (Some("withdrawn"), None) => Some(Closed::Withdrawn),
+        (Some("recovered"), None) => Some(Closed::Recovered),
+        (closed, trade) => return Err(format!("closed {closed:?} with trade {trade:?} has no meaning")),
+    };
+    Ok(Event::Own(OwnOffer { offer, closed, published: published.remove(&id) }))
+}
+
+fn parse(trade: &str) -> Result<TradeId, String> {
+    trade.parse().map_err(|e| format!("{trade:?}: {e}"))
+}
+
+fn equivocation(row: &mut Columns<'_>, network: &Network) -> Result<Event, String> {
+    row.text()?;
+    let first = item(row)?;
+    let second = MutableItem { v: row.blob()?.into(), sig: row.parse()?, ..first.clone() };
+    Ok(Event::Equivocated(offer(first, network)?, offer(second, network)?))
+}
+
+fn signed<T: Statement>(row: &mut Columns<'_>) -> Result<Signed<T>, String> {
+    let source = SignedText { text: row.text()?.to_owned(), sig: row.parse()? };
+    Signed::from_own_store(source).map_err(|e| e.to_string())
+}
+
+fn trade(row: &mut Columns<'_>) -> Result<Event, String> {
+    for _key_column in 0..TRADES.key_columns {
+        row.text()?;
+    }
+    let (trade, bid) = (signed(row)?, signed(row)?);
+    TradeReceipt::pair(trade, bid).map(|receipt| Event::Traded(Arc::new(receipt))).map_err(|e| e.to_string())
+}
+
+/// The columns `outcome`, `trade_id`, `refusal_code` and `refusal_detail`; `None` is `in_doubt`.
+fn outcome(row: &mut Columns<'_>) -> Result<Option<Result<TradeId, Refusal>>, String> {
+    let columns = (row.text()?, row.optional_text()?, row.optional_text()?, row.optional_text()?);
+    match columns {
+        ("in_doubt", None, None, None) => Ok(None),
+        ("accepted", Some(trade), None, None) => Ok(Some(Ok(parse(trade)?))),
+        ("refused", None, Some(code), Some(detail)) => {
+            let code: value::StrDeserializer<'_, value::Error> = code.into_deserializer();
+            let code = RefusalCode::deserialize(code).map_err(|e| e.to_string())?;
+            Ok(Some(Err(Refusal { code, detail: detail.to_owned() })))
+        }
+        other => Err(format!("the outcome {other:?} has no meaning")),
+    }
+}
+
+fn bid_out(row: &mut Columns<'_>) -> Result<Event, String> {
+    let _key = (row.text()?, row.text()?);
+    let bid = signed(row)?;
+    let outcome = match outcome(row)? {
+        None => BidOutcome::InDoubt,
+        Some(Ok(trade)) => BidOutcome::Accepted(trade),
+        Some(Err(refusal)) => BidOutcome::Refused(refusal),
+    };
+    Ok(Event::BidOut(Arc::new(BidOut { bid, outcome })))
+}
+
+fn bid_in(row: &mut Columns<'_>) -> Result<Event, String> {
+    let _key = (row.text()?, row.text()?);
+    let (bid, at) = (signed(row)?, UnixMillis(row.int()?));
+    let answer = outcome(row)?.ok_or("a received bid is never in doubt")?;
+    Ok(Event::BidIn(Arc::new(BidIn { bid, answer, at })))
+}
+
+fn idempotency_key(row: &mut Columns<'_>) -> Result<Event, String> {
+    let key = row.text()?.to_owned();
+    let request_sha256 = decode_hex(row.text()?).ok_or("request_sha256 is not 64 hex digits")?;
+    let made = match row.text()? {
+        "offer" => Made::Offer(row.parse()?),
+        "bid" => Made::Bid(row.parse()?),
+        other => return Err(format!("it made {other:?}, which has no meaning")),
+    };
+    let at = UnixMillis(row.int()?);
+    Ok(Event::Remembered(Arc::new(Idempotent { key, request_sha256, made, at })))
+}

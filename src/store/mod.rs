@@ -1,0 +1,187 @@
+//! Everything durable of a node: one SQLite database in a directory that one process holds.
+//!
+//! The store keeps facts, not decisions: an [`Event`] of `exchange` is one row written or one row forgotten, and [`Store::load`]
+//! gives back the events that make the same [`crate::exchange::State`] again. Signatures are not checked here: what is stored
+//! was verified before, and each row carries a checksum, so that a row that was changed behind our back stops the node at
+//! start with its name instead of trading on it.
+//!
+//! - [`Store::commit`] is one transaction with one sync of the disk (WAL, `synchronous = FULL`): when it returns, the events
+//!   survive a power loss, all of them or none (`tests/power_loss.rs` cuts the power at every write to see it).
+//! - There is no `PRAGMA quick_check` at start: it reads the whole file once more, seconds a gigabyte, to find what loading
+//!   finds anyway, since that reads every row of every table and checks it.
+//! - `schema` opens and migrates, `tables`, `write`, `load` and `row` are the mapping, `lock` holds the directory,
+//!   [`keyfile`] keeps the secrets that are *not* in the database.
+//! - The readers of the market never come here: they read snapshots of the state in memory. Users may: the columns are
+//!   made to be read with the `sqlite3` shell, also while the node runs.
+
+mod error;
+pub mod keyfile;
+mod load;
+mod lock;
+mod row;
+mod schema;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod write;
+
+pub use error::{CommitError, StoreError};
+
+use crate::{
+    exchange::Event,
+    identity::{ClientId, Network},
+};
+use lock::DirLock;
+use row::{Row, read_all};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use std::{
+    fs::{self, OpenOptions},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// The database's name in the data directory.
+pub const DATABASE_FILE: &str = "vintner.db";
+/// The longest name or value of a [`Store::set_meta`] row: a few hundred addresses of DHT nodes.
+pub const META_BYTES_MAX: usize = 64 << 10;
+
+/// The open store. It belongs to the one thread that writes: it can be sent, not shared.
+#[derive(Debug)]
+pub struct Store {
+    conn: Connection,
+    path: PathBuf,
+    network: Network,
+    /// After the connection: the directory is let go only when the database is closed.
+    _lock: DirLock,
+}
+
+/// How the store stands, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// The database.
+    pub path: PathBuf,
+    /// The number of its schema.
+    pub schema_version: i64,
+    /// Its size on disk.
+    pub bytes: u64,
+    /// The size of the write-ahead log beside it.
+    pub log_bytes: u64,
+}
+
+impl Store {
+    /// Locks `dir` (made if it is missing, for its owner only), and opens the database in it, or makes a new one for `client_id`
+    /// on `network`.
+    pub fn open(dir: &Path, network: &Network, client_id: ClientId) -> Result<Self, StoreError> {
+        let lock = DirLock::take(dir)?;
+        let path = dir.join(DATABASE_FILE);
+        // SQLite would make it readable for others, and gives the log the database's mode.
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .and_then(|_| lock::sync_dir(dir))
+            .map_err(|source| StoreError::Io { doing: "open", path: path.clone(), source })?;
+        let conn = Connection::open_with_flags(&path, FLAGS).map_err(|source| StoreError::Sqlite {
+            doing: "open",
+            path: path.clone(),
+            source,
+        })?;
+        Self::on(conn, path, lock, network, client_id)
+    }
+
+    /// Takes an open connection, in whatever file layer it is.
+    fn on(
+        mut conn: Connection,
+        path: PathBuf,
+        lock: DirLock,
+        network: &Network,
+        client_id: ClientId,
+    ) -> Result<Self, StoreError> {
+        schema::prepare(&mut conn, &path, network, client_id)?;
+        Ok(Self { conn, path, network: network.clone(), _lock: lock })
+    }
+
+    /// All facts, as events. Applied in this order they rebuild the state from which they came.
+    pub fn load(&mut self) -> Result<Vec<Event>, StoreError> {
+        // One transaction: somebody with a shell may be writing.
+        let snapshot = self.conn.transaction().map_err(|source| StoreError::Sqlite {
+            doing: "read",
+            path: self.path.clone(),
+            source,
+        })?;
+        load::all(&snapshot, &self.path, &self.network)
+    }
+
+    /// Makes `events` durable, all of them or none, in one transaction that is on the disk when this returns. Events that need
+    /// not be durable at once ([`Event::must_be_durable`]) ride along in their order.
+    ///
+    /// A database that somebody else has locked is waited for, 30 seconds at most.
+    pub fn commit(&mut self, events: &[Event]) -> Result<(), CommitError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        self.in_transaction(|conn| events.iter().try_for_each(|event| write::apply(conn, event)))
+    }
+
+    /// What was last set under `name`.
+    pub fn get_meta(&self, name: &str) -> Result<Option<String>, StoreError> {
+        let mut found = None;
+        read_all((&self.conn, &self.path), &tables::META, |row| {
+            if row.text()? == name {
+                found = Some(row.text()?.to_owned());
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Remembers `value` under `name`, durably: a few small things that drivers want back after a restart.
+    pub fn set_meta(&mut self, name: &str, value: &str) -> Result<(), CommitError> {
+        if name.len().max(value.len()) > META_BYTES_MAX {
+            let source = rusqlite::Error::ToSqlConversionFailure(
+                format!("{name:.40} is longer than {META_BYTES_MAX} bytes").into(),
+            );
+            return Err(CommitError::Failed { path: self.path.clone(), source });
+        }
+        self.in_transaction(|conn| Row::default().text(name).text(value).upsert(conn, &tables::META))
+    }
+
+    /// How it stands. What cannot be read counts as empty.
+    pub fn status(&self) -> StoreStatus {
+        let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        StoreStatus {
+            path: self.path.clone(),
+            schema_version: schema::SCHEMA,
+            bytes: size(&self.path),
+            log_bytes: size(Path::new(&log)),
+        }
+    }
+
+    fn in_transaction(
+        &mut self,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<(), CommitError> {
+        let done = self.conn.transaction_with_behavior(TransactionBehavior::Immediate).and_then(|change| {
+            write(&change)?;
+            change.commit()
+        });
+        done.map_err(|source| {
+            let path = self.path.clone();
+            // A full disk is met before the commit's last frame is written, and the transaction is undone.
+            if source.sqlite_error_code() == Some(ErrorCode::DiskFull) && self.conn.is_autocommit() {
+                CommitError::Full { path }
+            } else {
+                CommitError::Failed { path, source }
+            }
+        })
+    }
+}
+
+/// No URI names: a path is a path. No mutex: one thread has it.
+const FLAGS: OpenFlags = OpenFlags::SQLITE_OPEN_READ_WRITE
+    .union(OpenFlags::SQLITE_OPEN_CREATE)
+    .union(OpenFlags::SQLITE_OPEN_NO_MUTEX);

@@ -1,0 +1,279 @@
+//! The store as its owner uses it: opened, filled, closed, opened again, refused.
+
+mod driven;
+mod power_loss;
+
+use super::*;
+use crate::{
+    exchange::{Core, State},
+    identity::MasterKey,
+};
+use driven::Pair;
+use proptest::prelude::*;
+use std::{fs, mem::discriminant, time::Instant};
+
+fn network() -> Network {
+    "test".parse().unwrap()
+}
+fn client(seed: u8) -> ClientId {
+    MasterKey::from_bytes([seed; 32]).client_key().public()
+}
+fn open(dir: &Path) -> Store {
+    Store::open(dir, &network(), client(1)).unwrap()
+}
+/// What a store's events add up to.
+fn state_of(store: &mut Store) -> State {
+    let mut state = State::default();
+    for event in store.load().unwrap() {
+        state.apply(&event);
+    }
+    state
+}
+
+#[test]
+fn a_second_process_is_told_who_has_the_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path());
+    let error = Store::open(dir.path(), &network(), client(1)).unwrap_err();
+    let expected = Some(std::process::id());
+    assert!(
+        matches!(&error, StoreError::Locked { dir: d, pid } if d == dir.path() && *pid == expected),
+        "{error}"
+    );
+    drop(first);
+    open(dir.path());
+}
+
+#[test]
+fn a_store_of_another_network_or_client_is_refused_and_both_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let error = Store::open(dir.path(), &"other".parse().unwrap(), client(1)).unwrap_err().to_string();
+    assert!(error.contains("network test, not other"), "{error}");
+    let error = Store::open(dir.path(), &network(), client(2)).unwrap_err().to_string();
+    assert!(error.contains(&client(1).to_string()) && error.contains(&client(2).to_string()), "{error}");
+    open(dir.path());
+}
+
+#[test]
+fn a_newer_schema_a_strange_database_and_a_strange_file_are_refused_untouched() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    store.conn.pragma_update(None, "user_version", schema::SCHEMA + 1).unwrap();
+    drop(store);
+    let path = dir.path().join(DATABASE_FILE);
+    let before = fs::read(&path).unwrap();
+    let error = Store::open(dir.path(), &network(), client(1)).unwrap_err();
+    assert!(matches!(error, StoreError::NewerSchema { found, known, .. } if found == known + 1), "{error}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+
+    let strange = tempfile::tempdir().unwrap();
+    let path = strange.path().join(DATABASE_FILE);
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE t (x)").unwrap();
+    let error = Store::open(strange.path(), &network(), client(1)).unwrap_err();
+    assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");
+    fs::write(&path, "hello, I am no database\n".repeat(100)).unwrap();
+    let error = Store::open(strange.path(), &network(), client(1)).unwrap_err();
+    assert!(matches!(error, StoreError::NotAStore { .. }), "{error}");
+}
+
+#[test]
+fn small_things_are_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    assert_eq!(store.get_meta("dht.node_id").unwrap(), None);
+    store.set_meta("dht.node_id", "abc").unwrap();
+    store.set_meta("dht.node_id", "def").unwrap();
+    store.set_meta("dht.nodes", "").unwrap();
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.get_meta("dht.node_id").unwrap().as_deref(), Some("def"));
+    assert_eq!(store.get_meta("dht.nodes").unwrap().as_deref(), Some(""));
+    assert_eq!(store.get_meta("dht").unwrap(), None);
+}
+
+#[test]
+fn an_empty_store_is_an_empty_state() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    store.commit(&[]).unwrap();
+    assert_eq!(state_of(&mut store), State::default());
+    let status = store.status();
+    assert_eq!((status.path, status.schema_version), (dir.path().join(DATABASE_FILE), schema::SCHEMA));
+    assert!(status.bytes + status.log_bytes > 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn whatever_two_nodes_do_a_restart_continues_exactly_there(seed: u64, batch_max in 1_usize..40) {
+        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        let mut stores = [1, 2].map(|n| Store::open(dirs[n - 1].path(), &network(), client(n as u8)).unwrap());
+        let (mut models, mut waiting) = ([State::default(), State::default()], [Vec::new(), Vec::new()]);
+        let mut pair = Pair::new(seed);
+        for step in 0..300 {
+            for (n, events) in pair.step().into_iter().enumerate() {
+                events.iter().for_each(|event| models[n].apply(event));
+                waiting[n].extend(events);
+                if waiting[n].len() >= batch_max || step == 299 {
+                    stores[n].commit(&waiting[n]).unwrap();
+                    waiting[n].clear();
+                }
+            }
+            if step % 100 == 99 {
+                for n in 0..2 {
+                    stores[n].commit(&std::mem::take(&mut waiting[n])).unwrap();
+                    drop(std::mem::replace(&mut stores[n], Store::open(&dirs[n].path().join("idle"), &network(), client(9)).unwrap()));
+                    stores[n] = Store::open(dirs[n].path(), &network(), client(n as u8 + 1)).unwrap();
+                    prop_assert!(state_of(&mut stores[n]) == models[n], "seed {seed}, node {n}, step {step}");
+                    // And with what time alone did since: a core that restarts is the core that went on.
+                    let mut went_on = Default::default();
+                    pair.cores[n].handle(pair.now, crate::exchange::Input::Tick, &mut went_on);
+                    went_on.events.iter().for_each(|event| models[n].apply(event));
+                    stores[n].commit(&went_on.events).unwrap();
+                    let key = MasterKey::from_bytes([n as u8 + 1; 32]);
+                    let (core, _) = Core::restore(key, network(), [0; 32], stores[n].load().unwrap(), pair.now);
+                    prop_assert!(core.state() == pair.cores[n].state(), "seed {seed}, node {n}, step {step}: restored");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_driven_nodes_make_every_kind_of_event() {
+    let kinds: Vec<_> =
+        (0..20).flat_map(|seed| Pair::history(seed, 300).0).flatten().map(|e| discriminant(&e)).collect();
+    let mut distinct = Vec::new();
+    kinds.into_iter().for_each(|kind| {
+        if !distinct.contains(&kind) {
+            distinct.push(kind)
+        }
+    });
+    assert_eq!(distinct.len(), 15, "kinds of events that were seen");
+}
+
+#[test]
+fn a_full_disk_refuses_loses_nothing_and_works_again_with_more_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let (batches, states) = Pair::history(7, 400);
+    let pages: i64 = store.conn.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    store.conn.pragma_update(None, "max_page_count", pages + 8).unwrap();
+    let full = batches.iter().position(|batch| match store.commit(batch) {
+        Ok(()) => false,
+        Err(CommitError::Full { .. }) => true,
+        Err(other) => panic!("{other}"),
+    });
+    let full = full.expect("eight pages hold no four hundred steps");
+    assert!(matches!(store.commit(&batches[full]), Err(CommitError::Full { .. })), "refused again");
+    assert!(state_of(&mut store) == states[full]);
+    store.conn.pragma_update(None, "max_page_count", 1 << 20).unwrap();
+    batches[full..].iter().for_each(|batch| store.commit(batch).unwrap());
+    drop(store);
+    assert!(state_of(&mut open(dir.path())) == *states.last().unwrap());
+}
+
+#[test]
+fn a_row_that_was_changed_behind_our_back_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    Pair::history(3, 300).0.iter().for_each(|batch| store.commit(batch).unwrap());
+    let changes = [
+        ("own_offers", "sig = replace(sig, substr(sig, 5, 1), '-')"),
+        ("published", "stored_on = stored_on + 1"),
+        ("records", "seq = seq + 1"),
+        ("trades", "bid_text = replace(bid_text, '1', '2')"),
+        ("bids_out", "refusal_detail = 'x'"),
+        ("bids_in", "answered_at = 5"),
+        ("idempotency_keys", "made_id = upper(made_id)"),
+    ];
+    for (table, change) in changes {
+        store
+            .conn
+            .execute_batch(&format!(
+                "SAVEPOINT s; UPDATE {table} SET {change} WHERE rowid = (SELECT max(rowid) FROM {table})"
+            ))
+            .unwrap();
+        assert_eq!(
+            store.conn.query_row(&format!("SELECT count(*) > 0 FROM {table}"), (), |row| row.get(0)),
+            Ok(true),
+            "{table}"
+        );
+        let error = load::all(&store.conn, &store.path, &store.network).unwrap_err();
+        assert!(matches!(&error, StoreError::Damaged { table: t, .. } if *t == table), "{table}: {error}");
+        store.conn.execute_batch("ROLLBACK TO s; RELEASE s").unwrap();
+    }
+    store.conn.execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM trades").unwrap();
+    let error = store.load().unwrap_err().to_string();
+    assert!(error.contains("the row of trades that belongs to it is missing"), "{error}");
+}
+
+#[test]
+fn people_can_read_it_with_sql_while_the_node_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    Pair::history(3, 300).0.iter().for_each(|batch| store.commit(batch).unwrap());
+    let shell = Connection::open(dir.path().join(DATABASE_FILE)).unwrap();
+    for (table, columns) in [
+        ("own_offers", "id, side, btc_quantity, offer_price, currency, availability, dies_at"),
+        ("records", "id, client_id, side, btc_quantity, offer_price, currency, availability, dies_at"),
+        ("trades", "maker, taker, offer_id, btc_quantity, price, currency, executed_at"),
+        ("bids_out", "id, maker, offer_id, price, valid_until"),
+        ("bids_in", "id, bidder, offer_id, price, valid_until"),
+    ] {
+        let missing = columns.split(", ").map(|c| format!("{c} IS NULL")).collect::<Vec<_>>().join(" OR ");
+        let (rows, bad): (i64, i64) = shell
+            .query_row(&format!("SELECT count(*), ifnull(sum({missing}), 0) FROM {table}"), (), |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .unwrap();
+        assert!(rows > 0 && bad == 0, "{table}: {bad} of {rows}");
+    }
+}
+
+#[test]
+fn somebody_elses_transaction_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let shell = Connection::open(dir.path().join(DATABASE_FILE)).unwrap();
+    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let pause = std::time::Duration::from_millis(200);
+    let letting_go = std::thread::spawn(move || {
+        std::thread::sleep(pause);
+        shell.execute_batch("COMMIT").unwrap();
+    });
+    let began = Instant::now();
+    store.commit(&Pair::history(1, 20).0[0]).unwrap();
+    assert!(began.elapsed() >= pause / 2);
+    letting_go.join().unwrap();
+    // And not for ever.
+    let shell = Connection::open(dir.path().join(DATABASE_FILE)).unwrap();
+    shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+    store.conn.busy_timeout(pause).unwrap();
+    assert!(matches!(store.set_meta("a", "b"), Err(CommitError::Failed { .. })));
+}
+
+/// Prints what a commit costs here: `cargo test --release -- --ignored --nocapture what_a_commit_costs`.
+#[test]
+#[ignore = "a measurement, not a check"]
+fn what_a_commit_costs() {
+    let dir = tempfile::tempdir_in(".").unwrap();
+    let mut store = open(dir.path());
+    let events: Vec<Event> = (0..8).flat_map(|seed| Pair::history(seed, 2_000).0).flatten().collect();
+    for batch in [1, 256] {
+        let mut times: Vec<_> = events
+            .chunks_exact(batch)
+            .take(2_000)
+            .map(|batch| {
+                let began = Instant::now();
+                store.commit(batch).unwrap();
+                began.elapsed()
+            })
+            .collect();
+        times.sort();
+        let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
+        println!("{batch} events a commit: p50 {p50:?}, p99 {p99:?} of {}", times.len());
+    }
+}

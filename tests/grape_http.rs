@@ -1,0 +1,145 @@
+//! The Grape HTTP API over real sockets: the exchanges that stock programs depend on, byte for byte, and what is refused.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
+mod support;
+
+use serde_json::json;
+use support::{Grape, eventually, exchange, grape, raw, vintner_grape};
+use tokio::process::Command;
+
+async fn pair() -> (Grape, Grape) {
+    let first = vintner_grape(&[], &[]).await;
+    let second = vintner_grape(&[first.bootstrap()], &["--check_maxPayloadSize", "500"]).await;
+    (first, second)
+}
+
+#[tokio::test]
+async fn errors_are_what_a_stock_grape_says() {
+    let (ours, _other) = pair().await;
+    let cases = [
+        ("POST /lookup", r#"{"rid":"r1","data":"rest:util:net"}"#, 200, "[]"),
+        ("POST /lookup", r#"{"data":""}"#, 200, r#""ERR_GRAPE_LOOKUP""#),
+        ("POST /lookup", r#"{"data":5}"#, 200, r#""ERR_GRAPE_LOOKUP""#),
+        ("POST /lookup", "{}", 200, r#""ERR_GRAPE_LOOKUP""#),
+        ("POST /lookup", "5", 200, r#""ERR_GRAPE_LOOKUP""#),
+        ("POST /lookup", "null", 500, "Cannot read properties of null (reading 'data')"),
+        ("POST /lookup", "garbage", 500, "ERR_GRAPE_PAYLOAD_INVALID"),
+        ("GET /lookup", "", 500, "ERR_GRAPE_PAYLOAD_INVALID"),
+        ("POST /foo", "{}", 200, r#""ERR_REQ_NOTFOUND""#),
+        ("POST /", "{}", 200, r#""ERR_REQ_NOTFOUND""#),
+        ("POST /lookup?x=1", "{}", 200, r#""ERR_REQ_NOTFOUND""#),
+        ("POST /announce", r#"{"data":"abc"}"#, 200, r#""ERR_GRAPE_ANNOUNCE""#),
+        ("POST /announce", r#"{"data":["abc","1337"]}"#, 200, r#""ERR_GRAPE_SERVICE_PORT""#),
+        ("POST /announce", r#"{"data":["abc",65536]}"#, 200, r#""ERR_GRAPE_SERVICE_PORT""#),
+        ("POST /get", r#"{"data":"zz"}"#, 200, ""),
+        ("POST /get", r#"{"data":"0000000000000000000000000000000000000000"}"#, 200, ""),
+        ("POST /get", r#"{"rid":"r"}"#, 500, "Cannot read properties of undefined (reading 'salt')"),
+        ("POST /get", r#"{"data":{}}"#, 200, r#""ERR_GRAPE_GENERIC""#),
+        ("POST /put", "{}", 500, "Cannot read properties of undefined (reading 'k')"),
+    ];
+    for (line, body, status, expected) in cases {
+        let answer = exchange(ours.http, &format!("{line} HTTP/1.1"), body).await;
+        assert_eq!((answer.status, &*answer.body), (status, expected), "{line} {body}");
+        assert!(!answer.head.contains("content-type"), "{}", answer.head);
+        assert!(answer.head.contains(&format!("content-length: {}", expected.len())), "{}", answer.head);
+    }
+}
+
+#[tokio::test]
+async fn names_and_values_go_from_one_grape_to_the_other() {
+    let (ours, other) = pair().await;
+    eventually(ours.http, "announce", json!(["rest:util:net", 1337]), |a| a.json() == json!(1)).await;
+    assert_eq!(grape(other.http, "lookup", json!("rest:util:net")).await.json(), json!(["127.0.0.1:1337"]));
+    for method in ["GET", "PUT", "DELETE", "OPTIONS"] {
+        let head = format!("{method} /Lookup HTTP/1.1\r\ncontent-type: application/x-www-form-urlencoded");
+        let answer = exchange(other.http, &head, r#"{"data":"rest:util:net"}"#).await;
+        assert_eq!(answer.json(), json!(["127.0.0.1:1337"]), "{method}");
+    }
+    assert_eq!(grape(ours.http, "announce", json!(["svc0", 0])).await.json(), json!(1));
+    let own_port = json!([format!("127.0.0.1:{}", ours.dht)]);
+    assert_eq!(grape(other.http, "lookup", json!("svc0")).await.json(), own_port);
+
+    let hello = "6d33adc2b6b2c14c3036feefb7fedbca1a880527";
+    assert_eq!(grape(ours.http, "put", json!({"v": "hello world"})).await.body, format!("\"{hello}\""));
+    let held = grape(ours.http, "get", json!(hello)).await.json();
+    assert_eq!((&held["v"], &held["token"]), (&json!("hello world"), &json!(null)));
+    let asked = grape(ours.http, "get", json!({"hash": hello.to_uppercase(), "cache": false})).await.json();
+    assert_eq!(asked["v"], "hello world");
+    let number = grape(ours.http, "put", json!({"v": 5})).await.json();
+    assert_eq!(grape(other.http, "get", number).await.json()["v"], "5");
+}
+
+#[tokio::test]
+async fn a_grape_alone_has_nobody_to_ask() {
+    let ours = vintner_grape(&[], &[]).await;
+    assert_eq!(grape(ours.http, "announce", json!(["name", 1])).await.body, r#""No nodes to query""#);
+    assert_eq!(grape(ours.http, "lookup", json!("name")).await.body, "[]");
+}
+
+#[tokio::test]
+async fn bodies_over_the_limit_are_refused_and_keep_alive_works() {
+    let (ours, small) = pair().await;
+    let long = "x".repeat(501);
+    let answer = exchange(small.http, "POST /lookup HTTP/1.1", &long).await;
+    assert_eq!((answer.status, &*answer.body), (413, "ERR_GRAPE_PAYLOAD_SIZE"));
+    let answer = exchange(ours.http, "POST /lookup HTTP/1.1", &"x".repeat(8193)).await;
+    assert_eq!(answer.status, 413);
+    let answer = exchange(ours.http, "POST /lookup HTTP/1.1", &"x".repeat(8192)).await;
+    assert_eq!(answer.status, 500);
+
+    let two = "POST /a HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}\
+               POST /b HTTP/1.0\r\ncontent-length: 2\r\n\r\n{}";
+    let answer = raw(ours.http, two.as_bytes()).await;
+    assert!(answer.head.contains("connection: keep-alive") && answer.head.contains("keep-alive: timeout=5"));
+    assert!(answer.body.matches("ERR_REQ_NOTFOUND").count() == 2, "{answer:?}");
+}
+
+#[tokio::test]
+async fn web_pages_and_foreign_names_are_refused() {
+    let (ours, _other) = pair().await;
+    let body = r#"{"data":"name"}"#;
+    for origin in ["https://example.org", "http://localhost:30001", "null"] {
+        let head = format!("POST /lookup HTTP/1.1\r\norigin: {origin}");
+        let answer = exchange(ours.http, &head, body).await;
+        assert_eq!(answer.status, 403, "{origin}");
+        assert!(answer.body.contains("Origin"), "{}", answer.body);
+    }
+    let request = |host: &str| {
+        format!(
+            "POST /lookup HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 15\r\n\r\n{body}"
+        )
+    };
+    assert_eq!(raw(ours.http, request("evil.example").as_bytes()).await.status, 403);
+    assert_eq!(raw(ours.http, request("localhost").as_bytes()).await.status, 200);
+
+    let open = vintner_grape(&[], &["-b", "0.0.0.0"]).await;
+    let address = ([127, 0, 0, 1], open.http.port()).into();
+    assert_eq!(raw(address, request("grape.example").as_bytes()).await.status, 200);
+    let page = exchange(address, "POST /lookup HTTP/1.1\r\norigin: https://example.org", body).await;
+    assert_eq!(page.status, 403);
+}
+
+#[tokio::test]
+async fn the_command_ends_cleanly_and_says_what_is_wrong() {
+    let ours = vintner_grape(&[], &[]).await;
+    let vintner = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vintner"));
+        command.arg("grape").args(arguments);
+        command
+    };
+    let (http, dht) = (ours.http.port().to_string(), ours.dht.to_string());
+    for (arguments, text) in [
+        (&["--dp", "0", "--aph", &*http, "--bn", ""][..], "cannot listen on TCP"),
+        (&["--dp", &*dht, "--aph", "0", "--bn", ""], "cannot listen on UDP"),
+        (&["--dp", "1", "--aph", "2"], "--bn"),
+        (&["--dp", "1", "--aph", "2", "--bn", "", "--nonsense"], "--nonsense"),
+    ] {
+        let output = vintner(arguments).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains(text), "{arguments:?}: {said}");
+    }
+    assert!(vintner(&["--help"]).output().await.unwrap().status.success());
+    assert!(ours.process.terminate().await.success());
+}

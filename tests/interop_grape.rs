@@ -1,0 +1,264 @@
+//! With the real thing: stock grapes, links and RPC programs from npm beside `vintner grape`, in one DHT.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
+mod support;
+
+use serde_json::{Value, json, value::RawValue};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use support::{Answer, Grape, eventually, exchange, grape, stock, stock_grape, vintner_grape};
+use tokio::net::TcpListener;
+use vintner::{
+    bep44::{VerifiedItem, bencode_bytes},
+    grenache::{
+        address::AddressPolicy,
+        client::{Client, ClientConfig},
+        server::{self, Commands, ServerConfig},
+    },
+    identity::{KeyPair, encode_hex},
+    time::UnixMillis,
+    workers::Workers,
+};
+
+/// Two stock grapes and one of ours, all knowing of each other.
+async fn ring() -> (Grape, Grape, Grape) {
+    let first = stock_grape(&[]).await;
+    let second = stock_grape(&[first.bootstrap()]).await;
+    let ours = vintner_grape(&[first.bootstrap(), second.bootstrap()], &["-b", "127.0.0.1"]).await;
+    (first, second, ours)
+}
+
+/// The `data` of a put, signed by a key of this test.
+fn signed(key: u8, seq: i64, text: &str, salt: &str) -> (Value, String) {
+    let key = KeyPair::from_seed(&[key; 32]);
+    let item = VerifiedItem::sign(&key, salt.as_bytes(), seq, bencode_bytes(text.as_bytes())).unwrap();
+    let mut data = json!({"v": text, "k": item.k.to_string(), "sig": encode_hex(&item.sig.0), "seq": seq});
+    if !salt.is_empty() {
+        data["salt"] = salt.into();
+    }
+    (data, item.target().to_string())
+}
+
+async fn announced(on: &Grape, name: &str, port: u16) {
+    eventually(on.http, "announce", json!([name, port]), |answer| {
+        answer.json().as_u64().is_some_and(|n| n >= 1)
+    })
+    .await;
+}
+
+async fn found(on: &Grape, name: &str, port: u16) {
+    let expected = json!([format!("127.0.0.1:{port}")]);
+    eventually(on.http, "lookup", json!(name), |answer| answer.json() == expected).await;
+}
+
+#[tokio::test]
+async fn a_name_announced_through_any_grape_is_found_through_the_others() {
+    let (first, second, ours) = ring().await;
+    announced(&first, "rest:util:net", 1337).await;
+    found(&ours, "rest:util:net", 1337).await;
+    // Of twenty bytes, shorter and longer; a stock grape that looked for it before must not be in the way.
+    for (port, name) in [(1338, "B"), (1339, "exactly:twenty:bytes"), (1340, &*"long:".repeat(50))] {
+        announced(&ours, name, port).await;
+        found(&first, name, port).await;
+        found(&second, name, port).await;
+    }
+    announced(&second, "from:the:second", 1341).await;
+    found(&ours, "from:the:second", 1341).await;
+}
+
+#[tokio::test]
+async fn our_signed_value_is_verified_and_its_announcement_heard_by_stock_grapes() {
+    let (mut first, mut second, ours) = ring().await;
+    let (data, target) = signed(1, 7, "größe", "");
+    let put = eventually(ours.http, "put", data.clone(), |answer| answer.json() == json!(target)).await;
+    assert_eq!(put.status, 200);
+    for reader in [&first, &second, &ours] {
+        let got =
+            eventually(reader.http, "get", json!(target), |answer| !answer.body.is_empty()).await.json();
+        for field in ["v", "k", "sig", "seq"] {
+            assert_eq!(got[field], data[field], "{field} of {got}");
+        }
+    }
+    let name = format!("NEW_OFFER:{target}");
+    announced(&ours, &name, 1337).await;
+    for stock in [&mut first.process, &mut second.process] {
+        assert_eq!(stock.event("announce").await["name"], name);
+    }
+}
+
+#[tokio::test]
+async fn a_stock_grapes_signed_value_is_read_by_ours_and_old_ones_are_refused() {
+    let (first, second, ours) = ring().await;
+    let (data, target) = signed(2, 7, "seven", "");
+    // Each stores it on the others, so after both every grape has it and none can accept an older one.
+    for putter in [&first, &second] {
+        eventually(putter.http, "put", data.clone(), |answer| answer.json() == json!(target)).await;
+    }
+    let got = eventually(ours.http, "get", json!(target), |answer| !answer.body.is_empty()).await.json();
+    assert_eq!((&got["v"], &got["seq"]), (&json!("seven"), &json!(7)));
+
+    let older = grape(ours.http, "put", signed(2, 6, "six", "").0).await;
+    assert_eq!((older.status, older.json()), (302, json!("302 sequence number less than current")));
+    let (mut newer, _) = signed(2, 8, "eight", "");
+    newer["cas"] = 3.into();
+    let mismatch = grape(ours.http, "put", newer).await;
+    assert_eq!((mismatch.status, mismatch.json()), (301, json!("301 CAS mismatch, re-read and try again")));
+
+    let (salted, target) = signed(2, 1, "salted", "foobar");
+    eventually(first.http, "put", salted, |answer| answer.json() == json!(target)).await;
+    let with_salt = json!({"hash": target, "salt": "foobar"});
+    let got = eventually(ours.http, "get", with_salt, |answer| !answer.body.is_empty()).await.json();
+    assert_eq!(got["v"], "salted");
+}
+
+#[tokio::test]
+async fn a_stock_link_works_through_ours() {
+    let (_first, _second, ours) = ring().await;
+    let link = async |action: &str, argument: Value| {
+        stock("link.js", &[&ours.url(), action, &argument.to_string()]).event("done").await
+    };
+    let announced = link("announce", json!(["link:test", 1400])).await;
+    assert!(announced["error"].is_null() && announced["result"].as_u64() >= Some(1), "{announced}");
+    assert_eq!(link("lookup", json!("link:test")).await["result"], json!(["127.0.0.1:1400"]));
+    let put = link("put", json!({"v": "hello world"})).await;
+    assert_eq!(put["result"], "6d33adc2b6b2c14c3036feefb7fedbca1a880527");
+    assert_eq!(link("get", put["result"].clone()).await["result"]["v"], "hello world");
+    assert_eq!(link("lookup", json!("nobody")).await["error"], "ERR_GRAPE_LOOKUP_EMPTY");
+}
+
+#[tokio::test]
+async fn a_stock_rpc_client_and_server_meet_through_ours() {
+    let (_first, _second, ours) = ring().await;
+    let url = ours.url();
+    let mut server = stock("rpc-server.js", &[&url, "rpc:test"]);
+    let port = u16::try_from(server.event("ready").await["port"].as_u64().unwrap()).unwrap();
+    for compress in ["plain", "compress"] {
+        let call = async |payload: &str| {
+            stock("rpc-client.js", &[&url, "rpc:test", payload, compress]).event("reply").await
+        };
+        let reply = call(r#"{"length":4}"#).await;
+        assert_eq!(reply["result"], json!({"key": "rpc:test", "payload": {"length": 4}}), "{reply}");
+        assert_eq!(call(r#""fail""#).await["error"], "ERR_EXAMPLE");
+    }
+
+    // Our client calls the stock service too; its answers prove nothing, and so they come as they are.
+    let config = ClientConfig {
+        network: "test".parse().unwrap(),
+        policy: AddressPolicy { allow_private: true },
+        timeout: Duration::from_secs(5),
+    };
+    let client = Client::new(config, Workers::start(1).unwrap()).unwrap();
+    let payload = RawValue::from_string("[1,2]".to_owned()).unwrap();
+    let reply = client.request(([127, 0, 0, 1], port).into(), "rpc:test", &payload).await.unwrap();
+    assert_eq!((reply.error, reply.result.get()), (None, r#"{"key":"rpc:test","payload":[1,2]}"#));
+}
+
+#[tokio::test]
+async fn a_stock_rpc_client_that_does_not_sign_is_told_so_by_our_server() {
+    let (_first, _second, ours) = ring().await;
+    let config = ServerConfig {
+        network: "test".parse().unwrap(),
+        key: KeyPair::from_seed(&[2; 32]),
+        clock: Arc::new(|| UnixMillis(1)),
+        rate: server::RATE,
+        limits: server::LIMITS,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let workers = Workers::start(1).unwrap();
+    let server = server::serve(listener, config, Commands::default(), workers).unwrap();
+    announced(&ours, "test", server.local_addr().port()).await;
+    for compress in ["plain", "compress"] {
+        let reply = stock("rpc-client.js", &[&ours.url(), "test", "{}", compress]).event("reply").await;
+        let error = reply["error"].as_str().unwrap();
+        assert!(error.starts_with("ERR_RPC_UNSIGNED: this node takes signed requests only"), "{error}");
+    }
+}
+
+/// Requests whose answers do not depend on who is asked; ids, tokens and times are left out of the comparison.
+#[tokio::test]
+async fn answers_are_byte_for_byte_those_of_a_stock_grape() {
+    let stock_first = stock_grape(&[]).await;
+    let stock = stock_grape(&[stock_first.bootstrap()]).await;
+    let ours_first = vintner_grape(&[], &[]).await;
+    let ours = vintner_grape(&[ours_first.bootstrap()], &[]).await;
+
+    let long = "x".repeat(8193);
+    let (key, short) = ("ab".repeat(32), "cd".repeat(32));
+    let units = "é".repeat(1000);
+    let put = |data: &str| format!(r#"{{"data":{data}}}"#);
+    let puts = [
+        r#"{"v":"hello"}"#.to_owned(),
+        r#""text""#.to_owned(),
+        r#"{"v":true}"#.to_owned(),
+        r#"{"v":[1,"a",{"b":null,"a":-7.9}]}"#.to_owned(),
+        r#"{"v":{"z":1,"a":"é"}}"#.to_owned(),
+        r#"{"v":""}"#.to_owned(),
+        "{}".to_owned(),
+        "5".to_owned(),
+        "null".to_owned(),
+        r#"{"v":null}"#.to_owned(),
+        format!(r#"{{"v":"{units}"}}"#),
+        r#"{"v":"x","k":5}"#.to_owned(),
+        r#"{"v":"x","k":true}"#.to_owned(),
+        r#"{"v":"x","k":{}}"#.to_owned(),
+        r#"{"v":"x","k":"abcd"}"#.to_owned(),
+        r#"{"v":"x","k":"abcd","cas":null}"#.to_owned(),
+        format!(r#"{{"v":"x","k":"{key}"}}"#),
+        format!(r#"{{"v":"x","k":"{key}","sig":"{short}"}}"#),
+        format!(r#"{{"v":"x","k":"{key}","sig":"{short}","seq":null}}"#),
+        format!(r#"{{"v":"x","k":"{key}","sig":"{short}","seq":1,"salt":"{key}x"}}"#),
+    ];
+    let gets =
+        [r#""zz""#, r#""""#, "5", "[]", "{}", "null", "true", r#"{"hash":7}"#, r#"{"hash":"ab","salt":5}"#];
+    let announces = [
+        r#"["a"]"#,
+        r#"["a","1"]"#,
+        r#"["a",1.5]"#,
+        r#"["a",null]"#,
+        r#""a""#,
+        "[5,1]",
+        "[null,1]",
+        "[true,1]",
+        "[{},1]",
+        "[]",
+    ];
+    let lookups = [r#""nobody""#, r#""""#, "5", "null", "[]", "{}"];
+    let mut cases: Vec<(String, String)> = Vec::new();
+    cases.extend(puts.iter().map(|data| ("POST /put".to_owned(), put(data))));
+    cases.extend(gets.iter().map(|data| ("POST /get".to_owned(), put(data))));
+    cases.extend(announces.iter().map(|data| ("POST /announce".to_owned(), put(data))));
+    cases.extend(lookups.iter().map(|data| ("POST /lookup".to_owned(), put(data))));
+    for path in [
+        "/",
+        "/LOOKUP",
+        "/Lookup",
+        "/_lookup",
+        "/-lookup",
+        "/lookup-",
+        "/lookup/",
+        "/lookup?x",
+        "//lookup",
+        "/look-up",
+        "/%6cookup",
+    ] {
+        cases.push((format!("PUT {path}"), r#"{"data":"nobody"}"#.to_owned()));
+    }
+    for body in ["", "null", "5", "[]", "garbage", "\u{feff}{}", "{}", "{\"data\":", &long] {
+        for operation in ["put", "get", "announce", "lookup", "nothing"] {
+            cases.push((format!("POST /{operation}"), body.to_owned()));
+        }
+    }
+    for (line, body) in cases {
+        let head = format!("{line} HTTP/1.1");
+        let theirs = exchange(stock.http, &head, &body).await;
+        let answer = exchange(ours.http, &head, &body).await;
+        let shown: String = body.chars().take(200).collect();
+        assert_eq!((answer.status, &answer.body), (theirs.status, &theirs.body), "{line} {shown}");
+        assert_eq!(header_names(&answer), header_names(&theirs), "{line} {shown}");
+    }
+}
+
+fn header_names(answer: &Answer) -> BTreeSet<String> {
+    let names = answer.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    names.map(|(name, _)| name.to_lowercase()).collect()
+}

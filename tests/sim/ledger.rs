@@ -1,0 +1,332 @@
+//! The judge: watches what nodes commit and say from outside, and knows what must never happen. It shares no code with the core.
+
+use super::node::Node;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use vintner::{
+    bep44::Target,
+    exchange::{
+        BidAnswer, BidOutcome, Closed, CommandError, Done, Event, RefusalCode, Reply, ReplyTo, State,
+    },
+    identity::{ClientId, Signed},
+    market::{Bid, BidId, Offer, OfferId, Side, TradeId, TradeReceipt},
+    time::UnixMillis,
+};
+
+/// What an owner asked for.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    Create { key: Option<String> },
+    Withdraw,
+    Bid { key: Option<String> },
+    Recover,
+}
+
+#[derive(Clone, Debug)]
+struct Command {
+    node: usize,
+    life: u64,
+    wish: Wish,
+}
+
+/// Something that was acknowledged and so must be in a store.
+#[derive(Clone, Debug)]
+enum Fact {
+    Own(OfferId, UnixMillis),
+    Withdrawn(OfferId, UnixMillis),
+    BidOut(BidId),
+    Accepted(ClientId, BidId, TradeId),
+    Refused(ClientId, BidId),
+}
+
+impl Fact {
+    fn holds(&self, state: &State, clock: UnixMillis) -> bool {
+        match self {
+            Self::Own(id, dies_at) => clock >= *dies_at || state.own.contains_key(id),
+            Self::Withdrawn(id, dies_at) => {
+                clock >= *dies_at
+                    || state.own.get(id).is_some_and(|own| own.closed == Some(Closed::Withdrawn))
+            }
+            Self::BidOut(id) => state.bids_out.contains_key(id),
+            Self::Accepted(bidder, bid, trade) => {
+                state.trades.contains_key(trade)
+                    && state.bids_in.get(&(*bidder, *bid)).is_some_and(|b| b.answer == Ok(*trade))
+            }
+            Self::Refused(bidder, bid) => {
+                state.bids_in.get(&(*bidder, *bid)).is_some_and(|b| b.answer.is_err())
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+pub struct Ledger {
+    /// The first broken rule.
+    pub broken: Option<String>,
+    pub trades: u64,
+    pub refusals: u64,
+    honest: BTreeMap<ClientId, usize>,
+    /// Nodes whose store was replaced by an old one: what they promised before is not held against them.
+    lossy: BTreeSet<usize>,
+    offers: BTreeMap<Target, Offer>,
+    sold: BTreeMap<Target, TradeId>,
+    withdrawn: BTreeSet<Target>,
+    answers: HashMap<[u8; 32], BidAnswer>,
+    refused: BTreeSet<(ClientId, ClientId, BidId)>,
+    facts: Vec<(usize, Fact)>,
+    commands: BTreeMap<u64, Command>,
+    made: BTreeMap<(usize, String), String>,
+}
+
+impl Ledger {
+    pub fn meet(&mut self, id: ClientId, node: usize) {
+        self.honest.insert(id, node);
+    }
+
+    pub fn check(&mut self, holds: bool, rule: impl FnOnce() -> String) {
+        if !holds && self.broken.is_none() {
+            self.broken = Some(rule());
+        }
+    }
+
+    pub fn asked_for(&mut self, to: ReplyTo, node: usize, life: u64, wish: Wish) {
+        self.commands.insert(to.0, Command { node, life, wish });
+    }
+
+    /// The node stopped: whoever waited has lost the connection.
+    pub fn hung_up(&mut self, node: usize) {
+        self.commands.retain(|_, command| command.node != node);
+    }
+
+    pub fn store_lost(&mut self, node: usize) {
+        self.lossy.insert(node);
+        self.facts.retain(|(of, _)| *of != node);
+        self.made.retain(|(of, _), _| *of != node);
+    }
+
+    fn is_lossy(&self, id: &ClientId) -> bool {
+        self.honest.get(id).is_none_or(|node| self.lossy.contains(node))
+    }
+
+    /// These events of `node` are stored, or so it believes.
+    pub fn committed(&mut self, node: usize, nodes: &[Node], events: &[Event], clock: UnixMillis) {
+        for event in events {
+            match event {
+                Event::Own(own) => {
+                    self.offers.entry(own.offer.target()).or_insert_with(|| (*own.offer).clone());
+                }
+                Event::Traded(receipt) if receipt.trade().maker == nodes[node].id => {
+                    self.sold_by(receipt, clock);
+                }
+                Event::Traded(receipt) => self.bought_by(node, nodes, receipt),
+                Event::BidOut(bid) => self.outcome(nodes, &bid.bid, &bid.outcome),
+                _ => {}
+            }
+        }
+    }
+
+    fn sold_by(&mut self, receipt: &TradeReceipt, clock: UnixMillis) {
+        self.trades += 1;
+        let (trade, bid) = (receipt.trade(), receipt.bid());
+        let target = trade.offer_hash;
+        let before = self.sold.insert(target, trade.id).filter(|before| *before != trade.id);
+        self.check(before.is_none(), || format!("offer {target} was sold twice"));
+        let withdrawn = self.withdrawn.contains(&target);
+        self.check(!withdrawn, || format!("offer {target} was sold after it was withdrawn"));
+        let told_no = self.refused.contains(&(trade.maker, bid.bidder, bid.id));
+        self.check(!told_no, || format!("bid {} was refused and then accepted", bid.id.0));
+        let offer = self.offers.get(&target).cloned();
+        self.check(offer.is_some(), || format!("{target} was sold and never offered"));
+        let Some(offer) = offer else { return };
+        let pays = match offer.terms.side {
+            Side::Sell => bid.price >= offer.terms.offer_price,
+            Side::Buy => bid.price <= offer.terms.offer_price,
+        };
+        self.check(pays && trade.price == bid.price, || format!("{target} was sold at a worse price"));
+        self.check(bid.terms == offer.terms, || format!("{target} was sold on other terms"));
+        self.check(clock < bid.valid_until, || format!("bid {} was accepted too late", bid.id.0));
+        let open = offer.expires_at.is_some_and(|until| trade.executed_at < until);
+        self.check(open, || format!("{target} was sold after it expired"));
+    }
+
+    fn bought_by(&mut self, node: usize, nodes: &[Node], receipt: &TradeReceipt) {
+        let (trade, bid) = (receipt.trade(), receipt.bid());
+        let own = nodes[node].store.state.bids_out.get(&bid.id).is_some_and(|own| own.bid == *bid);
+        self.check(own, || format!("a trade about bid {}, which is not the taker's", bid.id.0));
+        let same = trade.taker == nodes[node].id
+            && (trade.bid_id, trade.offer_hash, trade.terms, trade.price)
+                == (bid.id, bid.offer_hash, bid.terms, bid.price)
+            && trade.maker == bid.maker;
+        self.check(same, || format!("trade {} is about another bid than {}", trade.id, bid.id.0));
+        if let Some(maker) = self.honest.get(&bid.maker).filter(|maker| !self.lossy.contains(maker)) {
+            let theirs = nodes[*maker].store.state.trades.get(&trade.id);
+            let equal = theirs.is_some_and(|theirs| **theirs == *receipt);
+            self.check(equal, || format!("the taker holds trade {} and its maker does not", trade.id));
+        }
+    }
+
+    fn outcome(&mut self, nodes: &[Node], bid: &Signed<Bid>, outcome: &BidOutcome) {
+        let BidOutcome::Refused(_) = outcome else { return };
+        self.refusals += 1;
+        self.refused.insert((bid.maker, bid.bidder, bid.id));
+        if let Some(maker) = self.honest.get(&bid.maker) {
+            let sold = nodes[*maker].store.state.trades.values().any(|t| t.bid().source() == bid.source());
+            self.check(!sold || self.lossy.contains(maker), || {
+                format!("the taker believes bid {} refused, and its maker sold", bid.id.0)
+            });
+        }
+    }
+
+    /// `node` answered a bid: the same bid gets the same answer, and only about what is stored.
+    pub fn answered(&mut self, node: usize, nodes: &[Node], bid: &Signed<Bid>, answer: &BidAnswer) {
+        if let BidAnswer::Accepted { trade } = answer {
+            let stored = nodes[node].store.state.trades.values().find(|t| t.trade().source() == trade);
+            let good = stored.is_some_and(|receipt| receipt.bid() == bid);
+            self.check(good, || format!("bid {} was answered with a trade that is not its own", bid.id.0));
+            if let Some(receipt) = stored {
+                self.fact(node, nodes, Fact::Accepted(bid.bidder, bid.id, receipt.trade().id));
+            }
+        } else if let BidAnswer::Refused(refusal) = answer
+            && !matches!(refusal.code, RefusalCode::OfferNotFound | RefusalCode::IdReuse)
+        {
+            self.fact(node, nodes, Fact::Refused(bid.bidder, bid.id));
+        }
+        if !self.lossy.contains(&node) {
+            let before = self.answers.entry(bid.source().digest()).or_insert_with(|| answer.clone());
+            let same = before == answer;
+            self.check(same, || format!("bid {} got another answer when it was repeated", bid.id.0));
+        }
+    }
+
+    fn fact(&mut self, node: usize, nodes: &[Node], fact: Fact) {
+        let holds = fact.holds(&nodes[node].store.state, UnixMillis(0));
+        self.check(holds, || format!("node {node} acknowledged what it has not stored: {fact:?}"));
+        self.facts.push((node, fact));
+    }
+
+    pub fn asks(&mut self, node: usize, nodes: &[Node], bid: &Signed<Bid>) {
+        let stored = nodes[node].store.state.bids_out.contains_key(&bid.id);
+        self.check(stored, || format!("bid {} was sent before it was stored", bid.id.0));
+    }
+
+    pub fn publishes(&mut self, node: usize, nodes: &[Node], offer: &Offer) {
+        let own = nodes[node].store.state.own.get(&offer.id);
+        let stored = own.is_some_and(|own| own.offer.sequence >= offer.sequence);
+        self.check(stored, || format!("offer {} was published before it was stored", offer.id));
+    }
+
+    pub fn replied(&mut self, node: usize, nodes: &[Node], to: ReplyTo, reply: &Reply) {
+        let command = self.commands.remove(&to.0);
+        let Some(Command { wish, life, .. }) = command.filter(|c| c.node == node) else {
+            return self.check(false, || format!("node {node} replied to {} twice or to nobody", to.0));
+        };
+        self.check(life == nodes[node].life, || format!("a reply to {} from another life", to.0));
+        let state = &nodes[node].store.state;
+        match (&wish, reply) {
+            (Wish::Create { key }, Ok(Done::Created { offer, again })) => {
+                self.once(node, key.as_ref(), *again, &format!("offer {offer}"));
+                if let Some(own) = state.own.get(offer) {
+                    self.fact(node, nodes, Fact::Own(*offer, own.offer.dies_at));
+                } else {
+                    self.check(*again, || format!("offer {offer} was acknowledged and is not stored"));
+                }
+            }
+            (Wish::Withdraw, Ok(Done::Withdrawn(offer))) => {
+                let own = state.own.get(offer).map(|own| (own.offer.target(), own.offer.dies_at));
+                self.check(own.is_some(), || format!("offer {offer} was withdrawn and is not stored"));
+                let Some((target, dies_at)) = own else { return };
+                let sold = self.sold.contains_key(&target);
+                self.check(!sold, || format!("offer {offer} was withdrawn after it was sold"));
+                self.withdrawn.insert(target);
+                self.fact(node, nodes, Fact::Withdrawn(*offer, dies_at));
+            }
+            (Wish::Bid { key }, Ok(Done::Bid { bid, again })) => {
+                self.once(node, key.as_ref(), *again, &format!("bid {}", bid.0));
+                self.fact(node, nodes, Fact::BidOut(*bid));
+            }
+            (Wish::Recover, Ok(Done::Recovered(_))) | (_, Err(_)) => {}
+            (wish, reply) => self.check(false, || format!("{wish:?} was answered with {reply:?}")),
+        }
+        if let Err(CommandError::IdempotencyKeyReuse) = reply {
+            self.check(false, || "a repeated request was called another one".into());
+        }
+    }
+
+    /// One idempotency key makes one thing.
+    fn once(&mut self, node: usize, key: Option<&String>, again: bool, made: &str) {
+        let Some(key) = key else { return };
+        let before = self.made.entry((node, key.clone())).or_insert_with(|| made.to_owned());
+        let same = *before == made;
+        self.check(same, || format!("key {key} made two things, {made} the second (again: {again})"));
+    }
+
+    /// Everything that was ever acknowledged is still stored.
+    pub fn audit(&mut self, node: usize, nodes: &[Node], now: u64) {
+        let (state, clock) = (&nodes[node].store.state, nodes[node].clock(now));
+        let lost = self.facts.iter().find(|(of, fact)| *of == node && !fact.holds(state, clock));
+        let lost = lost.map(|(_, fact)| format!("node {node} lost {fact:?}"));
+        self.check(lost.is_none(), || lost.unwrap_or_default());
+    }
+
+    /// All is calm: nobody waits, nothing is in doubt, both sides of every trade agree.
+    pub fn settled(&mut self, nodes: &[Node], now: u64) {
+        if let Some((to, command)) = self.commands.first_key_value() {
+            let rule = format!("{command:?} ({to}) never got a reply");
+            self.check(false, || rule);
+        }
+        for (n, node) in nodes.iter().enumerate() {
+            self.audit(n, nodes, now);
+            let state = &node.store.state;
+            for bid in state.bids_out.values() {
+                let known = bid.outcome != BidOutcome::InDoubt;
+                self.check(known, || format!("bid {} is in doubt for ever", bid.bid.id.0));
+                if let BidOutcome::Accepted(trade) = bid.outcome {
+                    let held = state.trades.contains_key(&trade);
+                    self.check(held, || format!("bid {} was accepted, no trade is held", bid.bid.id.0));
+                }
+            }
+            for receipt in state.trades.values().filter(|t| t.trade().maker == node.id) {
+                self.taker_agrees(nodes, receipt);
+            }
+            consistent(state).unwrap_or_else(|rule| self.check(false, || format!("node {n}: {rule}")));
+        }
+    }
+
+    fn taker_agrees(&mut self, nodes: &[Node], receipt: &TradeReceipt) {
+        let (trade, bid) = (receipt.trade(), receipt.bid());
+        if self.is_lossy(&trade.maker) || self.is_lossy(&trade.taker) {
+            return;
+        }
+        let taker = &nodes[self.honest[&trade.taker]].store.state;
+        let same = taker.trades.get(&trade.id).is_some_and(|theirs| **theirs == *receipt);
+        let outcome = taker.bids_out.get(&bid.id).map(|bid| bid.outcome.clone());
+        self.check(same && outcome == Some(BidOutcome::Accepted(trade.id)), || {
+            format!("trade {} is the maker's, its taker says {outcome:?}", trade.id)
+        });
+    }
+}
+
+/// Counters and lists that are kept by the way say what the maps say.
+pub fn consistent(state: &State) -> Result<(), String> {
+    let in_doubt = state.bids_out.values().filter(|b| b.outcome == BidOutcome::InDoubt).count();
+    let refused = state.bids_in.values().filter(|b| b.answer.is_err()).count();
+    let rules = [
+        ("bids_in_doubt", in_doubt == state.bids_in_doubt),
+        ("bids_in_refused", refused == state.bids_in_refused),
+        ("by_id", state.market.by_id.len() == state.market.records.len()),
+        ("bids_by_offer", state.bids_by_offer.len() == state.bids_in.len() + state.bids_out.len()),
+        ("sold", state.sold.values().all(|trade| state.trades.contains_key(trade))),
+        (
+            "available",
+            state.market.available.iter().all(|((_, target), offer)| {
+                offer.availability
+                    && state.market.records.get(target) == Some(offer)
+                    && !state.sold.contains_key(target)
+                    && !state.market.equivocated.contains_key(target)
+            }),
+        ),
+    ];
+    match rules.iter().find(|(_, holds)| !holds) {
+        Some((what, _)) => Err(format!("{what} does not say what the state says")),
+        None => Ok(()),
+    }
+}

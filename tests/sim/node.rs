@@ -1,0 +1,88 @@
+//! One simulated computer: a core, a store that survives crashes, a clock of its own.
+
+use super::world::NETWORK;
+use std::collections::VecDeque;
+use vintner::{
+    exchange::{Core, Event, Input, Output, State},
+    identity::{ClientId, MasterKey},
+    time::UnixMillis,
+};
+
+/// When virtual time begins: 2026-11-21T12:00:00Z.
+pub const EPOCH: u64 = 1_795_262_400_000;
+
+/// What survives: committed events, and what they add up to.
+#[derive(Default)]
+pub struct Store {
+    pub log: Vec<Event>,
+    pub state: State,
+    /// Handed over and believed to be stored by the core; nothing in it must be durable yet, and a crash loses it.
+    pub deferred: Vec<Event>,
+}
+
+impl Store {
+    /// Makes these events durable, and with them what was put off.
+    pub fn commit(&mut self, events: Vec<Event>) {
+        let mut all = std::mem::take(&mut self.deferred);
+        all.extend(events);
+        for event in &all {
+            self.state.apply(event);
+        }
+        self.log.append(&mut all);
+    }
+
+    /// Puts an old backup in the store's place.
+    pub fn cut(&mut self, len: usize) {
+        self.log.truncate(len);
+        self.deferred.clear();
+        self.state = State::default();
+        for event in &self.log {
+            self.state.apply(event);
+        }
+    }
+}
+
+pub struct Node {
+    pub master: MasterKey,
+    pub id: ClientId,
+    /// `None` while the node is down.
+    pub core: Option<Core>,
+    /// Counts lives, so that nothing meant for an earlier one reaches a later one.
+    pub life: u64,
+    /// How far its clock is from the world's, in milliseconds.
+    pub skew: i64,
+    pub store: Store,
+    pub inbox: VecDeque<Input>,
+    pub wake_at: Option<u64>,
+    pub disk_full_until: u64,
+    pub backup: Option<usize>,
+}
+
+impl Node {
+    pub fn new(seed: u8, skew: i64) -> Self {
+        let master = MasterKey::from_bytes([seed; 32]);
+        let id = master.client_key().public();
+        Self {
+            master,
+            id,
+            core: None,
+            life: 0,
+            skew,
+            store: Store::default(),
+            inbox: VecDeque::new(),
+            wake_at: None,
+            disk_full_until: 0,
+            backup: None,
+        }
+    }
+
+    pub fn clock(&self, now: u64) -> UnixMillis {
+        UnixMillis((EPOCH + now).saturating_add_signed(self.skew))
+    }
+
+    /// A core rebuilt from the store alone.
+    pub fn restored(&self, seed: [u8; 32], now: u64) -> (Core, Output) {
+        let network = NETWORK.parse().unwrap();
+        Core::restore(self.master.clone(), network, seed, self.store.log.iter().cloned(), self.clock(now))
+    }
+}

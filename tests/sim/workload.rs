@@ -1,0 +1,167 @@
+//! What owners, strangers and bad luck do while the world is not healed.
+
+use super::{
+    ledger::Wish,
+    people::{Twist, new_offer, price, stranger_bid},
+    world::{Asker, World},
+};
+use rand::{Rng, RngExt};
+use std::{sync::Arc, time::Duration};
+use vintner::{
+    exchange::{IdempotencyKey, Input, OfferRef, ReplyTo},
+    market::{Offer, Side},
+};
+
+impl World {
+    /// Sends an owner's command to a node that is up.
+    pub fn command(&mut self, n: usize, wish: Wish, input: impl FnOnce(ReplyTo) -> Input) {
+        if self.nodes[n].core.is_none() {
+            return;
+        }
+        let reply = ReplyTo(self.number());
+        self.trace(|| format!("owner of {n} ({}): {wish:?}", reply.0), reply.0);
+        self.ledger.asked_for(reply, n, self.nodes[n].life, wish);
+        self.deliver(n, input(reply));
+    }
+
+    /// One thing that somebody does, or that happens to somebody.
+    pub fn act(&mut self) {
+        let n = self.rng.random_range(0..self.nodes.len());
+        match self.rng.random_range(0..100) {
+            0..30 => self.creates(n),
+            30..55 => self.bids(n, 1),
+            55..65 => self.bids(n, 2),
+            65..73 => self.withdraws(n),
+            73..83 => self.stranger_bids(),
+            83..86 => self.old_record(n),
+            86..88 => self.crook_publishes(),
+            88..91 => self.crash(n),
+            91..93 => self.nodes[n].skew -= self.rng.random_range(0..3_000),
+            93..95 => self.nodes[n].skew = self.rng.random_range(-4_000..4_000),
+            95..97 => self.nodes[n].disk_full_until = self.now + self.rng.random_range(1..8_000),
+            97 => self.nodes[n].backup = Some(self.nodes[n].store.log.len()),
+            98 => self.lose_store(n),
+            _ => self.command(n, Wish::Recover, |reply| Input::Recover { reply }),
+        }
+    }
+
+    fn key(&mut self, n: usize, what: &str) -> Option<IdempotencyKey> {
+        let key = format!("{what}-{n}-{}", self.now);
+        self.rng.random_bool(0.4).then(|| IdempotencyKey { key, request_sha256: [7; 32] })
+    }
+
+    /// How often an owner sends the same request.
+    fn times(&mut self, key: Option<&IdempotencyKey>) -> usize {
+        if key.is_some() { self.rng.random_range(1..=3) } else { 1 }
+    }
+
+    fn creates(&mut self, n: usize) {
+        let side = if self.rng.random_bool(0.7) { Side::Sell } else { Side::Buy };
+        let open = Duration::from_secs(self.rng.random_range(10..20_000));
+        let grave = Duration::from_secs(self.rng.random_range(0..3_600));
+        let units = self.rng.random_range(90..110);
+        let new = new_offer(side, units, self.nodes[n].clock(self.now), open, grave);
+        let key = self.key(n, "create");
+        for _ in 0..self.times(key.as_ref()) {
+            let (new, idempotency) = (new.clone(), key.clone());
+            let wish = Wish::Create { key: key.as_ref().map(|key| key.key.clone()) };
+            self.command(n, wish, |reply| Input::Create { new, idempotency, reply });
+        }
+    }
+
+    fn some_offer(&mut self) -> Option<Arc<Offer>> {
+        if self.history.is_empty() {
+            return None;
+        }
+        // The newest ones are the most likely to be open still.
+        let back = self.rng.random_range(0..self.history.len().min(12));
+        Some(Arc::clone(&self.history[self.history.len() - 1 - back]))
+    }
+
+    /// One node bids, or two at the same instant.
+    fn bids(&mut self, n: usize, bidders: usize) {
+        let Some(offer) = self.some_offer() else { return };
+        let reference = OfferRef::Hash(offer.target());
+        let count = self.nodes.len();
+        for n in (n..n + bidders).map(|n| n % count) {
+            let asked = self.rng.random_bool(0.6);
+            let price = (!asked).then(|| price(self.rng.random_range(80..120)));
+            let valid_for = Duration::from_millis(self.rng.random_range(500..120_000));
+            let wait = Duration::from_millis(self.rng.random_range(0..40_000));
+            let idempotency = self.key(n, "bid");
+            for _ in 0..self.times(idempotency.as_ref()) {
+                let key = idempotency.clone();
+                let wish = Wish::Bid { key: key.as_ref().map(|key| key.key.clone()) };
+                self.command(n, wish, |reply| Input::PlaceBid {
+                    offer: reference,
+                    price,
+                    valid_for,
+                    wait,
+                    idempotency: key,
+                    reply,
+                });
+            }
+        }
+        // Now and then the maker changes its mind in this very moment.
+        let maker = self.nodes.iter().position(|node| node.id == offer.client_id);
+        if let Some(maker) = maker
+            && self.rng.random_bool(0.2)
+        {
+            self.withdraw(maker, reference, None);
+        }
+    }
+
+    fn withdraws(&mut self, n: usize) {
+        let own: Vec<Arc<Offer>> =
+            self.nodes[n].store.state.own.values().map(|own| Arc::clone(&own.offer)).collect();
+        if own.is_empty() {
+            return;
+        }
+        let offer = &own[self.rng.random_range(0..own.len())];
+        let if_sequence = self.rng.random_bool(0.3).then_some(offer.sequence);
+        self.withdraw(n, OfferRef::Id(offer.id), if_sequence);
+    }
+
+    fn withdraw(&mut self, n: usize, offer: OfferRef, if_sequence: Option<u64>) {
+        self.command(n, Wish::Withdraw, |reply| Input::Withdraw { offer, if_sequence, reply });
+    }
+
+    /// A bid signed by hand and sent more than once; sometimes its id is used again for another bid.
+    fn stranger_bids(&mut self) {
+        let Some(offer) = self.some_offer() else { return };
+        let twists = [Twist::Fair, Twist::TooCheap, Twist::TooLate, Twist::OtherTerms];
+        let twist = twists[self.rng.random_range(0..4)];
+        let (id, at) = (u128::from(self.rng.next_u64()), self.nodes[0].clock(self.now));
+        let stranger = self.stranger.clone();
+        let bid = stranger_bid(&stranger, &offer, twist, id, at);
+        for _ in 0..self.rng.random_range(1..4) {
+            self.ask(Asker::Stranger, bid.clone());
+        }
+        if self.rng.random_bool(0.3)
+            && let Some(other) = self.some_offer()
+        {
+            let later = at.plus(Duration::from_millis(1));
+            self.ask(Asker::Stranger, stranger_bid(&stranger, &other, Twist::Fair, id, later));
+        }
+    }
+
+    fn old_record(&mut self, n: usize) {
+        if self.history.is_empty() {
+            return;
+        }
+        let offer = Arc::clone(&self.history[self.rng.random_range(0..self.history.len())]);
+        self.deliver(n, Input::Record(offer));
+    }
+
+    fn crook_publishes(&mut self) {
+        let now = self.nodes[0].clock(self.now);
+        if self.rng.random_bool(0.5) {
+            for face in self.crook.two_faced(now) {
+                self.spread(&face);
+            }
+        } else {
+            let offer = self.crook.from_the_future(now);
+            self.spread(&offer);
+        }
+    }
+}

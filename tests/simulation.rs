@@ -1,0 +1,90 @@
+//! A simulator of the exchange core: whole networks in one thread and in virtual time, from one seed each.
+//!
+//! Two to six nodes run the real [`vintner::exchange::Core`] through [`vintner::exchange::run_batch`], the real signatures and
+//! the real RPC envelope. Everything around them is a model that is as hostile as the world may be:
+//!
+//! - **The store** (`sim/node.rs`) is a list of committed events. What was not committed when the node stops is gone. A batch
+//!   with nothing that must be durable may be committed late, and is then lost by a crash. The disk may be full: then the
+//!   batch is refused, replies turn into `StorageFull`, and the core is rebuilt from the store. A store may be replaced by an
+//!   old backup of itself.
+//! - **Crashes** fall before a commit, after it and before its effects, and between one effect and the next.
+//! - **The network** (`sim/world.rs`) loses, repeats, delays and so reorders bids, answers and records; it replays old records.
+//! - **Clocks** differ by seconds and step back.
+//! - **Other people** (`sim/people.rs`): *Mallory* forges replies to bids of others; *strangers* sign bids by hand (too cheap,
+//!   too late, with other terms, with a used id); a *crook* makes offers, answers with trades about other bids, and signs two
+//!   values of one sequence, or values from the future.
+//!
+//! `sim/ledger.rs` watches from outside and knows the rules: nothing is sold twice or after it was withdrawn; what was
+//! acknowledged is in the store, for ever; who trades holds what the other side holds; one bid has one answer. After a while
+//! the world *heals* (no more faults, everybody is up, records are passed on every minute) and hours pass: then no bid may be
+//! in doubt, replicas agree, every caller has had a reply, and replaying each store gives the very state of its node. Weeks
+//! later everything that may be forgotten is.
+//!
+//! The same seed gives the same run. `VINTNER_SIM_SEEDS=5000` runs more of them, `VINTNER_SIM_SEED=17` replays one and
+//! prints what happened. `tests/mutants.sh` plants bugs (`cfg(mutant = "...")`) and demands that this simulator finds each.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on says so and stops"
+)]
+
+mod sim;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How many seeds `make test` runs.
+const SEEDS: u64 = 300;
+
+fn setting(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
+}
+
+#[test]
+fn every_seed_keeps_every_promise() {
+    if let Some(seed) = setting("VINTNER_SIM_SEED") {
+        match sim::run(seed, true) {
+            Ok(report) => println!("seed {seed}: {report:?}"),
+            Err(failure) => panic!("seed {seed}: {failure}"),
+        }
+        return;
+    }
+    let seeds = setting("VINTNER_SIM_SEEDS").unwrap_or(SEEDS);
+    let (next, first_bad) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
+    let trades = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds || seed > first_bad.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    match sim::run(seed, false) {
+                        Ok(report) => _ = trades.fetch_add(report.trades, Ordering::Relaxed),
+                        Err(_) => _ = first_bad.fetch_min(seed, Ordering::Relaxed),
+                    }
+                }
+            });
+        }
+    });
+    let seed = first_bad.into_inner();
+    if seed != u64::MAX {
+        let failure = sim::run(seed, true).err().unwrap_or_else(|| "it did not fail again".into());
+        panic!(
+            "seed {seed}: {failure}\nreplay: VINTNER_SIM_SEED={seed} cargo test --test simulation every_seed -- --nocapture"
+        );
+    }
+    let trades = trades.into_inner();
+    assert!(trades >= seeds, "only {trades} trades in {seeds} seeds: the workload proves nothing");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_another_seed_another() {
+    for seed in 0..5 {
+        let first = sim::run(seed, false).unwrap();
+        assert_eq!(first, sim::run(seed, false).unwrap());
+        assert_ne!(first.trace_hash, sim::run(seed + 1000, false).unwrap().trace_hash);
+    }
+}

@@ -1,0 +1,120 @@
+//! Real processes: a grape and nodes that can be killed as a power switch kills them.
+
+use super::{free_tcp_port, free_udp_port, until};
+use reqwest::{Client, Response};
+use serde_json::Value;
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_vintner");
+
+/// A child that does not outlive the test.
+pub struct Process(Child);
+
+impl Process {
+    pub fn spawn(args: &[String]) -> Self {
+        let log =
+            || if std::env::var_os("VINTNER_TEST_LOGS").is_some() { Stdio::inherit() } else { Stdio::null() };
+        let mut command = Command::new(BINARY);
+        command.args(args).stdin(Stdio::null()).stdout(log()).stderr(log());
+        Self(command.spawn().unwrap_or_else(|error| panic!("{BINARY}: {error}")))
+    }
+
+    /// SIGKILL: no handler runs, nothing is flushed.
+    pub fn kill_9(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A grape process; returns its bootstrap address.
+pub fn grape() -> (Process, String) {
+    let (dht, http) = (free_udp_port(), free_tcp_port());
+    let args = ["grape", "-b", "127.0.0.1", "--dp", &dht.to_string(), "--aph", &http.to_string(), "--bn", ""];
+    (Process::spawn(&args.map(str::to_owned)), format!("127.0.0.1:{dht}"))
+}
+
+/// A node that keeps its ports and its data directory when it is started again.
+pub struct NodeProcess {
+    pub process: Process,
+    pub api: String,
+    args: Vec<String>,
+    http: Client,
+}
+
+impl NodeProcess {
+    pub fn start(data_dir: &Path, bootstrap: &str) -> Self {
+        let (api, rpc, dht) = (free_tcp_port(), free_tcp_port(), free_udp_port());
+        let local = |port: u16| format!("127.0.0.1:{port}");
+        let args: Vec<String> = [
+            "node",
+            "--api",
+            &local(api),
+            "--rpc",
+            &local(rpc),
+            "--dht",
+            &local(dht),
+            "--bootstrap",
+            bootstrap,
+            "--data-dir",
+            data_dir.to_str().unwrap(),
+            "--network",
+            "test",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let http = Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
+        Self { process: Process::spawn(&args), api: format!("http://{}/api/v1", local(api)), args, http }
+    }
+
+    pub fn restart(&mut self) {
+        self.process = Process::spawn(&self.args);
+    }
+
+    pub async fn ready(&self) {
+        let url = self.api.replace("/api/v1", "/readyz");
+        until("the node to be ready", || async {
+            self.http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success())
+        })
+        .await;
+    }
+
+    pub async fn get(&self, path: &str) -> Option<Value> {
+        self.http.get(format!("{}{path}", self.api)).send().await.ok()?.json().await.ok()
+    }
+
+    /// `None` when no answer came, so nothing was acknowledged.
+    pub async fn post(&self, path: &str, key: &str, body: Value) -> Option<(u16, Value)> {
+        let request =
+            self.http.post(format!("{}{path}", self.api)).header("Idempotency-Key", key).json(&body);
+        let answer: Response = request.send().await.ok()?;
+        let status = answer.status().as_u16();
+        Some((status, answer.json().await.ok()?))
+    }
+
+    /// All trades, by id.
+    pub async fn trades(&self) -> Vec<Value> {
+        let page = self.get("/trades?limit=1000").await.unwrap_or_default();
+        page["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    pub async fn lists(&self, offer: &str) -> bool {
+        let page = self.get("/offers?limit=1000").await.unwrap_or_default();
+        page["items"].as_array().is_some_and(|items| items.iter().any(|item| item["id"] == offer))
+    }
+}
