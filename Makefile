@@ -1,8 +1,49 @@
-.PHONY: peers test
+# GNU make and a POSIX shell. `make` alone lists what there is.
+
+SEEDS ?= 300
+VINTNER = target/release/vintner
+DIR = .vintner
+PID = $(DIR)/devnet.pid
+LOG = $(DIR)/devnet.log
+API = http://127.0.0.1:4000
+
+.PHONY: help build start-all stop-all status logs test peers sim sim-mutants openapi
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the program, optimised
+	@cargo build --release --locked --bin vintner
+
+start-all: build ## start 3 grapes and 3 nodes in the background, and wait until they are ready
+	@sh scripts/devnet.sh start "$(VINTNER)" "$(DIR)" "$(API)"
+
+stop-all: ## stop them; offers, trades and identities stay in .vintner/devnet
+	@sh scripts/devnet.sh stop "$(VINTNER)" "$(DIR)" "$(API)"
+
+status: ## show how the network stands
+	@sh scripts/devnet.sh status "$(VINTNER)" "$(DIR)" "$(API)"
+
+logs: ## follow the network's log
+	@test -f $(LOG) || { echo "no log yet; run: make start-all"; exit 1; }
+	@tail -n 100 -f $(LOG)
 
 # The stock Grenache programs that tests/interop_grape.rs runs.
 peers:
 	@sh tests/peers/install.sh
 
-test: peers
-	cargo test
+test: peers ## check the form and the lints, run all tests
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	@if command -v cargo-nextest >/dev/null 2>&1; then cargo nextest run --locked && cargo test --doc --locked; \
+	else cargo test --locked; fi
+
+sim: ## simulate the exchange: make sim SEEDS=5000
+	VINTNER_SIM_SEEDS=$(SEEDS) cargo test --release --locked --test simulation -- --nocapture
+
+sim-mutants: ## plant each known bug and see that the simulator finds it
+	@sh tests/mutants.sh
+
+openapi: ## write openapi/openapi.json anew
+	@cargo run --quiet --locked --bin vintner -- openapi > openapi/openapi.json.new
+	@mv openapi/openapi.json.new openapi/openapi.json

@@ -1,3 +1,156 @@
-//! The commands. Only here are arguments, files of settings and signals read.
+//! The commands. Only here are arguments, environment, files of settings and signals read.
+//!
+//! `node`, `grape` and `devnet` run until they are told to stop; all others ask a running node over its REST API and end.
+//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 in doubt (a bid whose maker has not answered yet).
 
+mod bids;
+mod client;
+mod devnet;
 pub mod grape;
+mod logs;
+mod node;
+mod offers;
+mod output;
+mod settings;
+mod signals;
+mod status;
+mod supervisor;
+mod trades;
+
+use clap::{Args, Parser, Subcommand};
+use client::{Client, Refused};
+use logs::LogFormat;
+use std::process::ExitCode;
+
+/// What a command tells the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Done,
+    Failed,
+    Usage,
+    InDoubt,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Done => Self::SUCCESS,
+            Exit::Failed => Self::FAILURE,
+            Exit::Usage => Self::from(2),
+            Exit::InDoubt => Self::from(3),
+        }
+    }
+}
+
+/// A peer-to-peer exchange node
+///
+/// `vintner devnet` starts a whole network on this machine; `vintner offers list` shows what it trades.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// How long-running commands log, on standard error [default: human]
+    #[arg(long, global = true, env = "VINTNER_LOG_FORMAT", value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+
+    /// Stop when standard input ends: how `devnet` stops its children, also when it is killed itself
+    #[arg(long, global = true, hide = true)]
+    until_stdin_ends: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Node(Box<node::NodeArgs>),
+    Grape(Box<grape::GrapeArgs>),
+    Devnet(devnet::DevnetArgs),
+    /// Create, list, show and withdraw offers, and bid on them
+    Offers(Remote<offers::OffersCommand>),
+    /// Show bids
+    Bids(Remote<bids::BidsCommand>),
+    /// List and show trades
+    Trades(Remote<trades::TradesCommand>),
+    /// Show how the node stands
+    Status(Remote<status::StatusArgs>),
+    /// Take over, closed, what the network knows better of the node's own offers
+    ///
+    /// For a node that says `store_behind`: its data directory was lost, restored from a backup, or copied.
+    Recover(Remote<status::RecoverArgs>),
+    /// Print the OpenAPI description of the REST API
+    Openapi,
+}
+
+/// A command that asks a running node.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = false)]
+struct Remote<C: Args> {
+    #[command(flatten)]
+    command: C,
+    #[command(flatten)]
+    to: client::ClientArgs,
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed terminal is no reason to fail in another way.
+            let _ = error.print();
+            let usage = match std::env::args_os().nth(1) {
+                // As a stock grape does.
+                Some(command) if command == "grape" => Exit::Failed,
+                _ => Exit::Usage,
+            };
+            return if error.use_stderr() { usage } else { Exit::Done }.into();
+        }
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: cannot start the runtime: {error}; free some memory or threads and try again");
+            return Exit::Failed.into();
+        }
+    };
+    let exit = runtime.block_on(run(cli));
+    // A read of standard input that never ends must not keep the process.
+    runtime.shutdown_background();
+    exit.unwrap_or_else(report).into()
+}
+
+fn report(error: anyhow::Error) -> Exit {
+    match error.downcast_ref::<Refused>() {
+        Some(refused) => refused.report(),
+        None => eprintln!("error: {error:#}"),
+    }
+    Exit::Failed
+}
+
+async fn run(cli: Cli) -> anyhow::Result<Exit> {
+    let stop = signals::Stop::new(cli.until_stdin_ends);
+    match cli.command {
+        Command::Node(args) => node::run(*args, cli.log_format, stop).await,
+        Command::Grape(args) => {
+            logs::start(cli.log_format.unwrap_or_default());
+            tokio::select! {
+                ended = args.run() => ended.map(|()| Exit::Done),
+                // A grape keeps nothing that a clean end would save.
+                () = signals::stdin_ended(cli.until_stdin_ends) => Ok(Exit::Done),
+            }
+        }
+        Command::Devnet(args) => {
+            logs::start(cli.log_format.unwrap_or_default());
+            devnet::run(args, stop).await
+        }
+        Command::Offers(Remote { command, to }) => offers::run(command, &Client::new(&to)?).await,
+        Command::Bids(Remote { command, to }) => bids::run(command, &Client::new(&to)?).await,
+        Command::Trades(Remote { command, to }) => trades::run(command, &Client::new(&to)?).await,
+        Command::Status(Remote { to, .. }) => status::run(&Client::new(&to)?).await,
+        Command::Recover(Remote { to, .. }) => status::recover(&Client::new(&to)?).await,
+        Command::Openapi => {
+            output::print(crate::http::api::openapi_json());
+            Ok(Exit::Done)
+        }
+    }
+}

@@ -51,10 +51,10 @@ async fn amounts_as_numbers_keep_all_their_digits() {
     assert_eq!(offer["btc_quantity"], "20999999.99999999");
     assert_eq!(offer["offer_price"], "99999999999.99999999");
     let offer =
-        api.create(r#"{"btc_quantity":0.30000000000000000,"offer_price":9007199254740.99300001}"#).await;
+        api.create(r#"{"btc_quantity":0.30000000000000000,"offer_price":90071992547.40992999}"#).await;
     assert_eq!(
         (&offer["btc_quantity"], &offer["offer_price"]),
-        (&json!("0.3"), &json!("9007199254740.99300001"))
+        (&json!("0.3"), &json!("90071992547.40992999"))
     );
 }
 

@@ -110,7 +110,7 @@ async fn paths_and_methods_that_do_not_exist_are_problems() {
 #[tokio::test]
 async fn ids_that_are_none_and_ids_of_nothing() {
     let api = Api::start().await;
-    for id in ["x", "%ff", "00", "%2e%2e", "0123456789abcdef0123456789abcdef0123456z"] {
+    for id in ["x", "%ff", "00", "0123456789abcdef0123456789abcdef0123456z"] {
         for path in [
             format!("/api/v1/offers/{id}"),
             format!("/api/v1/offers/{id}/bids"),

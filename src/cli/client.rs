@@ -1,0 +1,242 @@
+//! A client of the REST API, for the commands that ask a running node.
+
+use super::{output, settings::read_token};
+use crate::http::types::ProblemView;
+use anyhow::{Context, Result, bail};
+use reqwest::{Method, StatusCode, Url};
+use serde::{Serialize, de::DeserializeOwned};
+use std::{fmt, path::PathBuf, time::Duration};
+
+/// How long an answer may take: longer than a bid may wait for its maker.
+const ANSWER_WITHIN: Duration = Duration::from_secs(45);
+
+/// Which node is asked, and how its answers are printed.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ClientArgs {
+    /// The node's API
+    #[arg(
+        long,
+        global = true,
+        env = "VINTNER_URL",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:4000"
+    )]
+    api: String,
+
+    /// The API's token
+    #[arg(long, global = true, env = "VINTNER_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+
+    /// File that holds the API's token
+    #[arg(long, global = true, env = "VINTNER_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
+    token_file: Option<PathBuf>,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// The node refused: its own words.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    problem: Box<ProblemView>,
+    json: bool,
+}
+
+impl std::error::Error for Refused {}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.problem.detail, self.problem.code)
+    }
+}
+
+impl Refused {
+    /// Tells the user, with what to do next.
+    pub(crate) fn report(&self) {
+        if self.json {
+            // The other way to fail would be a closed pipe.
+            let _ = output::print_json(&self.problem);
+        }
+        eprintln!("error: {self}");
+        for error in &self.problem.errors {
+            let place = error.pointer.as_deref().or(error.parameter.as_deref()).unwrap_or_default();
+            eprintln!("  {place} {}", error.detail);
+        }
+        eprintln!("next: {}", next_step(&self.problem.code));
+    }
+}
+
+/// What to do about a problem.
+fn next_step(code: &str) -> &'static str {
+    match code {
+        "offer_not_found" => {
+            "look at `vintner offers list`; an offer that was just made needs a moment to arrive"
+        }
+        "offer_not_available" => "choose another one from `vintner offers list`",
+        "price_below_ask" | "price_above_offer" => "bid the offer's own price: leave --price out",
+        "own_offer" => "bid from another node (--api), or withdraw the offer with `vintner offers withdraw`",
+        "not_own_offer" => "withdraw it on its maker's node",
+        "bid_not_found" => "look at `vintner trades list`",
+        "trade_not_found" => "look at `vintner trades list`",
+        "sequence_mismatch" => "look at `vintner offers show` and decide anew",
+        "idempotency_key_reuse" => "choose another --idempotency-key for another request",
+        "unauthorized" => "give the node's token: --token-file DATA_DIR/api-token",
+        "foreign_host" | "foreign_origin" => {
+            "use the address that the node listens on: --api http://127.0.0.1:4000"
+        }
+        "store_behind" => "restore the newest data directory, or run `vintner recover`",
+        "storage_full" => "free some space on the node's disk and try again",
+        "busy" | "stopping" | "not_ready" | "internal" | "body_timeout" => "try again in a moment",
+        "limit_reached" => "see the limit above; `vintner status` shows how the node stands",
+        _ => "change the request and try again; `--help` shows the form",
+    }
+}
+
+/// A client of one node.
+pub(crate) struct Client {
+    base: Url,
+    token: Option<String>,
+    http: reqwest::Client,
+    /// Whether answers are printed as JSON.
+    pub(crate) json: bool,
+}
+
+impl Client {
+    pub(crate) fn new(args: &ClientArgs) -> Result<Self> {
+        let with_scheme = match args.api.contains("://") {
+            true => args.api.clone(),
+            false => format!("http://{}", args.api),
+        };
+        let base = Url::parse(&with_scheme)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .with_context(|| {
+                format!("--api {:?} is not a URL; write it as http://127.0.0.1:4000", args.api)
+            })?;
+        let token = match (&args.token, &args.token_file) {
+            (Some(token), _) => Some(token.clone()),
+            (None, Some(file)) => Some(read_token(file)?),
+            (None, None) => None,
+        };
+        // An error means that one is installed already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .timeout(ANSWER_WITHIN)
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .context("the HTTP client did not start; check the system's certificates")?;
+        Ok(Self { base, token, http, json: args.json })
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T> {
+        let mut url = self.url(path)?;
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let request = self.http.request(Method::GET, url);
+        Ok(self.send(request, "try again").await?.1)
+    }
+
+    /// Sends what changes something, once: `key` names it, so that it can be repeated without harm.
+    pub(crate) async fn post<T: DeserializeOwned, B: Serialize>(
+        &self,
+        path: &str,
+        body: &B,
+        key: &str,
+    ) -> Result<(StatusCode, T)> {
+        let request = self.http.request(Method::POST, self.url(path)?).json(body);
+        let next = format!("it may have been carried out; repeat it safely with --idempotency-key {key}");
+        self.send(request.header("idempotency-key", key), &next).await
+    }
+
+    pub(crate) async fn post_plain<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let request = self.http.request(Method::POST, self.url(path)?).json(&serde_json::json!({}));
+        Ok(self.send(request, "repeating it does no harm").await?.1)
+    }
+
+    pub(crate) async fn delete<T: DeserializeOwned>(&self, path: &str, if_match: Option<u64>) -> Result<T> {
+        let mut request = self.http.request(Method::DELETE, self.url(path)?);
+        if let Some(sequence) = if_match {
+            request = request.header("if-match", format!("\"{sequence}\""));
+        }
+        Ok(self.send(request, "repeating it does no harm").await?.1)
+    }
+
+    fn url(&self, path: &str) -> Result<Url> {
+        self.base.join(path).with_context(|| format!("{path:?} cannot be asked for; check the id"))
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        request: reqwest::RequestBuilder,
+        next: &str,
+    ) -> Result<(StatusCode, T)> {
+        let request = match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) if error.is_connect() => bail!(
+                "no node answers at {}; start one with `vintner node` or `vintner devnet`, or name it with --api",
+                self.base
+            ),
+            Err(error) => bail!("the node at {} did not answer: {error:#}; {next}", self.base),
+        };
+        let status = response.status();
+        let text = response.text().await.with_context(|| format!("the answer broke off; {next}"))?;
+        if status.is_success() {
+            let answer = serde_json::from_str(&text).with_context(|| {
+                format!("{} does not answer like a vintner node of this version; check --api", self.base)
+            })?;
+            return Ok((status, answer));
+        }
+        match serde_json::from_str(&text) {
+            Ok(problem) => Err(Refused { problem: Box::new(problem), json: self.json }.into()),
+            Err(_) => bail!("{} answers {status}, not like a vintner node; check --api", self.base),
+        }
+    }
+}
+
+/// One part of a path, so that an id can never become another path.
+pub(crate) fn id(text: &str) -> Result<String, String> {
+    let fits =
+        !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+    if fits { Ok(text.to_owned()) } else { Err("is neither a UUID nor a hash of 40 hex digits".into()) }
+}
+
+/// `90s`, `5m`, `24h`, `7d`.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "is no duration; write a number and s, m, h or d, such as 90s or 24h".to_owned();
+    let at = text.len().checked_sub(1).filter(|at| text.is_char_boundary(*at)).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at(at);
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number: u32 = number.parse().map_err(|_| wrong())?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_ids_are_read_strictly() {
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        for bad in ["", "5", "m", "5 m", "-5m", "5é", "1.5h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert!(id("0192d3a0-0000-7000-8000-000000000000").is_ok());
+        for bad in ["", "..", "a/b", "x?y"] {
+            assert!(id(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! `vintner offers`: create, list, show, withdraw, bid.
+
+use super::{
+    Exit,
+    bids::print_bid,
+    client::{Client, duration, id},
+    output::{self, facts, table},
+};
+use crate::{
+    amount::{Price, Quantity},
+    http::types::{BidStatus, BidView, OfferView, Page, PublishedState, Side},
+    market::Currency,
+    node::clock,
+    time::UnixMillis,
+};
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Map, Value};
+use std::time::Duration;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct OffersCommand {
+    #[command(subcommand)]
+    command: OffersSub,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum OffersSub {
+    Create(CreateArgs),
+    List(ListArgs),
+    /// Show an offer
+    Show {
+        /// Its id or its DHT hash
+        #[arg(value_parser = id)]
+        offer: String,
+    },
+    /// Take an own offer off the market
+    Withdraw {
+        /// Its id or its DHT hash
+        #[arg(value_parser = id)]
+        offer: String,
+        /// Only while it still has this sequence
+        #[arg(long, value_name = "SEQUENCE")]
+        if_sequence: Option<u64>,
+    },
+    Bid(BidArgs),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SideArg {
+    Sell,
+    Buy,
+}
+
+impl SideArg {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Sell => "sell",
+            Self::Buy => "buy",
+        }
+    }
+}
+
+/// List a new offer
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example: vintner offers create --quantity 0.5 --price 64000")]
+struct CreateArgs {
+    /// How much bitcoin
+    #[arg(long, visible_alias = "btc-quantity", value_name = "BTC")]
+    quantity: Quantity,
+    /// The price for one bitcoin
+    #[arg(long, visible_alias = "offer-price", value_name = "PRICE")]
+    price: Price,
+    /// What you do
+    #[arg(long, default_value = "sell")]
+    side: SideArg,
+    /// What is paid with
+    #[arg(long, value_name = "CODE", default_value_t = Currency::USD)]
+    currency: Currency,
+    /// A word to the takers, public
+    #[arg(long, value_name = "TEXT")]
+    memo: Option<String>,
+    /// How long it can be taken, such as 90s, 5m, 24h or 7d [default: 24h]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    expires_in: Option<Duration>,
+    /// A name for this request: repeated with it, it is carried out once only [default: a new one]
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+}
+
+/// List offers that can be taken, newest first
+#[derive(Clone, Debug, Args)]
+struct ListArgs {
+    /// Only this node's own
+    #[arg(long)]
+    mine: bool,
+    /// Also those that cannot be taken
+    #[arg(long)]
+    all: bool,
+    /// Only where the maker does this
+    #[arg(long)]
+    side: Option<SideArg>,
+    /// Only in this currency
+    #[arg(long, value_name = "CODE")]
+    currency: Option<Currency>,
+    /// Lowest price
+    #[arg(long, value_name = "PRICE")]
+    min_price: Option<Price>,
+    /// Highest price
+    #[arg(long, value_name = "PRICE")]
+    max_price: Option<Price>,
+    /// Lowest quantity
+    #[arg(long, value_name = "BTC")]
+    min_quantity: Option<Quantity>,
+    /// Highest quantity
+    #[arg(long, value_name = "BTC")]
+    max_quantity: Option<Quantity>,
+    /// At most so many
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    limit: u32,
+    /// Where the page before said to go on
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
+}
+
+/// Bid on an offer; without --price at the offer's own
+#[derive(Clone, Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 sold to you, 1 refused, 3 in doubt (the maker has not answered; the node goes on asking)."
+)]
+struct BidArgs {
+    /// The offer's id or DHT hash
+    #[arg(value_parser = id)]
+    offer: String,
+    /// The price for one bitcoin
+    #[arg(long, value_name = "PRICE")]
+    price: Option<Price>,
+    /// How long the bid is firm, such as 90s, 5m or 24h [default: 5m]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    valid_for: Option<Duration>,
+    /// How long to wait for the maker's answer, at most 30s [default: 5s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
+    /// A name for this request: repeated with it, it is carried out once only [default: a new one]
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+}
+
+pub(crate) async fn run(command: OffersCommand, client: &Client) -> Result<Exit> {
+    match command.command {
+        OffersSub::Create(args) => create(args, client).await,
+        OffersSub::List(args) => list(&args, client).await,
+        OffersSub::Show { offer } => {
+            let offer: OfferView = client.get(&format!("/api/v1/offers/{offer}"), &[]).await?;
+            print_offer(&offer, client.json)
+        }
+        OffersSub::Withdraw { offer, if_sequence } => {
+            let path = format!("/api/v1/offers/{offer}");
+            let offer: OfferView = client.delete(&path, if_sequence).await?;
+            print_offer(&offer, client.json)
+        }
+        OffersSub::Bid(args) => bid(args, client).await,
+    }
+}
+
+fn new_key() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+async fn create(args: CreateArgs, client: &Client) -> Result<Exit> {
+    let mut body = Map::new();
+    body.insert("btc_quantity".into(), args.quantity.to_string().into());
+    body.insert("offer_price".into(), args.price.to_string().into());
+    body.insert("side".into(), args.side.as_str().into());
+    body.insert("currency".into(), args.currency.as_str().into());
+    if let Some(memo) = args.memo {
+        body.insert("memo".into(), memo.into());
+    }
+    if let Some(lifetime) = args.expires_in {
+        body.insert("expires_at".into(), clock::now().plus(lifetime).to_string().into());
+    }
+    let key = args.idempotency_key.unwrap_or_else(new_key);
+    let (_, offer): (_, OfferView) = client.post("/api/v1/offers", &body, &key).await?;
+    print_offer(&offer, client.json)
+}
+
+async fn list(args: &ListArgs, client: &Client) -> Result<Exit> {
+    let text = |value: Option<String>, name| value.map(|value| (name, value));
+    let query: Vec<(&str, String)> = [
+        args.mine.then(|| ("mine", "true".into())),
+        args.all.then(|| ("availability", "all".into())),
+        args.side.map(|side| ("side", side.as_str().into())),
+        text(args.currency.map(|currency| currency.to_string()), "currency"),
+        text(args.min_price.map(|price| price.to_string()), "min_price"),
+        text(args.max_price.map(|price| price.to_string()), "max_price"),
+        text(args.min_quantity.map(|quantity| quantity.to_string()), "min_quantity"),
+        text(args.max_quantity.map(|quantity| quantity.to_string()), "max_quantity"),
+        Some(("limit", args.limit.to_string())),
+        text(args.cursor.clone(), "cursor"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let page: Page<OfferView> = client.get("/api/v1/offers", &query).await?;
+    if client.json {
+        output::print_json(&page)?;
+        return Ok(Exit::Done);
+    }
+    if page.items.is_empty() && page.next_cursor.is_none() {
+        output::print("no offers; `vintner offers create --quantity 0.5 --price 64000` makes one\n");
+        return Ok(Exit::Done);
+    }
+    let row = |offer: &OfferView| {
+        vec![
+            offer.id.to_string(),
+            side(offer.side).into(),
+            offer.btc_quantity.to_string(),
+            offer.offer_price.to_string(),
+            offer.currency.to_string(),
+            offer.status.as_str().into(),
+            offer.expires_at.map_or_else(String::new, |at| at.to_string()),
+            if offer.mine { "own".into() } else { format!("{:.8}", offer.client_id.to_string()) },
+        ]
+    };
+    let rows: Vec<Vec<String>> = page.items.iter().map(row).collect();
+    let headings = ["ID", "SIDE", "BTC", "PRICE", "IN", "STATUS", "EXPIRES", "MAKER"];
+    output::print(&table(&headings, &rows));
+    if let Some(cursor) = page.next_cursor {
+        output::print(&format!("more: --cursor {cursor}\n"));
+    }
+    Ok(Exit::Done)
+}
+
+pub(crate) fn side(side: Side) -> &'static str {
+    match side {
+        Side::Sell => "sell",
+        Side::Buy => "buy",
+    }
+}
+
+fn print_offer(offer: &OfferView, json: bool) -> Result<Exit> {
+    if json {
+        output::print_json(offer)?;
+        return Ok(Exit::Done);
+    }
+    let published = offer.published.as_ref().map(|published| match published.state {
+        PublishedState::Pending => "pending".to_owned(),
+        PublishedState::Published => format!(
+            "on {} DHT nodes, announced to {}",
+            published.stored_on.unwrap_or_default(),
+            published.announced_to.unwrap_or_default()
+        ),
+    });
+    let maker = if offer.mine { "this node".into() } else { offer.client_id.to_string() };
+    output::print(&facts(&[
+        ("id", Some(offer.id.to_string())),
+        ("hash", Some(offer.hash.to_string())),
+        ("status", Some(offer.status.as_str().into())),
+        ("side", Some(side(offer.side).into())),
+        ("quantity", Some(format!("{} BTC", offer.btc_quantity))),
+        ("price", Some(format!("{} {}", offer.offer_price, offer.currency))),
+        ("maker", Some(maker)),
+        ("sequence", Some(offer.sequence.to_string())),
+        ("created", Some(offer.created_at.to_string())),
+        ("expires", offer.expires_at.map(|at| at.to_string())),
+        ("memo", offer.memo.clone()),
+        ("published", published),
+        ("trade", offer.trade_id.map(|id| id.to_string())),
+    ]));
+    Ok(Exit::Done)
+}
+
+async fn bid(args: BidArgs, client: &Client) -> Result<Exit> {
+    let mut body = Map::new();
+    if let Some(price) = args.price {
+        body.insert("price".into(), price.to_string().into());
+    }
+    let milliseconds = |time: Duration| Value::from(time.as_millis() as u64);
+    if let Some(valid_for) = args.valid_for {
+        body.insert("valid_for_ms".into(), milliseconds(valid_for));
+    }
+    if let Some(wait) = args.wait {
+        body.insert("wait_ms".into(), milliseconds(wait));
+    }
+    let key = args.idempotency_key.unwrap_or_else(new_key);
+    let path = format!("/api/v1/offers/{}/bids", args.offer);
+    let (_, bid): (_, BidView) = client.post(&path, &body, &key).await?;
+    print_bid(&bid, client.json)?;
+    if bid.status != BidStatus::InDoubt {
+        return Ok(Exit::Done);
+    }
+    let until: UnixMillis = bid.valid_until.0;
+    eprintln!(
+        "in doubt: the maker has not answered; the bid is firm until {until}, and the node goes on asking\n\
+         next: `vintner bids show {}` tells what became of it; do not bid again",
+        bid.id
+    );
+    Ok(Exit::InDoubt)
+}

@@ -1,0 +1,59 @@
+//! What commands print: tables for people, JSON for machines.
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use std::io::Write;
+
+/// Prints text as it stands. A reader that went away (`| head`) is no error.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints JSON.
+pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).context("the answer cannot be written as JSON")?;
+    print(&format!("{text}\n"));
+    Ok(())
+}
+
+/// Rows under headings, each column as wide as its widest cell.
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells.zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let mut text = line(&mut headings.iter().copied());
+    for row in rows {
+        text.push_str(&line(&mut row.iter().map(String::as_str)));
+    }
+    text
+}
+
+/// Names and values below each other; what has no value is left out.
+pub(crate) fn facts(facts: &[(&str, Option<String>)]) -> String {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let line = |(name, value): &(&str, Option<String>)| Some(format!("{name:width$}  {}\n", value.as_ref()?));
+    facts.iter().filter_map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_facts_without_values_are_left_out() {
+        let rows = [vec!["1".into(), "é".into()], vec!["22222".into(), String::new()]];
+        assert_eq!(table(&["A", "BB"], &rows), "A      BB\n1      é\n22222\n");
+        assert_eq!(
+            facts(&[("a", Some("1".into())), ("bcd", None), ("bc", Some("2".into()))]),
+            "a    1\nbc   2\n"
+        );
+    }
+}

@@ -1,0 +1,250 @@
+//! The settings of a node, and where each comes from: flags, then `VINTNER_*` in the environment, then a TOML file, then a
+//! default that runs as it stands on one machine.
+
+use super::logs::LogFormat;
+use crate::{
+    http::api::{ApiConfig, ApiToken, TOKEN_BYTES_MAX},
+    identity::Network,
+    node::NodeConfig,
+};
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs,
+    io::Write,
+    net::{SocketAddr, SocketAddrV4},
+    path::{Path, PathBuf},
+};
+
+/// Every setting, none of them required. The flags and the file have the same shape.
+#[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Where the REST API listens [default: 127.0.0.1:4000]
+    #[arg(long, env = "VINTNER_API", value_name = "ADDR:PORT")]
+    api: Option<SocketAddr>,
+
+    /// Where other nodes' RPC is served [default: 127.0.0.1:1337]
+    #[arg(long, env = "VINTNER_RPC", value_name = "ADDR:PORT")]
+    rpc: Option<SocketAddr>,
+
+    /// The DHT's UDP socket [default: 127.0.0.1:20011]
+    #[arg(long, env = "VINTNER_DHT", value_name = "ADDR:PORT")]
+    dht: Option<SocketAddrV4>,
+
+    /// DHT nodes to start from; an empty text for none [default: 127.0.0.1:20001]
+    #[arg(long, env = "VINTNER_BOOTSTRAP", value_name = "HOST:PORT,...", value_delimiter = ',')]
+    bootstrap: Option<Vec<String>>,
+
+    /// Where keys and the store are kept [default: .vintner/node]
+    #[arg(long, env = "VINTNER_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// The market: nodes of different networks do not see each other [default: vintner]
+    #[arg(long, env = "VINTNER_NETWORK", value_name = "NAME")]
+    network: Option<Network>,
+
+    /// Addresses at which other nodes reach this node's RPC, when they differ from --rpc
+    #[arg(long, env = "VINTNER_ADVERTISE", value_name = "ADDR:PORT,...", value_delimiter = ',')]
+    advertise: Option<Vec<String>>,
+
+    /// Connect to other nodes on loopback and private addresses [default: only when --rpc is on loopback]
+    #[arg(long, env = "VINTNER_ALLOW_PRIVATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    allow_private: Option<bool>,
+
+    /// File with the token that every API request must show [default: DATA_DIR/api-token, made, when --api is not loopback]
+    #[arg(long, visible_alias = "api-token-file", env = "VINTNER_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+
+    /// Serve the API to other machines without a token: for closed test networks only
+    #[arg(long, env = "VINTNER_INSECURE_NO_TOKEN", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    insecure_no_token: Option<bool>,
+
+    /// In the file only: as --log-format
+    #[arg(skip)]
+    log_format: Option<LogFormat>,
+}
+
+/// The settings as they are used; in this form `--print-config` shows them, and a file can hold them.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Effective {
+    pub(crate) api: SocketAddr,
+    rpc: SocketAddr,
+    dht: SocketAddrV4,
+    bootstrap: Vec<String>,
+    pub(crate) data_dir: PathBuf,
+    network: Network,
+    advertise: Vec<SocketAddr>,
+    allow_private: bool,
+    /// The file's name; what it holds is a secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_file: Option<PathBuf>,
+    insecure_no_token: bool,
+    pub(crate) log_format: LogFormat,
+}
+
+impl Settings {
+    /// Reads a file of settings.
+    pub(crate) fn of_file(file: &Path) -> Result<Self> {
+        let text = fs::read_to_string(file)
+            .with_context(|| format!("cannot read the settings in {}; check --config", file.display()))?;
+        toml::from_str(&text).with_context(|| {
+            format!(
+                "the settings in {} are not valid; `vintner node --print-config` shows the form",
+                file.display()
+            )
+        })
+    }
+
+    /// These settings over those of the file over the defaults.
+    pub(crate) fn over(self, file: Self, log_format: Option<LogFormat>) -> Result<Effective> {
+        let default = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let named = |list: Vec<String>| list.into_iter().filter(|entry| !entry.is_empty());
+        let rpc = self.rpc.or(file.rpc).unwrap_or_else(|| default(1337));
+        let network = match self.network.or(file.network) {
+            Some(network) => network,
+            None => "vintner".parse().context("the default network's name")?,
+        };
+        let advertise = self.advertise.or(file.advertise).unwrap_or_default();
+        let advertise: Result<Vec<SocketAddr>> = named(advertise)
+            .map(|text| {
+                text.parse()
+                    .with_context(|| format!("--advertise {text:?} is not an ADDR:PORT; write an IP address"))
+            })
+            .collect();
+        Ok(Effective {
+            api: self.api.or(file.api).unwrap_or_else(|| default(4000)),
+            rpc,
+            dht: self
+                .dht
+                .or(file.dht)
+                .unwrap_or_else(|| SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 20_011)),
+            bootstrap: named(
+                self.bootstrap.or(file.bootstrap).unwrap_or_else(|| vec!["127.0.0.1:20001".into()]),
+            )
+            .collect(),
+            data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| ".vintner/node".into()),
+            network,
+            advertise: advertise?,
+            allow_private: self.allow_private.or(file.allow_private).unwrap_or(rpc.ip().is_loopback()),
+            token_file: self.token_file.or(file.token_file),
+            insecure_no_token: self.insecure_no_token.or(file.insecure_no_token).unwrap_or(false),
+            log_format: log_format.or(file.log_format).unwrap_or_default(),
+        })
+    }
+}
+
+impl Effective {
+    /// As a file of settings.
+    pub(crate) fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).context("the settings cannot be written as TOML")
+    }
+
+    /// For the node.
+    pub(crate) fn node(&self) -> NodeConfig {
+        NodeConfig {
+            network: self.network.clone(),
+            data_dir: self.data_dir.clone(),
+            rpc: self.rpc,
+            dht: self.dht,
+            bootstrap: self.bootstrap.clone(),
+            advertise: self.advertise.clone(),
+            allow_private: self.allow_private,
+        }
+    }
+
+    /// For its API; reads the token, or makes one where one is needed. The data directory must exist.
+    pub(crate) fn api(&self) -> Result<ApiConfig> {
+        let needed = !self.api.ip().is_loopback() && !self.insecure_no_token;
+        let token = match &self.token_file {
+            Some(file) => Some(read_token(file)?),
+            None if needed => Some(make_token(&self.data_dir.join("api-token"))?),
+            None => None,
+        };
+        let token = token.map(|text| ApiToken::new(&text)).transpose();
+        let token =
+            token.context("the token file is not usable; `openssl rand -hex 32` makes a good token")?;
+        Ok(ApiConfig { addr: self.api, token, insecure_no_token: self.insecure_no_token })
+    }
+}
+
+/// The token in a file that only its owner can read.
+pub(crate) fn read_token(file: &Path) -> Result<String> {
+    let at = || format!("cannot read the token in {}; check --token-file", file.display());
+    let about = fs::metadata(file).with_context(at)?;
+    #[cfg(unix)]
+    if std::os::unix::fs::PermissionsExt::mode(&about.permissions()) & 0o077 != 0 {
+        bail!("others can read the token in {0}; run `chmod 600 {0}`", file.display());
+    }
+    if about.len() > TOKEN_BYTES_MAX as u64 + 2 {
+        bail!("{} is too long for a token of at most {TOKEN_BYTES_MAX} characters", file.display());
+    }
+    Ok(fs::read_to_string(file).with_context(at)?.trim().to_owned())
+}
+
+/// The token of an earlier start, or a new one of 256 random bits.
+fn make_token(file: &Path) -> Result<String> {
+    if file.exists() {
+        return read_token(file);
+    }
+    let mut random = [0; 32];
+    getrandom::fill(&mut random).context("the system gives no random numbers")?;
+    let token = crate::identity::encode_hex(&random);
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let at = || format!("cannot write the token to {}; check the directory's permissions", file.display());
+    let mut opened = options.open(file).with_context(at)?;
+    writeln!(opened, "{token}").with_context(at)?;
+    opened.sync_all().with_context(at)?;
+    tracing::info!(file = %file.display(), "a token for the API was made: callers must show it");
+    Ok(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> Settings {
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn flags_stand_over_the_file_and_the_file_over_the_defaults() {
+        let flags = Settings { api: "127.0.0.1:1".parse().ok(), ..Settings::default() };
+        let used = flags.over(file("api = '127.0.0.1:2'\nrpc = '0.0.0.0:3'\nbootstrap = []"), None).unwrap();
+        assert_eq!((used.api.port(), used.rpc.port(), used.dht.port()), (1, 3, 20_011));
+        assert!(used.bootstrap.is_empty() && !used.allow_private);
+        let used = Settings::default().over(Settings::default(), Some(LogFormat::Json)).unwrap();
+        assert!(used.allow_private && used.log_format == LogFormat::Json);
+        assert_eq!(used.bootstrap, ["127.0.0.1:20001"]);
+    }
+
+    #[test]
+    fn what_is_printed_is_a_file_that_says_the_same() {
+        let flags = Settings { token_file: Some("t".into()), ..Settings::default() };
+        let used = flags.over(Settings::default(), None).unwrap();
+        let printed = used.to_toml().unwrap();
+        let again = Settings::default().over(file(&printed), None).unwrap();
+        assert_eq!(again.to_toml().unwrap(), printed);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        assert!(toml::from_str::<Settings>("apii = '127.0.0.1:2'").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_token_is_made_once_for_its_owner_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("api-token");
+        let token = make_token(&file).unwrap();
+        assert_eq!((token.len(), make_token(&file).unwrap()), (64, token));
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(read_token(&file).is_err());
+    }
+}

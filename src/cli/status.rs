@@ -1,0 +1,59 @@
+//! `vintner status` and `vintner recover`.
+
+use super::{
+    Exit,
+    client::Client,
+    output::{self, facts},
+};
+use crate::http::types::{NodeView, RecoveredView};
+use anyhow::Result;
+use clap::Args;
+
+/// No arguments beside where the node is.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct StatusArgs {}
+
+/// No arguments beside where the node is.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct RecoverArgs {}
+
+pub(crate) async fn run(client: &Client) -> Result<Exit> {
+    let node: NodeView = client.get("/api/v1/node", &[]).await?;
+    if client.json {
+        output::print_json(&node)?;
+        return Ok(Exit::Done);
+    }
+    let ready = match &node.not_ready_because {
+        None => "ready".to_owned(),
+        Some(missing) => format!("not ready: {missing}"),
+    };
+    let offers = &node.offers;
+    output::print(&facts(&[
+        ("node", Some(node.client_id.to_string())),
+        ("status", Some(ready)),
+        ("network", Some(node.network.to_string())),
+        ("version", Some(node.version)),
+        ("started", Some(node.started_at.to_string())),
+        ("rpc", Some(node.rpc.to_string())),
+        ("dht", Some(format!("{}, knows {} nodes", node.dht.address, node.dht.nodes))),
+        ("peers", Some(node.peers.len().to_string())),
+        ("offers", Some(format!("{} can be taken, {} own", offers.listed, offers.own))),
+        ("trades", Some(offers.trades.to_string())),
+        ("in doubt", Some(format!("{} bids", node.outbox.bids_in_doubt))),
+        ("unpublished", Some(format!("{} own offers", node.outbox.unpublished))),
+        ("data", Some(format!("{} ({} KiB)", node.store.path.display(), node.store.bytes / 1024))),
+    ]));
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn recover(client: &Client) -> Result<Exit> {
+    let done: RecoveredView = client.post_plain("/api/v1/node/recover").await?;
+    if client.json {
+        output::print_json(&done)?;
+    } else if done.recovered == 0 {
+        output::print("nothing to recover: the network knows nothing that this node does not\n");
+    } else {
+        output::print(&format!("{} offers were taken over from the network, all closed\n", done.recovered));
+    }
+    Ok(Exit::Done)
+}
