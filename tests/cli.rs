@@ -1,0 +1,246 @@
+//! The commands as a user types them, against the API of one real node.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+};
+
+const VINTNER: &str = env!("CARGO_BIN_EXE_vintner");
+
+fn vintner(args: &[&str]) -> Command {
+    let mut command = Command::new(VINTNER);
+    // What the machine's owner has set must not reach the tests.
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("VINTNER_")) {
+        command.env_remove(name);
+    }
+    command.args(args);
+    command
+}
+
+/// A node process on free ports; it ends when its standard input does, so also when the test does.
+struct NodeProcess {
+    child: Child,
+    url: String,
+}
+
+impl NodeProcess {
+    fn start(data: &Path, more: &[&str]) -> Self {
+        let data = data.display().to_string();
+        let fixed =
+            ["node", "--until-stdin-ends", "--log-format", "json", "--data-dir", &data, "--bootstrap", ""];
+        let free = ["--api", "127.0.0.1:0", "--rpc", "127.0.0.1:0", "--dht", "127.0.0.1:0"];
+        let mut command = vintner(&[&fixed[..], &free, more].concat());
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let url = lines.by_ref().find_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let message = line["fields"]["message"].as_str()?.to_owned();
+            let (_, url) = message.split_once("the API is at ")?;
+            Some(url.split("/api").next()?.to_owned())
+        });
+        // Whatever else it logs must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, url: url.expect("the node says where its API is") }
+    }
+
+    fn run(&self, args: &[&str]) -> (i32, String, String) {
+        said(vintner(&[args, &["--api", &self.url]].concat()).output().unwrap())
+    }
+
+    fn json(&self, args: &[&str]) -> serde_json::Value {
+        let (code, out, err) = self.run(&[args, &["--json"]].concat());
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str(&out).unwrap()
+    }
+
+    fn stop(mut self) {
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        // It has ended already in a test that went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn said(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn run(args: &[&str]) -> (i32, String, String) {
+    said(vintner(args).output().unwrap())
+}
+
+#[test]
+fn an_offer_lives_through_the_commands_and_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let node = NodeProcess::start(data.path(), &[]);
+    assert_eq!(
+        node.run(&["offers", "list"]).1,
+        "no offers; `vintner offers create --quantity 0.5 --price 64000` makes one\n"
+    );
+    let made = node.json(&[
+        "offers",
+        "create",
+        "--quantity",
+        "0.5",
+        "--price",
+        "64000.10",
+        "--memo",
+        "hello",
+        "--expires-in",
+        "2h",
+    ]);
+    let (id, hash) = (made["id"].as_str().unwrap(), made["hash"].as_str().unwrap());
+    assert_eq!((&made["offer_price"], &made["memo"]), (&"64000.1".into(), &"hello".into()));
+
+    let (code, out, _) = node.run(&["offers", "list"]);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(code, 0);
+    let headings: Vec<&str> = lines[0].split_whitespace().collect();
+    assert_eq!(headings, ["ID", "SIDE", "BTC", "PRICE", "IN", "STATUS", "EXPIRES", "MAKER"]);
+    let row: Vec<&str> = lines[1].split_whitespace().collect();
+    assert_eq!((row[0], &row[1..6], row[7]), (id, &["sell", "0.5", "64000.1", "USD", "open"][..], "own"));
+
+    node.stop();
+    let node = NodeProcess::start(data.path(), &[]);
+    let (code, out, _) = node.run(&["offers", "show", hash]);
+    assert!(code == 0 && out.contains(id) && out.contains("maker      this node"), "{out}");
+    let (code, _, err) = node.run(&["offers", "withdraw", id, "--if-sequence", "1"]);
+    assert!(code == 1 && err.contains("sequence_mismatch") && err.contains("next: "), "{err}");
+    let (code, out, _) = node.run(&["offers", "withdraw", id]);
+    assert!(code == 0 && out.contains("withdrawn"), "{out}");
+    assert_eq!(node.json(&["offers", "list"])["items"], serde_json::json!([]));
+    assert_eq!(node.json(&["offers", "list", "--all"])["items"][0]["status"], "withdrawn");
+    node.stop();
+}
+
+#[test]
+fn refusals_say_what_to_do_next_and_end_with_1() {
+    let data = tempfile::tempdir().unwrap();
+    let node = NodeProcess::start(data.path(), &[]);
+    let made = node.json(&["offers", "create", "--quantity", "1", "--price", "1", "--idempotency-key", "k"]);
+    let again = node.json(&["offers", "create", "--quantity", "1", "--price", "1", "--idempotency-key", "k"]);
+    assert_eq!(made, again);
+    let id = made["id"].as_str().unwrap();
+    let nobody = "00000000-0000-7000-8000-000000000000";
+    let cases: [(&[&str], &str); 6] = [
+        (&["offers", "bid", id], "own_offer"),
+        (&["offers", "bid", nobody], "offer_not_found"),
+        (&["offers", "show", nobody], "offer_not_found"),
+        (&["bids", "show", nobody], "bid_not_found"),
+        (&["trades", "show", nobody], "trade_not_found"),
+        (
+            &["offers", "create", "--quantity", "2", "--price", "1", "--idempotency-key", "k"],
+            "idempotency_key_reuse",
+        ),
+    ];
+    for (args, problem) in cases {
+        let (code, out, err) = node.run(args);
+        assert!(code == 1 && out.is_empty(), "{args:?} {out}");
+        assert!(
+            err.starts_with("error: ") && err.contains(problem) && err.contains("\nnext: "),
+            "{args:?} {err}"
+        );
+        let (code, out, _) = node.run(&[args, &["--json"]].concat());
+        let said: serde_json::Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((code, &said["code"]), (1, &problem.into()), "{args:?}");
+    }
+    assert_eq!(
+        node.run(&["trades", "list"]).1,
+        "no trades; `vintner offers list` shows what can be bid on\n"
+    );
+    assert!(node.run(&["status"]).1.contains("offers       1 can be taken, 1 own"));
+    assert_eq!(node.json(&["recover"]), serde_json::json!({"recovered": 0}));
+    node.stop();
+}
+
+#[test]
+fn a_node_with_a_token_file_answers_to_the_token_only() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("token");
+    fs::write(&file, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let path = file.display().to_string();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        let (code, _, err) = run(&["status", "--token-file", &path]);
+        assert!(code == 1 && err.contains("chmod 600"), "{err}");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let node = NodeProcess::start(&data.path().join("node"), &["--token-file", &path]);
+    let (code, _, err) = node.run(&["status"]);
+    assert!(code == 1 && err.contains("unauthorized") && err.contains("--token-file"), "{err}");
+    assert_eq!(node.run(&["status", "--token-file", &path]).0, 0);
+    assert_eq!(node.run(&["status", "--token", "0123456789abcdef0123456789abcdef"]).0, 0);
+    node.stop();
+}
+
+#[test]
+fn wrong_usage_ends_with_2() {
+    let cases: [&[&str]; 9] = [
+        &[],
+        &["offers"],
+        &["offers", "create", "--quantity", "1"],
+        &["offers", "create", "--quantity", "-1", "--price", "1"],
+        &["offers", "create", "--quantity", "1", "--price", "1", "--expires-in", "soon"],
+        &["offers", "show", "../node"],
+        &["trades", "list", "--limit", "0"],
+        &["node", "--api", "nowhere"],
+        &["devnet", "--nodes", "0"],
+    ];
+    for args in cases {
+        let (code, out, err) = run(args);
+        assert!(code == 2 && out.is_empty() && !err.is_empty(), "{args:?}: {code} {err}");
+    }
+}
+
+#[test]
+fn no_node_at_all_is_said_plainly() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (code, _, err) = run(&["offers", "list", "--api", &format!("http://{free}")]);
+    assert!(code == 1 && err.contains("no node answers") && err.contains("vintner devnet"), "{err}");
+    let (code, _, err) = run(&["offers", "list", "--api", "ftp://x"]);
+    assert!(code == 1 && err.contains("is not a URL"), "{err}");
+}
+
+#[test]
+fn settings_come_from_flags_then_environment_then_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("vintner.toml");
+    fs::write(&file, "api = '127.0.0.1:4100'\nrpc = '127.0.0.1:4200'\nnetwork = 'file'\n").unwrap();
+    let path = file.display().to_string();
+    let mut command = vintner(&["node", "--print-config", "--config", &path, "--api", "127.0.0.1:4300"]);
+    command
+        .env("VINTNER_API", "127.0.0.1:1")
+        .env("VINTNER_RPC", "127.0.0.1:4400")
+        .env("VINTNER_BOOTSTRAP", "");
+    let (code, out, err) = said(command.output().unwrap());
+    assert_eq!(code, 0, "{err}");
+    for line in
+        ["api = \"127.0.0.1:4300\"", "rpc = \"127.0.0.1:4400\"", "network = \"file\"", "bootstrap = []"]
+    {
+        assert!(out.lines().any(|found| found == line), "{line} in {out}");
+    }
+    fs::write(&file, "apii = '127.0.0.1:4100'\n").unwrap();
+    let (code, _, err) = run(&["node", "--print-config", "--config", &path]);
+    assert!(code == 1 && err.contains("apii"), "{err}");
+    let (code, _, err) = run(&["node", "--config", "/nowhere/vintner.toml"]);
+    assert!(code == 1 && err.contains("check --config"), "{err}");
+}
+
+#[test]
+fn the_description_is_printed() {
+    let (code, out, _) = run(&["openapi"]);
+    let committed = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json")).unwrap();
+    assert!(code == 0 && out == committed);
+}
