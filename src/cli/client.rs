@@ -77,8 +77,7 @@ fn next_step(code: &str) -> &'static str {
         "price_below_ask" | "price_above_offer" => "bid the offer's own price: leave --price out",
         "own_offer" => "bid from another node (--api), or withdraw the offer with `vintner offers withdraw`",
         "not_own_offer" => "withdraw it on its maker's node",
-        "bid_not_found" => "look at `vintner trades list`",
-        "trade_not_found" => "look at `vintner trades list`",
+        "bid_not_found" | "trade_not_found" => "look at `vintner trades list`",
         "sequence_mismatch" => "look at `vintner offers show` and decide anew",
         "idempotency_key_reuse" => "choose another --idempotency-key for another request",
         "unauthorized" => "give the node's token: --token-file DATA_DIR/api-token",
@@ -104,10 +103,8 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(args: &ClientArgs) -> Result<Self> {
-        let with_scheme = match args.api.contains("://") {
-            true => args.api.clone(),
-            false => format!("http://{}", args.api),
-        };
+        let with_scheme =
+            if args.api.contains("://") { args.api.clone() } else { format!("http://{}", args.api) };
         let base = Url::parse(&with_scheme)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
@@ -229,8 +226,8 @@ mod tests {
 
     #[test]
     fn durations_and_ids_are_read_strictly() {
-        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        assert_eq!(duration("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        assert_eq!(duration("5m"), Ok(Duration::from_mins(5)));
+        assert_eq!(duration("7d"), Ok(Duration::from_hours(7 * 24)));
         for bad in ["", "5", "m", "5 m", "-5m", "5é", "1.5h"] {
             assert!(duration(bad).is_err(), "{bad}");
         }

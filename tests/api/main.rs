@@ -5,6 +5,7 @@ mod docs;
 mod guards;
 mod offers;
 mod problems;
+mod trading;
 
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde_json::Value;
@@ -28,11 +29,25 @@ impl Api {
         Self::start_on("127.0.0.1:0", None, false).await
     }
 
+    /// A second node that joins the first one's DHT.
+    async fn start_beside(other: &Self) -> Self {
+        Self::start_with("127.0.0.1:0", None, false, vec![other.node.status().dht.address.to_string()]).await
+    }
+
     async fn start_on(addr: &str, token: Option<&str>, insecure_no_token: bool) -> Self {
+        Self::start_with(addr, token, insecure_no_token, Vec::new()).await
+    }
+
+    async fn start_with(
+        addr: &str,
+        token: Option<&str>,
+        insecure_no_token: bool,
+        bootstrap: Vec<String>,
+    ) -> Self {
         // An error means that another test of this process was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let data = tempfile::tempdir().unwrap();
-        let config = NodeConfig::local("test".parse().unwrap(), data.path().into(), Vec::new());
+        let config = NodeConfig::local("test".parse().unwrap(), data.path().into(), bootstrap);
         let node = Node::start(config).await.unwrap();
         let token = token.map(|token| ApiToken::new(token).unwrap());
         let config = ApiConfig { addr: addr.parse().unwrap(), token, insecure_no_token };
