@@ -20,12 +20,15 @@ say_what_to_try() {
     cat <<TRY
 The network is ready: three nodes at http://127.0.0.1:4000, :4001 and :4002. Try:
 
-  # create an offer on the first node
-  curl -s $api/api/v1/offers -H 'content-type: application/json' -d '{"btc_quantity":"0.5","offer_price":"64000"}'
-  # it is listed on the second and on the third
+  # create an offer on the first node, and keep its id
+  ID=\$(curl -s $api/api/v1/offers -H 'content-type: application/json' -d '{"btc_quantity":"0.5","offer_price":"64000"}' \\
+    | sed 's/.*"id":"\([^"]*\)".*/\1/')
+  # it is listed on the second
   curl -s http://127.0.0.1:4001/api/v1/offers
-  # buy it from the third (with the id from above)
-  curl -s http://127.0.0.1:4002/api/v1/offers/ID/bids -H 'content-type: application/json' -d '{}'
+  # buy it from the third: the answer holds the signed trade
+  curl -s http://127.0.0.1:4002/api/v1/offers/\$ID/bids -H 'content-type: application/json' -d '{}'
+  # try to buy it once more: offer_not_available
+  curl -s http://127.0.0.1:4001/api/v1/offers/\$ID/bids -H 'content-type: application/json' -d '{}'
 
 In a browser: $api/swagger-ui   Stop it: make stop-all   Its log: make logs
 TRY

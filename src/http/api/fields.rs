@@ -10,7 +10,7 @@ use serde::{
     de::{MapAccess, Visitor},
 };
 use serde_json::value::RawValue;
-use std::{fmt, ops::RangeInclusive, str::FromStr};
+use std::{collections::HashSet, fmt, ops::RangeInclusive, str::FromStr};
 
 /// Errors that one answer names: a body of 64 KiB could hold thousands.
 const ERRORS_MAX: usize = 64;
@@ -69,11 +69,13 @@ impl<V> Fields<V> {
     fn new(place: Place, given: Vec<(String, V)>) -> Self {
         let mut fields =
             Self { place, given: Vec::with_capacity(given.len()), known: Vec::new(), errors: Vec::new() };
+        // A set, so that a body of many thousand fields costs no more than its bytes.
+        let mut seen = HashSet::new();
         for (name, value) in given {
-            if fields.given.iter().any(|(before, _)| *before == name) {
-                fields.error(&name, "is given more than once");
-            } else {
+            if seen.insert(name.clone()) {
                 fields.given.push((name, value));
+            } else {
+                fields.error(&name, "is given more than once");
             }
         }
         fields
