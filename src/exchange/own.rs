@@ -70,6 +70,10 @@ impl Core {
         let id = offer.id;
         let own = self.state.own.get(&id).filter(|own| own.offer.target() == offer.target());
         let own = own.ok_or(CommandError::NotOwnOffer(id))?.clone();
+        // What the network knows and this store does not may be a sale: `recover` closes it, nobody says "withdrawn" of it.
+        if self.state.is_behind() {
+            return Err(CommandError::StoreBehind);
+        }
         if let Some(expected) = if_sequence.filter(|expected| *expected != own.offer.sequence) {
             return Err(CommandError::SequenceMismatch { expected, actual: own.offer.sequence });
         }

@@ -179,7 +179,7 @@ impl World {
     pub fn trace(&mut self, what: impl FnOnce() -> String, mark: impl Hash) {
         mark.hash(&mut self.hasher);
         if self.verbose {
-            println!("{:>9} ms  {}", self.now, what());
+            println!("{:>9} ms  {:.300}", self.now, what());
         }
     }
 
@@ -357,6 +357,8 @@ impl World {
             core.take_over_callers(old, &mut output);
         }
         self.nodes[n].core = Some(core);
+        // The set of records to publish outlives the core, in its driver: what is under way is not begun again.
+        output.effects.retain(|e| !matches!(e, Effect::Publish(offer) if self.known.contains(&key(offer))));
         self.first_words(n, output);
     }
 
