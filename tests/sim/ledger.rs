@@ -1,7 +1,10 @@
 //! The judge: watches what nodes commit and say from outside, and knows what must never happen. It shares no code with the core.
 
 use super::node::Node;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 use vintner::{
     bep44::Target,
     exchange::{
@@ -113,6 +116,11 @@ impl Ledger {
             match event {
                 Event::Own(own) => {
                     self.offers.entry(own.offer.target()).or_insert_with(|| (*own.offer).clone());
+                }
+                Event::Heard(offer) => {
+                    // Five minutes are allowed; a core whose clock stepped back goes on from where it was.
+                    let soon = clock.plus(Duration::from_mins(6)).0;
+                    self.check(offer.sequence <= soon, || format!("node {node} believes the future"));
                 }
                 Event::Traded(receipt) if receipt.trade().maker == nodes[node].id => {
                     self.sold_by(receipt, clock);

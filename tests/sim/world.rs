@@ -615,7 +615,7 @@ impl World {
             self.gossip_to(n);
         }
         // Often at first, then now and then: nothing new comes up.
-        if self.now < CALM_MS {
+        if self.now < CALM_MS / 4 {
             self.after(20 * 60_000, Happening::Gossip);
         }
     }
