@@ -338,3 +338,197 @@ pub fn consistent(state: &State) -> Result<(), String> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        node::EPOCH,
+        people::{Twist, network, new_offer, stranger_bid},
+    };
+    use super::*;
+    use std::sync::Arc;
+    use uuid::Uuid;
+    use vintner::{
+        exchange::{BidIn, BidOut, OwnOffer, Refusal},
+        identity::KeyPair,
+        market::IdMint,
+    };
+
+    const CLOCK: UnixMillis = UnixMillis(EPOCH);
+
+    /// A maker, a taker, an offer of the maker, a bid of the taker and the trade that they make.
+    struct Scene {
+        ledger: Ledger,
+        nodes: Vec<Node>,
+        offer: Arc<Offer>,
+        bid: Signed<Bid>,
+        trade: Arc<TradeReceipt>,
+    }
+
+    fn client(nodes: &[Node], n: usize) -> KeyPair {
+        nodes[n].master.client_key()
+    }
+
+    fn scene() -> Scene {
+        let nodes = vec![Node::new(1, 0), Node::new(2, 0)];
+        let mut ledger = Ledger::default();
+        for (n, node) in nodes.iter().enumerate() {
+            ledger.meet(node.id, n);
+        }
+        let id = IdMint::default().next(&network(), &nodes[0].id, CLOCK);
+        let hour = Duration::from_hours(1);
+        let new = new_offer(Side::Sell, 100, CLOCK, hour, hour);
+        let offer = Arc::new(Offer::create(&nodes[0].master, &network(), id, new, CLOCK).unwrap());
+        let bid = stranger_bid(&client(&nodes, 1), &offer, Twist::Fair, 1, CLOCK);
+        let trade = trade(&nodes, &bid, 1);
+        let mut scene = Scene { ledger, nodes, offer, bid, trade };
+        let own = OwnOffer { offer: Arc::clone(&scene.offer), closed: None, published: None };
+        scene.stores(0, &[Event::Own(own)]);
+        assert_eq!(scene.ledger.broken, None);
+        scene
+    }
+
+    fn trade(nodes: &[Node], bid: &Signed<Bid>, id: u128) -> Arc<TradeReceipt> {
+        Arc::new(TradeReceipt::accept(&client(nodes, 0), TradeId(Uuid::from_u128(id)), bid.clone(), CLOCK))
+    }
+
+    impl Scene {
+        fn stores(&mut self, node: usize, events: &[Event]) {
+            self.nodes[node].store.commit(events.to_vec());
+            self.ledger.committed(node, &self.nodes, events, CLOCK);
+        }
+
+        fn bid_out(&self, outcome: BidOutcome) -> Event {
+            Event::BidOut(Arc::new(BidOut { bid: self.bid.clone(), outcome }))
+        }
+
+        fn breaks(mut self, act: impl FnOnce(&mut Self)) -> String {
+            act(&mut self);
+            self.ledger.broken.expect("the ledger sees it")
+        }
+    }
+
+    fn no() -> Refusal {
+        Refusal { code: RefusalCode::OfferNotAvailable, detail: String::new() }
+    }
+
+    #[test]
+    fn a_good_trade_breaks_no_rule() {
+        let mut scene = scene();
+        let (sold, bought) = (Event::Traded(Arc::clone(&scene.trade)), scene.bid_out(BidOutcome::InDoubt));
+        let answer = Event::BidIn(Arc::new(BidIn {
+            bid: scene.bid.clone(),
+            answer: Ok(scene.trade.trade().id),
+            at: CLOCK,
+        }));
+        scene.stores(1, &[bought]);
+        scene.stores(0, &[sold.clone(), answer]);
+        let accepted = scene.bid_out(BidOutcome::Accepted(scene.trade.trade().id));
+        scene.stores(1, &[sold, accepted]);
+        scene.ledger.settled(&scene.nodes, 0);
+        assert_eq!(scene.ledger.broken, None);
+    }
+
+    #[test]
+    fn a_second_trade_a_cheap_one_a_late_one_and_one_after_a_withdrawal_are_seen() {
+        let twice = scene().breaks(|s| {
+            let second = trade(&s.nodes, &s.bid, 2);
+            s.stores(0, &[Event::Traded(Arc::clone(&s.trade)), Event::Traded(second)]);
+        });
+        assert!(twice.contains("sold twice"), "{twice}");
+        for (twist, rule) in [
+            (Twist::TooCheap, "worse price"),
+            (Twist::TooLate, "too late"),
+            (Twist::OtherTerms, "other terms"),
+        ] {
+            let broken = scene().breaks(|s| {
+                let bid = stranger_bid(&client(&s.nodes, 1), &s.offer, twist, 1, CLOCK);
+                let sold = trade(&s.nodes, &bid, 1);
+                s.stores(0, &[Event::Traded(sold)]);
+            });
+            assert!(broken.contains(rule), "{broken}");
+        }
+        let withdrawn = scene().breaks(|s| {
+            s.ledger.withdrawn.insert(s.offer.target());
+            s.stores(0, &[Event::Traded(Arc::clone(&s.trade))]);
+        });
+        assert!(withdrawn.contains("after it was withdrawn"), "{withdrawn}");
+    }
+
+    #[test]
+    fn sides_that_disagree_are_seen() {
+        let alone = scene().breaks(|s| {
+            let events = [s.bid_out(BidOutcome::InDoubt), Event::Traded(Arc::clone(&s.trade))];
+            s.stores(1, &events);
+        });
+        assert!(alone.contains("its maker does not"), "{alone}");
+        let refused = scene().breaks(|s| {
+            s.stores(0, &[Event::Traded(Arc::clone(&s.trade))]);
+            let refused = s.bid_out(BidOutcome::Refused(no()));
+            s.stores(1, &[refused]);
+        });
+        assert!(refused.contains("its maker sold"), "{refused}");
+        let in_doubt = scene().breaks(|s| {
+            let bid = s.bid_out(BidOutcome::InDoubt);
+            s.stores(1, &[bid]);
+            s.ledger.settled(&s.nodes, 0);
+        });
+        assert!(in_doubt.contains("in doubt"), "{in_doubt}");
+        let unaware = scene().breaks(|s| {
+            s.stores(0, &[Event::Traded(Arc::clone(&s.trade))]);
+            s.ledger.settled(&s.nodes, 0);
+        });
+        assert!(unaware.contains("its taker says None"), "{unaware}");
+    }
+
+    #[test]
+    fn answers_that_are_not_stored_or_change_are_seen() {
+        let unstored = scene().breaks(|s| s.ledger.answered(0, &s.nodes, &s.bid, &BidAnswer::Refused(no())));
+        assert!(unstored.contains("has not stored"), "{unstored}");
+        let changed = scene().breaks(|s| {
+            for detail in ["a", "b"] {
+                let refusal = Refusal { code: RefusalCode::OfferNotFound, detail: detail.into() };
+                s.ledger.answered(0, &s.nodes, &s.bid, &BidAnswer::Refused(refusal));
+            }
+        });
+        assert!(changed.contains("another answer"), "{changed}");
+        let early = scene().breaks(|s| s.ledger.asks(1, &s.nodes, &s.bid));
+        assert!(early.contains("before it was stored"), "{early}");
+    }
+
+    #[test]
+    fn lost_acknowledgements_and_missing_or_double_replies_are_seen() {
+        let create = |s: &mut Scene| {
+            s.ledger.asked_for(ReplyTo(1), 0, 0, Wish::Create { key: None });
+        };
+        let done = |s: &Scene| Ok(Done::Created { offer: s.offer.id, again: false });
+        let lost = scene().breaks(|s| {
+            create(s);
+            s.ledger.replied(0, &s.nodes, ReplyTo(1), &done(s));
+            assert_eq!(s.ledger.broken, None);
+            s.nodes[0].store.cut(0);
+            s.ledger.audit(0, &s.nodes, 0);
+        });
+        assert!(lost.contains("lost Own"), "{lost}");
+        let silent = scene().breaks(|s| {
+            create(s);
+            s.ledger.settled(&s.nodes, 0);
+        });
+        assert!(silent.contains("never got a reply"), "{silent}");
+        let twice = scene().breaks(|s| {
+            create(s);
+            for _ in 0..2 {
+                s.ledger.replied(0, &s.nodes, ReplyTo(1), &done(s));
+            }
+        });
+        assert!(twice.contains("twice or to nobody"), "{twice}");
+    }
+
+    #[test]
+    fn a_state_that_contradicts_itself_is_seen() {
+        let mut state = scene().nodes.remove(0).store.state;
+        assert_eq!(consistent(&state), Ok(()));
+        state.bids_in_doubt += 1;
+        assert!(consistent(&state).is_err());
+    }
+}
