@@ -52,10 +52,12 @@ pub enum Event {
 }
 
 impl Event {
-    /// Whether it must be on disk before anything is done or shown: all but what the network would tell again.
+    /// Whether it must be on disk before anything is done or shown: all but what the network would tell again. That an own
+    /// offer is forgotten must be: a bid on it is refused without a memory of its own, and a clock that is set back at the next
+    /// start would bring the offer back.
     #[must_use]
     pub fn must_be_durable(&self) -> bool {
-        !matches!(self, Self::Heard(_) | Self::Forgotten(_) | Self::Published(..) | Self::OwnForgotten(_))
+        !matches!(self, Self::Heard(_) | Self::Forgotten(_) | Self::Published(..))
     }
 }
 

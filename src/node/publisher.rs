@@ -28,7 +28,7 @@ const ANNOUNCE_EVERY: Duration = Duration::from_mins(1);
 /// How far announcements are apart when there are many: ten a second.
 const ANNOUNCE_APART: Duration = Duration::from_millis(100);
 /// How often a record is put again. BEP44 lets nodes forget an item after two hours.
-const PUT_EVERY: Duration = Duration::from_mins(60);
+const PUT_EVERY: Duration = Duration::from_hours(1);
 /// Records that are being brought out at the same time.
 const IN_FLIGHT_MAX: usize = 128;
 /// How often a version is brought to the nodes that missed it, before it is left to the renewals.
@@ -100,7 +100,15 @@ impl Publisher {
         let target = offer.target();
         let in_flight = self.records.get(&target).is_some_and(|r| r.due.is_none());
         self.unschedule(target);
-        let record = Record { offer, put_at: None, stored_on: 0, failures: 0, follow_ups: 0, due: None, again: in_flight };
+        let record = Record {
+            offer,
+            put_at: None,
+            stored_on: 0,
+            failures: 0,
+            follow_ups: 0,
+            due: None,
+            again: in_flight,
+        };
         self.records.insert(target, record);
         if !in_flight {
             self.schedule(target, Duration::ZERO);
@@ -167,9 +175,10 @@ impl Publisher {
         match (put.is_none_or(|put| put.is_ok()), announced) {
             (true, Ok(announced_to)) => {
                 record.failures = 0;
-                let pause = match missed {
-                    true => RETRY_MIN * (1 << record.follow_ups),
-                    false => ANNOUNCE_EVERY.max(ANNOUNCE_APART * count),
+                let pause = if missed {
+                    RETRY_MIN * (1 << record.follow_ups)
+                } else {
+                    ANNOUNCE_EVERY.max(ANNOUNCE_APART * count)
                 };
                 record.follow_ups += u32::from(missed);
                 self.schedule(target, pause);
@@ -188,10 +197,8 @@ impl Publisher {
 
 async fn attempt(dht: Dht, offer: Arc<Offer>, put: bool, rpc_port: u16) -> Attempt {
     let (target, sequence) = (offer.target(), offer.sequence);
-    let put = match put {
-        true => Some(dht.put(Put::Mutable { item: offer.item().clone(), cas: None }).await),
-        false => None,
-    };
+    let put =
+        if put { Some(dht.put(Put::Mutable { item: offer.item().clone(), cas: None }).await) } else { None };
     let announced = match &put {
         Some(Err(_)) => Err(DhtError::NoNodes),
         _ => dht.announce(format!("{ANNOUNCEMENT}{target}").as_bytes(), rpc_port).await,

@@ -39,7 +39,7 @@ const LAZY_AFTER: Duration = Duration::from_millis(250);
 /// How many of them may.
 const LAZY_MAX: usize = 2048;
 /// How often time is looked at when nothing is due: bounds the error after the machine was asleep.
-const IDLE_MAX: Duration = Duration::from_secs(60);
+const IDLE_MAX: Duration = Duration::from_mins(1);
 
 /// Where events become durable.
 pub trait Journal: Send + 'static {
@@ -208,9 +208,10 @@ impl<J: Journal> Writer<J> {
     /// How long nothing has to be done.
     fn pause(&self, now: UnixMillis) -> Duration {
         let timer = self.core.as_ref().and_then(Core::next_timeout).map_or(IDLE_MAX, |at| at.since(now));
-        let lazy = match self.pending.events.is_empty() {
-            true => IDLE_MAX,
-            false => LAZY_AFTER.saturating_sub(self.pending.since.elapsed()),
+        let lazy = if self.pending.events.is_empty() {
+            IDLE_MAX
+        } else {
+            LAZY_AFTER.saturating_sub(self.pending.since.elapsed())
         };
         timer.min(lazy).min(IDLE_MAX)
     }
@@ -305,7 +306,7 @@ impl<J: Journal> Writer<J> {
                 Effect::Ask(bid) => drop(self.outlets.asks.send(bid)),
                 Effect::Publish(offer) => drop(self.outlets.publications.send(Publication::Publish(offer))),
                 Effect::Unpublish(target) => {
-                    drop(self.outlets.publications.send(Publication::Unpublish(target)))
+                    drop(self.outlets.publications.send(Publication::Unpublish(target)));
                 }
                 Effect::Fetch(target) => drop(self.outlets.fetches.send(target)),
             }

@@ -11,15 +11,21 @@ use vintner::{
     time::UnixMillis,
 };
 
-pub fn network() -> Network {
+pub(super) fn network() -> Network {
     NETWORK.parse().unwrap()
 }
 
-pub fn price(units: u64) -> Price {
+pub(super) fn price(units: u64) -> Price {
     units.to_string().parse().unwrap()
 }
 
-pub fn new_offer(side: Side, units: u64, now: UnixMillis, open: Duration, grave: Duration) -> NewOffer {
+pub(super) fn new_offer(
+    side: Side,
+    units: u64,
+    now: UnixMillis,
+    open: Duration,
+    grave: Duration,
+) -> NewOffer {
     NewOffer {
         terms: Terms {
             side,
@@ -35,14 +41,14 @@ pub fn new_offer(side: Side, units: u64, now: UnixMillis, open: Duration, grave:
 }
 
 /// A maker that cheats.
-pub struct Crook {
+pub(super) struct Crook {
     master: MasterKey,
     pub key: KeyPair,
     mint: IdMint,
 }
 
 impl Crook {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let master = MasterKey::from_bytes([200; 32]);
         Self { key: master.client_key(), master, mint: IdMint::default() }
     }
@@ -55,19 +61,19 @@ impl Crook {
     }
 
     /// An offer, and the same record with the same sequence and another value.
-    pub fn two_faced(&mut self, at: UnixMillis) -> [Arc<Offer>; 2] {
+    pub(super) fn two_faced(&mut self, at: UnixMillis) -> [Arc<Offer>; 2] {
         let id = self.mint.next(&network(), &self.key.public(), at);
         [self.make(at, id, "this"), self.make(at, id, "that")]
     }
 
     /// An offer that nobody may list before its time.
-    pub fn from_the_future(&mut self, at: UnixMillis) -> Arc<Offer> {
+    pub(super) fn from_the_future(&mut self, at: UnixMillis) -> Arc<Offer> {
         let id = self.mint.next(&network(), &self.key.public(), at);
         self.make(at.plus(Duration::from_mins(20)), id, "soon")
     }
 
     /// A good signature on a trade about something else than the bid.
-    pub fn wrong_trade(&self, bid: &Signed<Bid>, n: u128) -> BidAnswer {
+    pub(super) fn wrong_trade(&self, bid: &Signed<Bid>, n: u128) -> BidAnswer {
         let other = Bid { price: price(n as u64 % 50 + 200), ..(**bid).clone() };
         let source = bid.source().clone();
         let signed = Signed::sign(&self.key, trade_for(&other, &source.digest(), self.key.public(), n));
@@ -92,7 +98,7 @@ fn trade_for(bid: &Bid, digest: &[u8; 32], maker: ClientId, n: u128) -> vintner:
 }
 
 /// What Mallory, who sits in the network, would have a bidder believe.
-pub fn forged(mallory: &KeyPair, bid: &Signed<Bid>, sold: bool, n: u128) -> BidAnswer {
+pub(super) fn forged(mallory: &KeyPair, bid: &Signed<Bid>, sold: bool, n: u128) -> BidAnswer {
     if sold {
         let trade = trade_for(bid, &bid.source().digest(), mallory.public(), n);
         BidAnswer::Accepted { trade: Signed::sign(mallory, trade).source().clone() }
@@ -103,14 +109,14 @@ pub fn forged(mallory: &KeyPair, bid: &Signed<Bid>, sold: bool, n: u128) -> BidA
 
 /// How a stranger's bid differs from one that a node would send.
 #[derive(Clone, Copy, Debug)]
-pub enum Twist {
+pub(super) enum Twist {
     Fair,
     TooCheap,
     TooLate,
     OtherTerms,
 }
 
-pub fn stranger_bid(
+pub(super) fn stranger_bid(
     stranger: &KeyPair,
     offer: &Offer,
     twist: Twist,

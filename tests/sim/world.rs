@@ -23,7 +23,7 @@ use vintner::{
     market::{Bid, Offer},
 };
 
-pub const NETWORK: &str = "simulated";
+pub(super) const NETWORK: &str = "simulated";
 /// How long a bidder's driver waits for a reply.
 const REPLY_TIMEOUT_MS: u64 = 3_000;
 /// How long the world stays calm after it heals: well beyond the longest pause between two questions about a bid.
@@ -34,7 +34,7 @@ const WEEKS_MS: u64 = 45 * 24 * 3_600_000;
 const HAPPENINGS_MAX: u64 = 400_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Asker {
+pub(super) enum Asker {
     Node(usize),
     Stranger,
 }
@@ -54,7 +54,7 @@ struct Call {
     bid: Signed<Bid>,
 }
 
-pub enum Happening {
+pub(super) enum Happening {
     Wake(usize),
     Record(usize, Arc<Offer>),
     Request(u64),
@@ -78,7 +78,7 @@ enum Fate {
     CrashAfter(usize),
 }
 
-pub struct World {
+pub(super) struct World {
     pub rng: StdRng,
     pub now: u64,
     pub nodes: Vec<Node>,
@@ -106,7 +106,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, verbose: bool) -> Self {
+    pub(super) fn new(seed: u64, verbose: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let count = rng.random_range(2..=6u8);
         let nodes = (0..count).map(|n| Node::new(n + 1, rng.random_range(-4_000..4_000))).collect();
@@ -145,7 +145,7 @@ impl World {
         world
     }
 
-    pub fn run(mut self) -> Result<Report, String> {
+    pub(super) fn run(mut self) -> Result<Report, String> {
         while let Some(((at, order), happening)) = self.queue.pop_first() {
             self.now = at;
             self.happenings += 1;
@@ -171,24 +171,24 @@ impl World {
         }
     }
 
-    pub fn after(&mut self, ms: u64, happening: Happening) {
+    pub(super) fn after(&mut self, ms: u64, happening: Happening) {
         self.order += 1;
         self.queue.insert((self.now + ms, self.order), happening);
     }
 
-    pub fn trace(&mut self, what: impl FnOnce() -> String, mark: impl Hash) {
+    pub(super) fn trace(&mut self, what: impl FnOnce() -> String, mark: impl Hash) {
         mark.hash(&mut self.hasher);
         if self.verbose {
-            println!("{:>9} ms  {}", self.now, what());
+            println!("{:>9} ms  {:.300}", self.now, what());
         }
     }
 
-    pub fn number(&mut self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
     }
 
-    pub fn chance(&mut self, p: f64) -> bool {
+    pub(super) fn chance(&mut self, p: f64) -> bool {
         !self.healed && self.rng.random_bool(p)
     }
 
@@ -234,7 +234,7 @@ impl World {
     }
 
     /// Puts an input into a node's inbox, if the node is up.
-    pub fn deliver(&mut self, n: usize, input: Input) {
+    pub(super) fn deliver(&mut self, n: usize, input: Input) {
         if self.nodes[n].core.is_some() {
             self.nodes[n].inbox.push_back(input);
             let soon = self.rng.random_range(0..8);
@@ -357,6 +357,8 @@ impl World {
             core.take_over_callers(old, &mut output);
         }
         self.nodes[n].core = Some(core);
+        // The set of records to publish outlives the core, in its driver: what is under way is not begun again.
+        output.effects.retain(|e| !matches!(e, Effect::Publish(offer) if self.known.contains(&key(offer))));
         self.first_words(n, output);
     }
 
@@ -376,7 +378,7 @@ impl World {
         self.next_turn(n);
     }
 
-    pub fn crash(&mut self, n: usize) {
+    pub(super) fn crash(&mut self, n: usize) {
         self.trace(|| format!("node {n} CRASHES"), n);
         self.crashes += 1;
         self.ledger.hung_up(n);
@@ -408,7 +410,7 @@ impl World {
     }
 
     /// An old backup takes the place of a node's store. The network knows better, and says so before anything else.
-    pub fn lose_store(&mut self, n: usize) {
+    pub(super) fn lose_store(&mut self, n: usize) {
         let Some(len) = self.nodes[n].backup else { return };
         let newest = |offer: &Offer| self.known.contains(&key(offer));
         if !self.nodes[n].store.state.own.values().all(|own| newest(&own.offer)) {
@@ -466,7 +468,7 @@ impl World {
     }
 
     /// Gives a record to everybody, as gossip does.
-    pub fn spread(&mut self, offer: &Arc<Offer>) {
+    pub(super) fn spread(&mut self, offer: &Arc<Offer>) {
         if self.known.insert(key(offer)) {
             let item = offer.item().clone().into_inner().verify().unwrap();
             self.history.push(Arc::new(Offer::read(item, &self.network, None).unwrap()));
@@ -478,7 +480,7 @@ impl World {
         }
     }
 
-    pub fn ask(&mut self, asker: Asker, bid: Signed<Bid>) {
+    pub(super) fn ask(&mut self, asker: Asker, bid: Signed<Bid>) {
         let (key, life, at) = match asker {
             Asker::Node(n) => {
                 (self.nodes[n].master.client_key(), self.nodes[n].life, self.nodes[n].clock(self.now))
@@ -613,7 +615,7 @@ impl World {
             self.gossip_to(n);
         }
         // Often at first, then now and then: nothing new comes up.
-        if self.now < CALM_MS {
+        if self.now < CALM_MS / 4 {
             self.after(20 * 60_000, Happening::Gossip);
         }
     }

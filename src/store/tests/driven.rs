@@ -71,7 +71,7 @@ impl Pair {
         events
     }
 
-    fn something(&mut self, node: usize) -> Input {
+    fn something(&mut self, _node: usize) -> Input {
         let reply = ReplyTo(0);
         let offer = self.any_record();
         match self.rng.random_range(0..100) {

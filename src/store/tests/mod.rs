@@ -148,7 +148,7 @@ fn the_driven_nodes_make_every_kind_of_event() {
     let mut distinct = Vec::new();
     kinds.into_iter().for_each(|kind| {
         if !distinct.contains(&kind) {
-            distinct.push(kind)
+            distinct.push(kind);
         }
     });
     assert_eq!(distinct.len(), 15, "kinds of events that were seen");
