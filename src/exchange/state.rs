@@ -343,6 +343,12 @@ impl Market {
     /// Holds this version of a record, in place of an earlier one.
     fn hold(&mut self, offer: &Arc<Offer>) {
         let key = (offer.id, offer.target());
+        // A maker that cheats may give one record a second id of its own: the first must not stay behind on the list.
+        if let Some(held) = self.records.get(&offer.target()).filter(|held| held.id != offer.id) {
+            let old = (held.id, offer.target());
+            self.by_id.remove(&old);
+            self.available.remove(&old);
+        }
         if offer.availability && !self.equivocated.contains_key(&offer.target()) {
             self.available.insert(key, Arc::clone(offer));
         } else {
