@@ -47,7 +47,7 @@ impl World {
 
     fn key(&mut self, n: usize, what: &str) -> Option<IdempotencyKey> {
         let key = format!("{what}-{n}-{}", self.now);
-        self.rng.random_bool(0.4).then(|| IdempotencyKey { key, request_sha256: [7; 32] })
+        self.rng.random_bool(0.4).then_some(IdempotencyKey { key, request_sha256: [7; 32] })
     }
 
     /// How often an owner sends the same request.
@@ -160,7 +160,7 @@ impl World {
                 self.spread(&face);
             }
         } else {
-            let offer = self.crook.from_the_future(now);
+            let offer = self.crook.future_offer(now);
             self.spread(&offer);
         }
     }

@@ -209,7 +209,6 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Wake(n) if self.nodes[n].wake_at == Some(self.now) => self.batch(n),
-            Happening::Wake(_) => {}
             Happening::Record(n, offer) => self.deliver(n, Input::Record(offer)),
             Happening::Request(ask) => self.request(ask),
             Happening::Reply(ask, reply) => self.reply(ask, reply),
@@ -218,7 +217,6 @@ impl World {
                 let (offer, sequence) = (offer.id, offer.sequence);
                 self.deliver(n, Input::Published { offer, sequence, stored_on: 3, announced_to: 5 });
             }
-            Happening::Published(..) => {}
             Happening::Flush(n) => self.flush(n),
             Happening::Start(n) => self.start(n),
             Happening::Act if !self.healed => {
@@ -226,7 +224,8 @@ impl World {
                 let pause = self.rng.random_range(20..2_000);
                 self.after(pause, Happening::Act);
             }
-            Happening::Act => {}
+            // For an earlier life, or an earlier plan.
+            Happening::Wake(_) | Happening::Published(..) | Happening::Act => {}
             Happening::Heal => self.heal(),
             Happening::Gossip => self.gossip(),
             Happening::Settled => self.settled(),
