@@ -481,9 +481,7 @@ impl World {
 
     pub fn ask(&mut self, asker: Asker, bid: Signed<Bid>) {
         let (key, life, at) = match asker {
-            Asker::Node(n) => {
-                (self.nodes[n].master.client_key(), self.nodes[n].life, self.nodes[n].clock(self.now))
-            }
+            Asker::Node(n) => (self.nodes[n].key.clone(), self.nodes[n].life, self.nodes[n].clock(self.now)),
             Asker::Stranger => (self.stranger.clone(), 0, bid.created_at),
         };
         let body = serde_json::to_string(bid.source()).unwrap();
@@ -527,7 +525,7 @@ impl World {
             Ok(answer) => Ok(serde_json::to_string(&answer).unwrap()),
             Err(not_now) => Err(RpcRefusal::new("not_now", not_now.to_string(), true)),
         };
-        let (key, at) = (self.nodes[n].master.client_key(), self.nodes[n].clock(self.now));
+        let (key, at) = (self.nodes[n].key.clone(), self.nodes[n].clock(self.now));
         let reply = SignedReply::sign(&self.network, &key, &call.digest, at, outcome).unwrap();
         self.carry(|| Happening::Reply(call.ask, reply.clone()));
         if self.chance(0.1) {
