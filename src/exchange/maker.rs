@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use crate::{
         exchange::testing::{Bench, HOUR, MINUTE, NOW, bid, code, is_sold, new_offer},
-        exchange::{Done, Input},
+        exchange::{Done, Input, limits::BID_IN_KEPT_FOR},
         market::NewOffer,
     };
     use RefusalCode as Code;
@@ -275,15 +275,13 @@ mod tests {
         let offer = maker.create();
         let cheap = bid(3, &offer, |b| b.price = "1".parse().unwrap());
         _ = (maker.receives(&cheap), maker.receives(&bid(2, &offer, |_| {})));
-        maker.now = cheap.valid_until;
-        maker.tick(BIDS_FORGOTTEN.checked_sub(Duration::from_millis(1)).unwrap());
+        maker.now = cheap.valid_until.plus(BID_IN_KEPT_FOR).minus(Duration::from_millis(1));
+        maker.tick(Duration::ZERO);
         assert_eq!(maker.core.state().bids_in.len(), 2);
         maker.tick(Duration::from_millis(1));
         assert_eq!((maker.core.state().bids_in.len(), maker.core.state().bids_in_refused), (1, 0));
         assert!(is_sold(&maker.receives(&bid(2, &offer, |_| {}))));
     }
-
-    const BIDS_FORGOTTEN: Duration = crate::exchange::limits::BID_IN_KEPT_FOR;
 
     #[test]
     fn withdrawal_and_bid_in_one_batch_the_first_wins_and_both_learn_which() {

@@ -197,10 +197,12 @@ mod tests {
     #[test]
     fn the_same_idempotency_key_makes_one_offer_for_a_day() {
         let mut node = Bench::new(1);
-        let Ok(Done::Created { offer, again: false }) = create(&mut node, key("k", 1)) else { panic!() };
+        let Ok(Done::Created { offer, again: false }) = create(&mut node, Some(key("k", 1))) else {
+            panic!()
+        };
         node.restart();
-        assert_eq!(create(&mut node, key("k", 1)), Ok(Done::Created { offer, again: true }));
-        assert_eq!(create(&mut node, key("k", 2)), Err(CommandError::IdempotencyKeyReuse));
+        assert_eq!(create(&mut node, Some(key("k", 1))), Ok(Done::Created { offer, again: true }));
+        assert_eq!(create(&mut node, Some(key("k", 2))), Err(CommandError::IdempotencyKeyReuse));
         assert_eq!(node.core.state().own.len(), 1);
         node.tick(Duration::from_hours(24));
         assert!(node.core.state().idempotency.is_empty());
@@ -210,9 +212,9 @@ mod tests {
     fn an_idempotency_key_has_a_length() {
         let mut node = Bench::new(1);
         for text in ["", &"k".repeat(256)] {
-            assert_eq!(create(&mut node, key(text, 1)), Err(CommandError::IdempotencyKeyLength));
+            assert_eq!(create(&mut node, Some(key(text, 1))), Err(CommandError::IdempotencyKeyLength));
         }
-        assert!(create(&mut node, key(&"k".repeat(255), 1)).is_ok());
+        assert!(create(&mut node, Some(key(&"k".repeat(255), 1))).is_ok());
     }
 
     #[test]
@@ -220,8 +222,8 @@ mod tests {
         let (mut maker, mut node) = (Bench::new(1), Bench::new(2));
         let offer = maker.create();
         node.give(Input::Record(Arc::clone(&offer)));
-        create(&mut node, key("k", 1)).unwrap();
-        let output = node.bid_on(&offer, Duration::ZERO, key("k", 1));
+        create(&mut node, Some(key("k", 1))).unwrap();
+        let output = node.bid_on(&offer, Duration::ZERO, Some(key("k", 1)));
         assert_eq!(reply(&output), Err(CommandError::IdempotencyKeyReuse));
     }
 
@@ -229,7 +231,7 @@ mod tests {
     fn an_offer_that_cannot_be_made_leaves_nothing_behind() {
         let mut node = Bench::new(1);
         let new = NewOffer { dies_at: NOW, ..new_offer() };
-        let output = node.give(Input::Create { new, idempotency: key("k", 1), reply: ReplyTo(0) });
+        let output = node.give(Input::Create { new, idempotency: Some(key("k", 1)), reply: ReplyTo(0) });
         assert!(matches!(reply(&output), Err(CommandError::Offer(_))) && output.events.is_empty());
     }
 

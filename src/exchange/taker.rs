@@ -132,13 +132,14 @@ impl Core {
                 BidOutcome::Refused(refusal)
             }
             Some(Heard::Accepted(trade)) => match TradeReceipt::pair(*trade, bid.bid.clone()) {
-                Ok(receipt) => {
+                // A maker chooses its trades' ids; one that is taken must not replace another receipt.
+                Ok(receipt) if !self.state.trades.contains_key(&receipt.trade().id) => {
                     let trade = receipt.trade().id;
                     self.emit(Event::Traded(Arc::new(receipt)), output);
                     BidOutcome::Accepted(trade)
                 }
                 // The maker signed something else than an answer to this bid. It has not answered.
-                Err(_) => {
+                _ => {
                     self.counters.answers_mismatched += 1;
                     return self.ask_later(&bid.bid);
                 }
@@ -247,12 +248,12 @@ mod tests {
         (maker, taker, offer)
     }
 
-    fn heard(answer: BidAnswer) -> Option<Heard> {
-        Some(answer.verify(&network()).unwrap())
+    fn heard(answer: BidAnswer) -> Heard {
+        answer.verify(&network()).unwrap()
     }
 
-    fn refusal(code: RefusalCode) -> Option<Heard> {
-        Some(Heard::Refused(Refusal { code, detail: "no".into() }))
+    fn refusal(code: RefusalCode) -> Heard {
+        Heard::Refused(Refusal { code, detail: "no".into() })
     }
 
     #[test]
@@ -262,7 +263,7 @@ mod tests {
         let sent = asked(&output).remove(0);
         assert!(!has_reply(&output) && matches!(&output.events[0], Event::BidOut(_)));
         let answer = maker.receives(&sent).unwrap();
-        let output = taker.hears(sent.id, heard(answer));
+        let output = taker.hears(sent.id, Some(heard(answer)));
         assert_eq!(reply(&output), Ok(Done::Bid { bid: sent.id, again: false }));
         assert_eq!(taker.core.state().trades, maker.core.state().trades);
         assert!(taker.core.state().market.available.is_empty());
@@ -311,19 +312,22 @@ mod tests {
         assert_eq!(reply(&output), Ok(Done::Bid { bid: sent.id, again: false }));
         assert_eq!(taker.core.state().bids_out[&sent.id].outcome, BidOutcome::InDoubt);
         // The answer comes later, and nobody is told twice.
-        assert!(!has_reply(&taker.hears(sent.id, refusal(RefusalCode::OfferNotAvailable))));
+        assert!(!has_reply(&taker.hears(sent.id, Some(refusal(RefusalCode::OfferNotAvailable)))));
     }
 
     #[test]
     fn the_same_idempotency_key_makes_one_bid_and_tells_everybody_who_waits() {
         let (_, mut taker, offer) = pair();
-        let sent = asked(&taker.bid_on(&offer, MINUTE, key("k", 1))).remove(0);
-        let output = taker.bid_on(&offer, MINUTE, key("k", 1));
+        let sent = asked(&taker.bid_on(&offer, MINUTE, Some(key("k", 1)))).remove(0);
+        let output = taker.bid_on(&offer, MINUTE, Some(key("k", 1)));
         assert!(asked(&output).is_empty() && !has_reply(&output));
-        assert_eq!(reply(&taker.bid_on(&offer, MINUTE, key("k", 2))), Err(CommandError::IdempotencyKeyReuse));
-        let output = taker.hears(sent.id, refusal(RefusalCode::OfferNotAvailable));
+        assert_eq!(
+            reply(&taker.bid_on(&offer, MINUTE, Some(key("k", 2)))),
+            Err(CommandError::IdempotencyKeyReuse)
+        );
+        let output = taker.hears(sent.id, Some(refusal(RefusalCode::OfferNotAvailable)));
         assert_eq!(output.effects.iter().filter(|e| matches!(e, Effect::Reply { .. })).count(), 2);
-        let again = reply(&taker.bid_on(&offer, MINUTE, key("k", 1)));
+        let again = reply(&taker.bid_on(&offer, MINUTE, Some(key("k", 1))));
         assert_eq!(again, Ok(Done::Bid { bid: sent.id, again: true }));
     }
 
@@ -358,7 +362,7 @@ mod tests {
         assert_eq!(asked(&taker.restart()), std::slice::from_ref(&sent));
         maker.now = taker.now;
         let answer = maker.receives(&sent).unwrap();
-        taker.hears(sent.id, heard(answer));
+        taker.hears(sent.id, Some(heard(answer)));
         let outcome = &taker.core.state().bids_out[&sent.id].outcome;
         assert!(
             matches!(outcome, BidOutcome::Refused(r) if r.code == RefusalCode::BidExpired),
@@ -371,7 +375,7 @@ mod tests {
         let (mut maker, mut taker, offer) = pair();
         let sent = asked(&taker.bid_on(&offer, MINUTE, None)).remove(0);
         let other = maker.receives(&bid(3, &offer, |_| {})).unwrap();
-        let output = taker.hears(sent.id, heard(other));
+        let output = taker.hears(sent.id, Some(heard(other)));
         assert!(output.events.is_empty() && output.effects.is_empty());
         assert_eq!(taker.core.counters().answers_mismatched, 1);
         assert_eq!(taker.core.state().bids_in_doubt, 1);
@@ -381,9 +385,9 @@ mod tests {
     fn an_answer_stands_whatever_comes_after_it() {
         let (_, mut taker, offer) = pair();
         let sent = asked(&taker.bid_on(&offer, MINUTE, None)).remove(0);
-        let output = taker.hears(sent.id, refusal(RefusalCode::OfferNotAvailable));
+        let output = taker.hears(sent.id, Some(refusal(RefusalCode::OfferNotAvailable)));
         assert!(output.effects.iter().any(|e| matches!(e, Effect::Fetch(t) if *t == offer.target())));
-        for late in [None, refusal(RefusalCode::PriceBelowAsk)] {
+        for late in [None, Some(refusal(RefusalCode::PriceBelowAsk))] {
             assert!(taker.hears(sent.id, late).events.is_empty());
         }
     }
@@ -391,11 +395,11 @@ mod tests {
     #[test]
     fn only_so_many_callers_wait_for_one_bid() {
         let (_, mut taker, offer) = pair();
-        taker.bid_on(&offer, MINUTE, key("k", 1));
+        taker.bid_on(&offer, MINUTE, Some(key("k", 1)));
         for _ in 1..WAITERS_A_BID_MAX {
-            assert!(!has_reply(&taker.bid_on(&offer, MINUTE, key("k", 1))));
+            assert!(!has_reply(&taker.bid_on(&offer, MINUTE, Some(key("k", 1)))));
         }
-        assert!(has_reply(&taker.bid_on(&offer, MINUTE, key("k", 1))));
+        assert!(has_reply(&taker.bid_on(&offer, MINUTE, Some(key("k", 1)))));
     }
 
     #[test]

@@ -35,8 +35,8 @@ pub(super) fn new_offer() -> NewOffer {
     }
 }
 
-pub(super) fn key(text: &str, content: u8) -> Option<IdempotencyKey> {
-    Some(IdempotencyKey { key: text.into(), request_sha256: [content; 32] })
+pub(super) fn key(text: &str, content: u8) -> IdempotencyKey {
+    IdempotencyKey { key: text.into(), request_sha256: [content; 32] }
 }
 
 /// One node on the bench.

@@ -196,8 +196,8 @@ mod tests {
         let bid = asked(&node.bid_on(&offer, Duration::ZERO, None)).remove(0);
         let refusal = Refusal { code: RefusalCode::BidExpired, detail: String::new() };
         node.hears(bid.id, Some(Heard::Refused(refusal)));
-        node.now = bid.valid_until;
-        node.tick(BID_OUT_KEPT_FOR.checked_sub(Duration::from_millis(1)).unwrap());
+        node.now = bid.valid_until.plus(BID_OUT_KEPT_FOR).minus(Duration::from_millis(1));
+        node.tick(Duration::ZERO);
         assert_eq!(node.core.state().bids_out.len(), 1);
         node.tick(Duration::from_millis(1));
         assert!(node.core.state().bids_out.is_empty() && node.core.state().bids_by_offer.is_empty());

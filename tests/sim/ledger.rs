@@ -366,7 +366,7 @@ mod tests {
     }
 
     fn client(nodes: &[Node], n: usize) -> KeyPair {
-        nodes[n].master.client_key()
+        nodes[n].key.clone()
     }
 
     fn scene() -> Scene {

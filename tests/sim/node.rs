@@ -4,7 +4,7 @@ use super::world::NETWORK;
 use std::collections::VecDeque;
 use vintner::{
     exchange::{Core, Event, Input, Output, State},
-    identity::{ClientId, MasterKey},
+    identity::{ClientId, KeyPair, MasterKey},
     time::UnixMillis,
 };
 
@@ -44,6 +44,7 @@ impl Store {
 
 pub(super) struct Node {
     pub master: MasterKey,
+    pub key: KeyPair,
     pub id: ClientId,
     /// `None` while the node is down.
     pub core: Option<Core>,
@@ -61,9 +62,11 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(seed: u8, skew: i64) -> Self {
         let master = MasterKey::from_bytes([seed; 32]);
-        let id = master.client_key().public();
+        let key = master.client_key();
+        let id = key.public();
         Self {
             master,
+            key,
             id,
             core: None,
             life: 0,

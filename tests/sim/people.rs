@@ -11,21 +11,15 @@ use vintner::{
     time::UnixMillis,
 };
 
-pub(super) fn network() -> Network {
+pub fn network() -> Network {
     NETWORK.parse().unwrap()
 }
 
-pub(super) fn price(units: u64) -> Price {
+pub fn price(units: u64) -> Price {
     units.to_string().parse().unwrap()
 }
 
-pub(super) fn new_offer(
-    side: Side,
-    units: u64,
-    now: UnixMillis,
-    open: Duration,
-    grave: Duration,
-) -> NewOffer {
+pub fn new_offer(side: Side, units: u64, now: UnixMillis, open: Duration, grave: Duration) -> NewOffer {
     NewOffer {
         terms: Terms {
             side,
@@ -41,14 +35,14 @@ pub(super) fn new_offer(
 }
 
 /// A maker that cheats.
-pub(super) struct Crook {
+pub struct Crook {
     master: MasterKey,
     pub key: KeyPair,
     mint: IdMint,
 }
 
 impl Crook {
-    pub(super) fn new() -> Self {
+    pub fn new() -> Self {
         let master = MasterKey::from_bytes([200; 32]);
         Self { key: master.client_key(), master, mint: IdMint::default() }
     }
@@ -61,19 +55,19 @@ impl Crook {
     }
 
     /// An offer, and the same record with the same sequence and another value.
-    pub(super) fn two_faced(&mut self, at: UnixMillis) -> [Arc<Offer>; 2] {
+    pub fn two_faced(&mut self, at: UnixMillis) -> [Arc<Offer>; 2] {
         let id = self.mint.next(&network(), &self.key.public(), at);
         [self.make(at, id, "this"), self.make(at, id, "that")]
     }
 
     /// An offer that nobody may list before its time.
-    pub(super) fn from_the_future(&mut self, at: UnixMillis) -> Arc<Offer> {
+    pub fn future_offer(&mut self, at: UnixMillis) -> Arc<Offer> {
         let id = self.mint.next(&network(), &self.key.public(), at);
         self.make(at.plus(Duration::from_mins(20)), id, "soon")
     }
 
     /// A good signature on a trade about something else than the bid.
-    pub(super) fn wrong_trade(&self, bid: &Signed<Bid>, n: u128) -> BidAnswer {
+    pub fn wrong_trade(&self, bid: &Signed<Bid>, n: u128) -> BidAnswer {
         let other = Bid { price: price(n as u64 % 50 + 200), ..(**bid).clone() };
         let source = bid.source().clone();
         let signed = Signed::sign(&self.key, trade_for(&other, &source.digest(), self.key.public(), n));
@@ -98,7 +92,7 @@ fn trade_for(bid: &Bid, digest: &[u8; 32], maker: ClientId, n: u128) -> vintner:
 }
 
 /// What Mallory, who sits in the network, would have a bidder believe.
-pub(super) fn forged(mallory: &KeyPair, bid: &Signed<Bid>, sold: bool, n: u128) -> BidAnswer {
+pub fn forged(mallory: &KeyPair, bid: &Signed<Bid>, sold: bool, n: u128) -> BidAnswer {
     if sold {
         let trade = trade_for(bid, &bid.source().digest(), mallory.public(), n);
         BidAnswer::Accepted { trade: Signed::sign(mallory, trade).source().clone() }
@@ -109,14 +103,14 @@ pub(super) fn forged(mallory: &KeyPair, bid: &Signed<Bid>, sold: bool, n: u128) 
 
 /// How a stranger's bid differs from one that a node would send.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Twist {
+pub enum Twist {
     Fair,
     TooCheap,
     TooLate,
     OtherTerms,
 }
 
-pub(super) fn stranger_bid(
+pub fn stranger_bid(
     stranger: &KeyPair,
     offer: &Offer,
     twist: Twist,

@@ -160,7 +160,7 @@ impl World {
                 self.spread(&face);
             }
         } else {
-            let offer = self.crook.from_the_future(now);
+            let offer = self.crook.future_offer(now);
             self.spread(&offer);
         }
     }

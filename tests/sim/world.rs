@@ -209,7 +209,6 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Wake(n) if self.nodes[n].wake_at == Some(self.now) => self.batch(n),
-            Happening::Wake(_) => {}
             Happening::Record(n, offer) => self.deliver(n, Input::Record(offer)),
             Happening::Request(ask) => self.request(ask),
             Happening::Reply(ask, reply) => self.reply(ask, reply),
@@ -218,7 +217,6 @@ impl World {
                 let (offer, sequence) = (offer.id, offer.sequence);
                 self.deliver(n, Input::Published { offer, sequence, stored_on: 3, announced_to: 5 });
             }
-            Happening::Published(..) => {}
             Happening::Flush(n) => self.flush(n),
             Happening::Start(n) => self.start(n),
             Happening::Act if !self.healed => {
@@ -226,7 +224,8 @@ impl World {
                 let pause = self.rng.random_range(20..2_000);
                 self.after(pause, Happening::Act);
             }
-            Happening::Act => {}
+            // For an earlier life, or an earlier plan.
+            Happening::Wake(_) | Happening::Published(..) | Happening::Act => {}
             Happening::Heal => self.heal(),
             Happening::Gossip => self.gossip(),
             Happening::Settled => self.settled(),
@@ -482,9 +481,7 @@ impl World {
 
     pub(super) fn ask(&mut self, asker: Asker, bid: Signed<Bid>) {
         let (key, life, at) = match asker {
-            Asker::Node(n) => {
-                (self.nodes[n].master.client_key(), self.nodes[n].life, self.nodes[n].clock(self.now))
-            }
+            Asker::Node(n) => (self.nodes[n].key.clone(), self.nodes[n].life, self.nodes[n].clock(self.now)),
             Asker::Stranger => (self.stranger.clone(), 0, bid.created_at),
         };
         let body = serde_json::to_string(bid.source()).unwrap();
@@ -528,7 +525,7 @@ impl World {
             Ok(answer) => Ok(serde_json::to_string(&answer).unwrap()),
             Err(not_now) => Err(RpcRefusal::new("not_now", not_now.to_string(), true)),
         };
-        let (key, at) = (self.nodes[n].master.client_key(), self.nodes[n].clock(self.now));
+        let (key, at) = (self.nodes[n].key.clone(), self.nodes[n].clock(self.now));
         let reply = SignedReply::sign(&self.network, &key, &call.digest, at, outcome).unwrap();
         self.carry(|| Happening::Reply(call.ask, reply.clone()));
         if self.chance(0.1) {
