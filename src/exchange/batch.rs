@@ -71,12 +71,7 @@ pub fn rebuild(
             Effect::Ask(_) | Effect::Publish(_) | Effect::Unpublish(_) | Effect::Fetch(_) => {}
         }
     }
-    for (bid, waiters) in failed.waiting {
-        for (to, again) in waiters {
-            let done = core.still_true(Done::Bid { bid, again }).ok_or(CommandError::StorageFull);
-            output.effects.push(Effect::Reply { to, reply: done });
-        }
-    }
+    core.take_over_callers(failed.waiting, &mut output);
     (core, output)
 }
 

@@ -3,7 +3,7 @@
 use super::{
     BidOut, BidOutcome, CommandError, Core, Done, Effect, Event, Heard, IdempotencyKey, Made, OfferRef,
     OfferStatus, Output, RefusalCode, ReplyTo,
-    core::Asking,
+    core::{Asking, Waiting},
     limits::{
         ASK_AGAIN_AFTER_DEADLINE_MAX, ASK_AGAIN_MAX, ASK_AGAIN_MIN, BIDS_IN_DOUBT_MAX, BIDS_OUT_REFUSED_MAX,
         WAITERS_A_BID_MAX,
@@ -206,8 +206,8 @@ impl Core {
 
     /// Answers those who wait at a core that is thrown away because its events could not be committed: `self` is the one
     /// rebuilt from the store. A bid that is stored is in doubt as before; of one that is not, nothing was ever sent.
-    pub fn take_over_callers(&mut self, old: Self, output: &mut Output) {
-        let mut waiting: Vec<_> = old.waiting.into_iter().collect();
+    pub(super) fn take_over_callers(&mut self, waiting: Waiting, output: &mut Output) {
+        let mut waiting: Vec<_> = waiting.into_iter().collect();
         waiting.sort_unstable_by_key(|(bid, _)| *bid);
         for (bid, waiters) in waiting {
             let stored = self.state.bids_out.contains_key(&bid);
@@ -412,7 +412,7 @@ mod tests {
         let old = std::mem::replace(&mut taker.core, Bench::new(2).core);
         taker.restart();
         let mut output = Output::default();
-        taker.core.take_over_callers(old, &mut output);
+        taker.core.take_over_callers(old.waiting, &mut output);
         let replies: Vec<_> = output
             .effects
             .iter()

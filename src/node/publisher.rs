@@ -112,6 +112,10 @@ impl Publisher {
 
     fn publish(&mut self, offer: Arc<Offer>) {
         let target = offer.target();
+        if self.records.get(&target).is_some_and(|r| r.offer.sequence >= offer.sequence) {
+            // A core that was rebuilt after a full disk begins with everything; what is under way goes on.
+            return;
+        }
         let in_flight = self.records.get(&target).is_some_and(|r| r.due.is_none());
         self.unschedule(target);
         let record = Record {

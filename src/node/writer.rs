@@ -173,9 +173,18 @@ impl Pending {
 
     fn is_due(&self) -> bool {
         !self.events.is_empty()
-            && (self.events.len() >= LAZY_MAX
-                || self.since.elapsed() >= LAZY_AFTER
-                || self.events.iter().any(Event::must_be_durable))
+            && (self.events.len() >= LAZY_MAX || self.since.elapsed() >= LAZY_AFTER || self.must_be_durable())
+    }
+
+    fn must_be_durable(&self) -> bool {
+        self.events.iter().any(Event::must_be_durable)
+    }
+
+    /// Waits for space on the disk, with the latest of the events.
+    fn postpone(&mut self) {
+        let surplus = self.events.len().saturating_sub(LAZY_MAX / 2);
+        self.events.drain(..surplus);
+        self.since = Instant::now();
     }
 }
 
@@ -244,8 +253,12 @@ impl<J: Journal> Writer<J> {
             let changed = !events.is_empty();
             pending.add(events);
             if pending.is_due() {
-                journal.commit(&pending.events)?;
-                pending.events.clear();
+                match journal.commit(&pending.events) {
+                    Ok(()) => pending.events.clear(),
+                    // The network would tell it again: no reason to give up what memory knows.
+                    Err(JournalError::Full) if !pending.must_be_durable() => pending.postpone(),
+                    Err(error) => return Err(error),
+                }
             }
             // Timers close expired offers without an event: cheap enough to show after every batch.
             if changed || core.state().market.available.len() != snapshot.load().state.market.available.len()
@@ -284,9 +297,10 @@ impl<J: Journal> Writer<J> {
         if self.pending.events.is_empty() {
             return Ok(());
         }
-        self.journal.commit(&self.pending.events)?;
-        self.pending.events.clear();
-        Ok(())
+        match self.journal.commit(&self.pending.events) {
+            Err(JournalError::Full) if !self.pending.must_be_durable() => Ok(()),
+            result => result,
+        }
     }
 
     /// Lets effects go. A receiver that is gone has stopped waiting, or the node is stopping: the store knows what is open.

@@ -15,8 +15,7 @@ use std::{
 use vintner::{
     bep44::Target,
     exchange::{
-        BatchError, BidAnswer, CommandError, Effect, Event, Input, NotNow, Output, Refusal, RefusalCode,
-        ReplyTo, run_batch,
+        BatchError, BidAnswer, Effect, Event, Input, NotNow, Output, Refusal, RefusalCode, ReplyTo, run_batch,
     },
     grenache::envelope::{RequestDigest, RpcRefusal, SignedReply, SignedRequest},
     identity::{KeyPair, MasterKey, Network, Signed, SignedText},
@@ -336,25 +335,12 @@ impl World {
 
     /// A commit was refused: memory is ahead of the disk, so it is thrown away; whoever waits is told that nothing happened.
     fn disk_full(&mut self, n: usize, withheld: Vec<Effect>) {
-        for effect in withheld {
-            let told = match effect {
-                Effect::Reply { to, .. } => Effect::Reply { to, reply: Err(CommandError::StorageFull) },
-                Effect::Answer { to, .. } => Effect::Answer { to, answer: Err(NotNow::StorageFull) },
-                _ => continue,
-            };
-            self.release(n, told);
-        }
         self.nodes[n].store.deferred.clear();
-        self.rebuild(n);
-    }
-
-    /// A core from the store in place of the old one, in the same life.
-    fn rebuild(&mut self, n: usize) {
-        let old = self.nodes[n].core.take();
-        let (mut core, mut output) = self.restored(n);
-        if let Some(old) = old {
-            core.take_over_callers(old, &mut output);
-        }
+        let Some(old) = self.nodes[n].core.take() else { unreachable!("only a running core commits") };
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let (stored, clock) = (self.nodes[n].store.log.clone(), self.nodes[n].clock(self.now));
+        let (core, mut output) = vintner::exchange::rebuild(old, withheld, stored, seed, clock);
         self.nodes[n].core = Some(core);
         // The set of records to publish outlives the core, in its driver: what is under way is not begun again.
         output.effects.retain(|e| !matches!(e, Effect::Publish(offer) if self.known.contains(&key(offer))));
