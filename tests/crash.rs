@@ -3,6 +3,8 @@
 //!
 //! `VINTNER_CRASH_SEED` replays a run's choices (the machine's timing is its own); `VINTNER_CRASH_ROUNDS` makes it longer.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
 mod testnet;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};

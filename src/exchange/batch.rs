@@ -71,12 +71,7 @@ pub fn rebuild(
             Effect::Ask(_) | Effect::Publish(_) | Effect::Unpublish(_) | Effect::Fetch(_) => {}
         }
     }
-    for (bid, waiters) in failed.waiting {
-        for (to, again) in waiters {
-            let done = core.still_true(Done::Bid { bid, again }).ok_or(CommandError::StorageFull);
-            output.effects.push(Effect::Reply { to, reply: done });
-        }
-    }
+    core.take_over_callers(failed.waiting, &mut output);
     (core, output)
 }
 
@@ -89,5 +84,40 @@ impl Core {
             Done::Withdrawn(_) | Done::Recovered(_) => false,
         };
         stored.then_some(done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::{
+        ReplyTo,
+        testing::{Bench, NOW, new_offer},
+    };
+    use std::cell::RefCell;
+
+    fn create() -> [Input; 2] {
+        [0, 1].map(|n| Input::Create { new: new_offer(), idempotency: None, reply: ReplyTo(n) })
+    }
+
+    #[test]
+    fn all_events_are_committed_at_once_before_any_effect_is_released() {
+        let (mut core, order) = (Bench::new(1).core, RefCell::new(Vec::new()));
+        let commit = |core: &Core, events: Vec<Event>| {
+            assert_eq!(core.state().own.len(), 2, "the snapshot to publish is ready");
+            order.borrow_mut().push(("commit", events.len()));
+            Ok::<(), ()>(())
+        };
+        let release = |effects: Vec<Effect>| order.borrow_mut().push(("release", effects.len()));
+        run_batch(&mut core, NOW, create(), commit, release).unwrap();
+        assert_eq!(order.into_inner(), [("commit", 2), ("release", 4)]);
+    }
+
+    #[test]
+    fn nothing_is_released_when_the_commit_fails() {
+        let mut core = Bench::new(1).core;
+        let failed =
+            run_batch(&mut core, NOW, create(), |_, _| Err("full"), |_| panic!("released")).unwrap_err();
+        assert_eq!((failed.error, failed.withheld.len()), ("full", 4));
     }
 }

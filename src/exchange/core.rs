@@ -51,6 +51,9 @@ pub(super) struct Asking {
     pub in_flight: bool,
 }
 
+/// Who waits for the answer to an own bid, and whether an earlier request had made the bid.
+pub(super) type Waiting = HashMap<BidId, Vec<(ReplyTo, bool)>>;
+
 /// One node's part in the exchange.
 #[derive(Debug)]
 pub struct Core {
@@ -65,7 +68,7 @@ pub struct Core {
     pub(super) now: UnixMillis,
     pub(super) timers: Timers,
     pub(super) asking: HashMap<BidId, Asking>,
-    pub(super) waiting: HashMap<BidId, Vec<(ReplyTo, bool)>>,
+    pub(super) waiting: Waiting,
     pub(super) parked: BTreeMap<Target, Arc<Offer>>,
 }
 

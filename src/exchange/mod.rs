@@ -20,6 +20,8 @@ mod own;
 mod replica;
 mod state;
 mod taker;
+#[cfg(test)]
+mod testing;
 mod timers;
 
 pub use batch::{BatchError, rebuild, run_batch};

@@ -70,6 +70,10 @@ impl Core {
         let id = offer.id;
         let own = self.state.own.get(&id).filter(|own| own.offer.target() == offer.target());
         let own = own.ok_or(CommandError::NotOwnOffer(id))?.clone();
+        // What the network knows and this store does not may be a sale: `recover` closes it, nobody says "withdrawn" of it.
+        if self.state.is_behind() {
+            return Err(CommandError::StoreBehind);
+        }
         if let Some(expected) = if_sequence.filter(|expected| *expected != own.offer.sequence) {
             return Err(CommandError::SequenceMismatch { expected, actual: own.offer.sequence });
         }
@@ -174,5 +178,160 @@ impl Core {
             let idempotent = Idempotent { key, request_sha256, made, at: self.now };
             self.emit(Event::Remembered(Arc::new(idempotent)), output);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::{
+        Input,
+        testing::{Bench, HOUR, NOW, bid, has_reply, is_sold, key, new_offer, reply},
+    };
+    use std::time::Duration;
+
+    fn create(bench: &mut Bench, idempotency: Option<IdempotencyKey>) -> Result<Done, CommandError> {
+        reply(&bench.give(Input::Create { new: new_offer(), idempotency, reply: ReplyTo(0) }))
+    }
+
+    #[test]
+    fn the_same_idempotency_key_makes_one_offer_for_a_day() {
+        let mut node = Bench::new(1);
+        let Ok(Done::Created { offer, again: false }) = create(&mut node, Some(key("k", 1))) else {
+            panic!()
+        };
+        node.restart();
+        assert_eq!(create(&mut node, Some(key("k", 1))), Ok(Done::Created { offer, again: true }));
+        assert_eq!(create(&mut node, Some(key("k", 2))), Err(CommandError::IdempotencyKeyReuse));
+        assert_eq!(node.core.state().own.len(), 1);
+        node.tick(Duration::from_hours(24));
+        assert!(node.core.state().idempotency.is_empty());
+    }
+
+    #[test]
+    fn an_idempotency_key_has_a_length() {
+        let mut node = Bench::new(1);
+        for text in ["", &"k".repeat(256)] {
+            assert_eq!(create(&mut node, Some(key(text, 1))), Err(CommandError::IdempotencyKeyLength));
+        }
+        assert!(create(&mut node, Some(key(&"k".repeat(255), 1))).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_made_an_offer_makes_no_bid() {
+        let (mut maker, mut node) = (Bench::new(1), Bench::new(2));
+        let offer = maker.create();
+        node.give(Input::Record(Arc::clone(&offer)));
+        create(&mut node, Some(key("k", 1))).unwrap();
+        let output = node.bid_on(&offer, Duration::ZERO, Some(key("k", 1)));
+        assert_eq!(reply(&output), Err(CommandError::IdempotencyKeyReuse));
+    }
+
+    #[test]
+    fn an_offer_that_cannot_be_made_leaves_nothing_behind() {
+        let mut node = Bench::new(1);
+        let new = NewOffer { dies_at: NOW, ..new_offer() };
+        let output = node.give(Input::Create { new, idempotency: Some(key("k", 1)), reply: ReplyTo(0) });
+        assert!(matches!(reply(&output), Err(CommandError::Offer(_))) && output.events.is_empty());
+    }
+
+    #[test]
+    fn a_withdrawal_can_insist_on_the_version_that_its_caller_saw() {
+        let mut node = Bench::new(1);
+        let offer = node.create();
+        let stale = Err(CommandError::SequenceMismatch { expected: 7, actual: offer.sequence });
+        assert_eq!(node.withdraw(offer.id, Some(7)), stale);
+        assert_eq!(node.withdraw(offer.id, Some(offer.sequence)), Ok(Done::Withdrawn(offer.id)));
+        assert!(node.own(offer.id).sequence > offer.sequence);
+        let again = Err(CommandError::OfferNotAvailable { offer: offer.id, status: "withdrawn" });
+        assert_eq!(node.withdraw(offer.id, None), again);
+    }
+
+    #[test]
+    fn only_own_offers_are_withdrawn() {
+        let (mut maker, mut node) = (Bench::new(1), Bench::new(2));
+        let offer = maker.create();
+        assert!(matches!(node.withdraw(offer.id, None), Err(CommandError::OfferNotFound(_))));
+        node.give(Input::Record(Arc::clone(&offer)));
+        assert_eq!(node.withdraw(offer.id, None), Err(CommandError::NotOwnOffer(offer.id)));
+    }
+
+    #[test]
+    fn reports_of_publication_are_kept_unless_they_are_about_an_older_version() {
+        let mut node = Bench::new(1);
+        let first = node.create();
+        let report =
+            |sequence, stored_on| Input::Published { offer: first.id, sequence, stored_on, announced_to: 1 };
+        node.withdraw(first.id, None).unwrap();
+        let newest = node.own(first.id).sequence;
+        assert_eq!(node.give(report(first.sequence, 3)).events.len(), 1);
+        assert_eq!(node.give(report(newest, 4)).events.len(), 1);
+        for stale in [report(newest, 4), report(first.sequence, 9), report(newest + 1, 9)] {
+            assert!(node.give(stale).events.is_empty());
+        }
+        let published = node.core.state().own[&first.id].published.unwrap();
+        assert_eq!((published.sequence, published.stored_on), (newest, 4));
+    }
+
+    #[test]
+    fn after_a_restart_what_never_reached_the_network_is_published_first() {
+        let mut node = Bench::new(1);
+        let (reached, not_yet) = (node.create(), node.create());
+        let sequence = reached.sequence;
+        node.give(Input::Published { offer: reached.id, sequence, stored_on: 3, announced_to: 3 });
+        let published: Vec<OfferId> = node
+            .restart()
+            .effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Publish(offer) => Some(offer.id),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(published, [not_yet.id, reached.id]);
+    }
+
+    #[test]
+    fn a_store_that_is_behind_neither_sells_nor_withdraws_until_it_is_recovered() {
+        let mut node = Bench::new(1);
+        let offer = node.create();
+        let backup = node.log.clone();
+        assert!(is_sold(&node.receives(&bid(2, &offer, |_| {}))));
+        let closed = node.own(offer.id);
+        node.log = backup;
+        node.restart();
+        node.give(Input::Record(Arc::clone(&closed)));
+        assert!(node.core.state().is_behind());
+        assert!(node.receives(&bid(3, &offer, |_| {})).is_err());
+        assert_eq!(node.withdraw(offer.id, None), Err(CommandError::StoreBehind));
+        assert_eq!(create(&mut node, None), Err(CommandError::StoreBehind));
+        let output = node.give(Input::Recover { reply: ReplyTo(0) });
+        assert!(has_reply(&output) && reply(&output) == Ok(Done::Recovered(1)));
+        assert!(node.own(offer.id).sequence > closed.sequence && !node.core.state().is_behind());
+        assert!(!is_sold(&node.receives(&bid(3, &offer, |_| {}))));
+    }
+
+    #[test]
+    fn a_lost_store_takes_over_what_the_network_knows_closed() {
+        let mut before = Bench::new(1);
+        let offer = before.create();
+        let mut node = Bench::new(1);
+        node.give(Input::Record(Arc::clone(&offer)));
+        node.give(Input::Record(Arc::clone(&offer)));
+        assert_eq!(node.log.len(), 1, "the same news twice is no news");
+        node.give(Input::Recover { reply: ReplyTo(0) });
+        assert_eq!(node.core.state().own[&offer.id].closed, Some(Closed::Recovered));
+        assert!(create(&mut node, None).is_ok());
+    }
+
+    #[test]
+    fn an_own_offer_leaves_the_list_when_it_expires_and_is_forgotten_when_it_dies() {
+        let mut node = Bench::new(1);
+        let offer = node.create();
+        node.tick(HOUR);
+        assert!(node.core.state().market.available.is_empty() && node.core.state().own.len() == 1);
+        let output = node.tick(HOUR);
+        assert!(node.core.state().own.is_empty());
+        assert!(output.effects.iter().any(|e| matches!(e, Effect::Unpublish(t) if *t == offer.target())));
     }
 }

@@ -5,7 +5,7 @@
 
 use super::{
     Core, Event, Output,
-    limits::{EQUIVOCATIONS_MAX, FUTURE_MAX, PARKED_MAX, RECORDS_MAX},
+    limits::{AHEAD_MAX, EQUIVOCATIONS_MAX, FUTURE_MAX, PARKED_MAX, RECORDS_MAX},
     timers::Timer,
 };
 use crate::{market::Offer, time::UnixMillis};
@@ -82,7 +82,10 @@ impl Core {
                 || (offer.sequence == known.sequence && offer.item().v != known.item().v)
         });
         let is_ahead = self.state.ahead.get(&target).is_none_or(|ahead| offer.sequence > ahead.sequence);
-        if is_news && is_ahead && !cfg!(mutant = "store_behind_unnoticed") {
+        let fits = self.state.ahead.len() < AHEAD_MAX || self.state.ahead.contains_key(&target);
+        if is_news && is_ahead && !fits {
+            self.counters.records_over_limit += 1;
+        } else if is_news && is_ahead && !cfg!(mutant = "store_behind_unnoticed") {
             self.emit(Event::Ahead(offer), output);
         } else {
             self.counters.records_known += 1;
@@ -98,5 +101,99 @@ impl Core {
             self.set_timer(UnixMillis(offer.sequence).minus(FUTURE_MAX), Timer::Unpark(offer.target()));
             self.parked.insert(offer.target(), offer);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        exchange::{
+            Input, OfferStatus,
+            testing::{Bench, HOUR, MINUTE, NOW, network, new_offer},
+        },
+        market::{IdMint, NewOffer},
+    };
+
+    fn hear(node: &mut Bench, offer: &Arc<Offer>) -> usize {
+        node.give(Input::Record(Arc::clone(offer))).events.len()
+    }
+
+    /// Two values of one sequence, signed by one maker.
+    fn two_faced() -> [Arc<Offer>; 2] {
+        let master = Bench::new(1).master;
+        let id = IdMint::default().next(&network(), &master.client_key().public(), NOW);
+        ["this", "that"].map(|memo| {
+            let new = NewOffer { memo: Some(memo.into()), ..new_offer() };
+            Arc::new(Offer::create(&master, &network(), id, new, NOW).unwrap())
+        })
+    }
+
+    #[test]
+    fn the_newest_version_is_listed_and_an_old_one_never_brings_it_back() {
+        let (mut maker, mut node) = (Bench::new(1), Bench::new(2));
+        let open = maker.create();
+        maker.withdraw(open.id, None).unwrap();
+        let closed = maker.own(open.id);
+        assert_eq!(hear(&mut node, &open), 1);
+        assert_eq!(node.core.state().market.available.len(), 1);
+        assert_eq!(hear(&mut node, &closed), 1);
+        for _ in 0..2 {
+            assert_eq!((hear(&mut node, &open), hear(&mut node, &closed)), (0, 0));
+            assert!(node.core.state().market.available.is_empty());
+            node.restart();
+        }
+        node.tick(2 * HOUR);
+        assert_eq!(hear(&mut node, &open), 0, "dead is dead");
+        assert!(node.core.state().market.records.is_empty());
+    }
+
+    #[test]
+    fn a_maker_that_signs_one_sequence_twice_is_taken_off_the_list_until_its_record_dies() {
+        let [this, that] = two_faced();
+        let mut node = Bench::new(2);
+        hear(&mut node, &this);
+        assert_eq!(hear(&mut node, &that), 1);
+        assert_eq!(node.core.counters().equivocations, 1);
+        assert!(node.core.state().market.available.is_empty());
+        assert_eq!(node.core.state().status(&this, NOW), OfferStatus::Equivocated);
+        node.restart();
+        let newer = Arc::new(this.close(&Bench::new(1).master, NOW.plus(MINUTE)).unwrap());
+        assert_eq!((hear(&mut node, &this), hear(&mut node, &newer)), (0, 0));
+        assert!(node.core.state().market.available.is_empty());
+        node.tick(2 * HOUR);
+        assert!(node.core.state().market.equivocated.is_empty());
+    }
+
+    #[test]
+    fn a_record_from_the_future_waits_for_its_time() {
+        let mut maker = Bench::new(1);
+        maker.now = NOW.plus(10 * MINUTE);
+        let (offer, mut node) = (maker.create(), Bench::new(2));
+        assert_eq!(hear(&mut node, &offer), 0);
+        assert_eq!(node.core.counters().records_parked, 1);
+        assert_eq!(node.core.next_timeout(), Some(NOW.plus(5 * MINUTE)));
+        node.tick(5 * MINUTE);
+        assert_eq!(node.core.state().market.available.len(), 1);
+    }
+
+    #[test]
+    fn only_so_many_records_wait_for_their_time() {
+        let (mut maker, mut node) = (Bench::new(1), Bench::new(2));
+        maker.now = NOW.plus(10 * MINUTE);
+        for _ in 0..=PARKED_MAX {
+            hear(&mut node, &maker.create());
+        }
+        assert_eq!(node.core.counters().records_over_limit, 1);
+    }
+
+    #[test]
+    fn an_own_record_that_the_store_knows_is_no_news() {
+        let mut node = Bench::new(1);
+        let offer = node.create();
+        node.withdraw(offer.id, None).unwrap();
+        let newest = node.own(offer.id);
+        assert_eq!((hear(&mut node, &offer), hear(&mut node, &newest)), (0, 0));
+        assert!(!node.core.state().is_behind());
     }
 }

@@ -52,10 +52,12 @@ pub enum Event {
 }
 
 impl Event {
-    /// Whether it must be on disk before anything is done or shown: all but what the network would tell again.
+    /// Whether it must be on disk before anything is done or shown: all but what the network would tell again. That an own
+    /// offer is forgotten must be: a bid on it is refused without a memory of its own, and a clock that is set back at the next
+    /// start would bring the offer back.
     #[must_use]
     pub fn must_be_durable(&self) -> bool {
-        !matches!(self, Self::Heard(_) | Self::Forgotten(_) | Self::Published(..) | Self::OwnForgotten(_))
+        !matches!(self, Self::Heard(_) | Self::Forgotten(_) | Self::Published(..))
     }
 }
 
@@ -341,6 +343,12 @@ impl Market {
     /// Holds this version of a record, in place of an earlier one.
     fn hold(&mut self, offer: &Arc<Offer>) {
         let key = (offer.id, offer.target());
+        // A maker that cheats may give one record a second id of its own: the first must not stay behind on the list.
+        if let Some(held) = self.records.get(&offer.target()).filter(|held| held.id != offer.id) {
+            let old = (held.id, offer.target());
+            self.by_id.remove(&old);
+            self.available.remove(&old);
+        }
         if offer.availability && !self.equivocated.contains_key(&offer.target()) {
             self.available.insert(key, Arc::clone(offer));
         } else {

@@ -159,3 +159,57 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::{
+        Heard, Input, Refusal, RefusalCode,
+        testing::{Bench, NOW, asked},
+    };
+    use std::time::Duration;
+
+    #[test]
+    fn what_is_due_comes_in_order_and_not_before_its_time() {
+        let mut timers = Timers::default();
+        timers.set(UnixMillis(5), Timer::ForgetIdempotency("later".into()));
+        timers.set(UnixMillis(3), Timer::ForgetIdempotency("sooner".into()));
+        assert_eq!((timers.next(), timers.pop_due(UnixMillis(2))), (Some(UnixMillis(3)), None));
+        assert_eq!(timers.pop_due(UnixMillis(9)), Some(Timer::ForgetIdempotency("sooner".into())));
+        assert_eq!(timers.next(), Some(UnixMillis(5)));
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_stands_still_while_the_node_runs() {
+        let mut node = Bench::new(1);
+        let offer = node.create();
+        node.tick(Duration::from_hours(1));
+        node.now = NOW;
+        assert!(node.withdraw(offer.id, None).is_err(), "what expired stays expired");
+    }
+
+    #[test]
+    fn an_own_refused_bid_is_kept_for_a_week() {
+        let (mut maker, mut node) = (Bench::new(1), Bench::new(2));
+        let offer = maker.create();
+        node.give(Input::Record(offer.clone()));
+        let bid = asked(&node.bid_on(&offer, Duration::ZERO, None)).remove(0);
+        let refusal = Refusal { code: RefusalCode::BidExpired, detail: String::new() };
+        node.hears(bid.id, Some(Heard::Refused(refusal)));
+        node.now = bid.valid_until.plus(BID_OUT_KEPT_FOR).minus(Duration::from_millis(1));
+        node.tick(Duration::ZERO);
+        assert_eq!(node.core.state().bids_out.len(), 1);
+        node.tick(Duration::from_millis(1));
+        assert!(node.core.state().bids_out.is_empty() && node.core.state().bids_by_offer.is_empty());
+    }
+
+    #[test]
+    fn a_replayed_log_sets_the_same_timers() {
+        let mut node = Bench::new(1);
+        node.create();
+        let before = node.core.next_timeout();
+        node.restart();
+        assert_eq!(node.core.next_timeout(), before);
+        assert!(before.is_some());
+    }
+}

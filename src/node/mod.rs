@@ -332,9 +332,10 @@ impl Node {
 
 /// Without `--advertise`, the RPC address itself where it says something to others.
 fn advertised(config: &NodeConfig, rpc: SocketAddr) -> Vec<SocketAddr> {
-    match config.advertise.is_empty() && !rpc.ip().is_unspecified() {
-        true => vec![rpc],
-        false => config.advertise.clone(),
+    if config.advertise.is_empty() && !rpc.ip().is_unspecified() {
+        vec![rpc]
+    } else {
+        config.advertise.clone()
     }
 }
 

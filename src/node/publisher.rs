@@ -1,13 +1,14 @@
 //! Brings own records to the network and keeps them there.
 //!
 //! A new version is put (BEP44) and then announced as `NEW_OFFER:<hash>`, at once, and again with a growing pause until both
-//! succeeded. After that it is announced again every [`ANNOUNCE_EVERY`], for nodes that came later, and put again every
-//! [`PUT_EVERY`], before the nodes that store it forget it; all that until it dies.
+//! succeeded. After that it is announced again every [`ANNOUNCE_EVERY`], and put again every [`PUT_EVERY`], before the nodes that
+//! store it forget it; all that until it dies. In a network small enough that every node hears every announcement, a node that
+//! joins is told at once.
 
 use super::{exchange::Exchange, listener::Listener, writer::Publication};
 use crate::{
     bep44::Target,
-    dht::{Dht, DhtError, Put, PutOutcome},
+    dht::{Dht, DhtError, DhtEvent, Put, PutOutcome},
     market::Offer,
 };
 use std::{
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::mpsc,
+    sync::{broadcast::error::RecvError, mpsc},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -28,7 +29,13 @@ const ANNOUNCE_EVERY: Duration = Duration::from_mins(1);
 /// How far announcements are apart when there are many: ten a second.
 const ANNOUNCE_APART: Duration = Duration::from_millis(100);
 /// How often a record is put again. BEP44 lets nodes forget an item after two hours.
-const PUT_EVERY: Duration = Duration::from_mins(60);
+const PUT_EVERY: Duration = Duration::from_hours(1);
+/// Up to how many known nodes a newcomer is told of everything: the bucket size, within which announcements reach all.
+const NEWCOMERS_UP_TO: usize = 20;
+/// How long after a newcomer appears: it has to learn of others first, and several may come together.
+const NEWCOMER_AFTER: Duration = Duration::from_secs(1);
+/// How far the announcements to it are apart: fifty a second.
+const NEWCOMER_APART: Duration = Duration::from_millis(20);
 /// Records that are being brought out at the same time.
 const IN_FLIGHT_MAX: usize = 128;
 /// How often a version is brought to the nodes that missed it, before it is left to the renewals.
@@ -78,6 +85,7 @@ impl Publisher {
 
     /// Works until the core is gone.
     pub(super) async fn run(mut self, mut publications: mpsc::UnboundedReceiver<Publication>) {
+        let mut events = self.dht.events();
         loop {
             let next = self.due.first().map(|(at, _)| *at).filter(|_| self.attempts.len() < IN_FLIGHT_MAX);
             tokio::select! {
@@ -85,6 +93,12 @@ impl Publisher {
                     Some(Publication::Publish(offer)) => self.publish(offer),
                     Some(Publication::Unpublish(target)) => self.unpublish(target),
                     None => return,
+                },
+                event = events.recv() => match event {
+                    Ok(DhtEvent::Node { .. }) => self.newcomer(),
+                    // Whatever was missed comes again with the renewals.
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
                 },
                 Some(attempt) = self.attempts.join_next() => {
                     if let Ok(attempt) = attempt {
@@ -98,6 +112,10 @@ impl Publisher {
 
     fn publish(&mut self, offer: Arc<Offer>) {
         let target = offer.target();
+        if self.records.get(&target).is_some_and(|r| r.offer.sequence >= offer.sequence) {
+            // A core that was rebuilt after a full disk begins with everything; what is under way goes on.
+            return;
+        }
         let in_flight = self.records.get(&target).is_some_and(|r| r.due.is_none());
         self.unschedule(target);
         let record = Record {
@@ -114,6 +132,24 @@ impl Publisher {
             self.schedule(target, Duration::ZERO);
         }
         self.start_due();
+    }
+
+    /// Brings the next announcement of every record forward.
+    fn newcomer(&mut self) {
+        if self.dht.status().nodes > NEWCOMERS_UP_TO {
+            return;
+        }
+        let soonest = Instant::now() + NEWCOMER_AFTER;
+        let later: Vec<Target> =
+            self.due.range((soonest, Target([0; 20]))..).map(|(_, target)| *target).collect();
+        for (n, target) in later.into_iter().enumerate() {
+            let pause = NEWCOMER_AFTER + NEWCOMER_APART * n as u32;
+            let at = Instant::now() + pause;
+            if self.records.get(&target).and_then(|r| r.due).is_some_and(|due| due > at) {
+                self.unschedule(target);
+                self.schedule(target, pause);
+            }
+        }
     }
 
     fn unpublish(&mut self, target: Target) {
@@ -175,9 +211,10 @@ impl Publisher {
         match (put.is_none_or(|put| put.is_ok()), announced) {
             (true, Ok(announced_to)) => {
                 record.failures = 0;
-                let pause = match missed {
-                    true => RETRY_MIN * (1 << record.follow_ups),
-                    false => ANNOUNCE_EVERY.max(ANNOUNCE_APART * count),
+                let pause = if missed {
+                    RETRY_MIN * (1 << record.follow_ups)
+                } else {
+                    ANNOUNCE_EVERY.max(ANNOUNCE_APART * count)
                 };
                 record.follow_ups += u32::from(missed);
                 self.schedule(target, pause);
@@ -196,10 +233,8 @@ impl Publisher {
 
 async fn attempt(dht: Dht, offer: Arc<Offer>, put: bool, rpc_port: u16) -> Attempt {
     let (target, sequence) = (offer.target(), offer.sequence);
-    let put = match put {
-        true => Some(dht.put(Put::Mutable { item: offer.item().clone(), cas: None }).await),
-        false => None,
-    };
+    let put =
+        if put { Some(dht.put(Put::Mutable { item: offer.item().clone(), cas: None }).await) } else { None };
     let announced = match &put {
         Some(Err(_)) => Err(DhtError::NoNodes),
         _ => dht.announce(format!("{ANNOUNCEMENT}{target}").as_bytes(), rpc_port).await,

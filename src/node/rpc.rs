@@ -13,7 +13,7 @@ use crate::{
         server::Commands,
     },
     identity::{ClientId, KeyPair, Network, Signed, SignedText},
-    market::{Bid, Trade},
+    market::Bid,
     workers::Workers,
 };
 use serde::{Deserialize, Serialize};
@@ -147,13 +147,9 @@ impl Asker {
     /// A maker's signed reply is believed as far as the trade in it is signed by the maker too.
     async fn read_answer(&self, maker: ClientId, answer: String) -> Option<Heard> {
         let network: Network = self.exchange.network().clone();
-        match serde_json::from_str(&answer).ok()? {
-            BidAnswer::Refused(refusal) => Some(Heard::Refused(refusal)),
-            BidAnswer::Accepted { trade } => {
-                let trade =
-                    self.workers.run(move || Signed::<Trade>::verify(trade, &network)).await.ok()?.ok()?;
-                (trade.maker == maker).then(|| Heard::Accepted(Box::new(trade)))
-            }
-        }
+        let answer: BidAnswer = serde_json::from_str(&answer).ok()?;
+        let heard = self.workers.run(move || answer.verify(&network)).await.ok()?.ok()?;
+        let is_its_own = !matches!(&heard, Heard::Accepted(trade) if trade.maker != maker);
+        is_its_own.then_some(heard)
     }
 }

@@ -39,7 +39,7 @@ const LAZY_AFTER: Duration = Duration::from_millis(250);
 /// How many of them may.
 const LAZY_MAX: usize = 2048;
 /// How often time is looked at when nothing is due: bounds the error after the machine was asleep.
-const IDLE_MAX: Duration = Duration::from_secs(60);
+const IDLE_MAX: Duration = Duration::from_mins(1);
 
 /// Where events become durable.
 pub trait Journal: Send + 'static {
@@ -173,9 +173,18 @@ impl Pending {
 
     fn is_due(&self) -> bool {
         !self.events.is_empty()
-            && (self.events.len() >= LAZY_MAX
-                || self.since.elapsed() >= LAZY_AFTER
-                || self.events.iter().any(Event::must_be_durable))
+            && (self.events.len() >= LAZY_MAX || self.since.elapsed() >= LAZY_AFTER || self.must_be_durable())
+    }
+
+    fn must_be_durable(&self) -> bool {
+        self.events.iter().any(Event::must_be_durable)
+    }
+
+    /// Waits for space on the disk, with the latest of the events.
+    fn postpone(&mut self) {
+        let surplus = self.events.len().saturating_sub(LAZY_MAX / 2);
+        self.events.drain(..surplus);
+        self.since = Instant::now();
     }
 }
 
@@ -208,9 +217,10 @@ impl<J: Journal> Writer<J> {
     /// How long nothing has to be done.
     fn pause(&self, now: UnixMillis) -> Duration {
         let timer = self.core.as_ref().and_then(Core::next_timeout).map_or(IDLE_MAX, |at| at.since(now));
-        let lazy = match self.pending.events.is_empty() {
-            true => IDLE_MAX,
-            false => LAZY_AFTER.saturating_sub(self.pending.since.elapsed()),
+        let lazy = if self.pending.events.is_empty() {
+            IDLE_MAX
+        } else {
+            LAZY_AFTER.saturating_sub(self.pending.since.elapsed())
         };
         timer.min(lazy).min(IDLE_MAX)
     }
@@ -243,8 +253,12 @@ impl<J: Journal> Writer<J> {
             let changed = !events.is_empty();
             pending.add(events);
             if pending.is_due() {
-                journal.commit(&pending.events)?;
-                pending.events.clear();
+                match journal.commit(&pending.events) {
+                    Ok(()) => pending.events.clear(),
+                    // The network would tell it again: no reason to give up what memory knows.
+                    Err(JournalError::Full) if !pending.must_be_durable() => pending.postpone(),
+                    Err(error) => return Err(error),
+                }
             }
             // Timers close expired offers without an event: cheap enough to show after every batch.
             if changed || core.state().market.available.len() != snapshot.load().state.market.available.len()
@@ -283,9 +297,10 @@ impl<J: Journal> Writer<J> {
         if self.pending.events.is_empty() {
             return Ok(());
         }
-        self.journal.commit(&self.pending.events)?;
-        self.pending.events.clear();
-        Ok(())
+        match self.journal.commit(&self.pending.events) {
+            Err(JournalError::Full) if !self.pending.must_be_durable() => Ok(()),
+            result => result,
+        }
     }
 
     /// Lets effects go. A receiver that is gone has stopped waiting, or the node is stopping: the store knows what is open.
@@ -305,7 +320,7 @@ impl<J: Journal> Writer<J> {
                 Effect::Ask(bid) => drop(self.outlets.asks.send(bid)),
                 Effect::Publish(offer) => drop(self.outlets.publications.send(Publication::Publish(offer))),
                 Effect::Unpublish(target) => {
-                    drop(self.outlets.publications.send(Publication::Unpublish(target)))
+                    drop(self.outlets.publications.send(Publication::Unpublish(target)));
                 }
                 Effect::Fetch(target) => drop(self.outlets.fetches.send(target)),
             }

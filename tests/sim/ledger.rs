@@ -1,7 +1,10 @@
 //! The judge: watches what nodes commit and say from outside, and knows what must never happen. It shares no code with the core.
 
 use super::node::Node;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 use vintner::{
     bep44::Target,
     exchange::{
@@ -14,7 +17,7 @@ use vintner::{
 
 /// What an owner asked for.
 #[derive(Clone, Debug)]
-pub enum Wish {
+pub(super) enum Wish {
     Create { key: Option<String> },
     Withdraw,
     Bid { key: Option<String> },
@@ -59,7 +62,7 @@ impl Fact {
 }
 
 #[derive(Default)]
-pub struct Ledger {
+pub(super) struct Ledger {
     /// The first broken rule.
     pub broken: Option<String>,
     pub trades: u64,
@@ -78,26 +81,26 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub fn meet(&mut self, id: ClientId, node: usize) {
+    pub(super) fn meet(&mut self, id: ClientId, node: usize) {
         self.honest.insert(id, node);
     }
 
-    pub fn check(&mut self, holds: bool, rule: impl FnOnce() -> String) {
+    pub(super) fn check(&mut self, holds: bool, rule: impl FnOnce() -> String) {
         if !holds && self.broken.is_none() {
             self.broken = Some(rule());
         }
     }
 
-    pub fn asked_for(&mut self, to: ReplyTo, node: usize, life: u64, wish: Wish) {
+    pub(super) fn asked_for(&mut self, to: ReplyTo, node: usize, life: u64, wish: Wish) {
         self.commands.insert(to.0, Command { node, life, wish });
     }
 
     /// The node stopped: whoever waited has lost the connection.
-    pub fn hung_up(&mut self, node: usize) {
+    pub(super) fn hung_up(&mut self, node: usize) {
         self.commands.retain(|_, command| command.node != node);
     }
 
-    pub fn store_lost(&mut self, node: usize) {
+    pub(super) fn store_lost(&mut self, node: usize) {
         self.lossy.insert(node);
         self.facts.retain(|(of, _)| *of != node);
         self.made.retain(|(of, _), _| *of != node);
@@ -108,11 +111,16 @@ impl Ledger {
     }
 
     /// These events of `node` are stored, or so it believes.
-    pub fn committed(&mut self, node: usize, nodes: &[Node], events: &[Event], clock: UnixMillis) {
+    pub(super) fn committed(&mut self, node: usize, nodes: &[Node], events: &[Event], clock: UnixMillis) {
         for event in events {
             match event {
                 Event::Own(own) => {
                     self.offers.entry(own.offer.target()).or_insert_with(|| (*own.offer).clone());
+                }
+                Event::Heard(offer) => {
+                    // Five minutes are allowed; a core whose clock stepped back goes on from where it was.
+                    let soon = clock.plus(Duration::from_mins(6)).0;
+                    self.check(offer.sequence <= soon, || format!("node {node} believes the future"));
                 }
                 Event::Traded(receipt) if receipt.trade().maker == nodes[node].id => {
                     self.sold_by(receipt, clock);
@@ -177,7 +185,7 @@ impl Ledger {
     }
 
     /// `node` answered a bid: the same bid gets the same answer, and only about what is stored.
-    pub fn answered(&mut self, node: usize, nodes: &[Node], bid: &Signed<Bid>, answer: &BidAnswer) {
+    pub(super) fn answered(&mut self, node: usize, nodes: &[Node], bid: &Signed<Bid>, answer: &BidAnswer) {
         if let BidAnswer::Accepted { trade } = answer {
             let stored = nodes[node].store.state.trades.values().find(|t| t.trade().source() == trade);
             let good = stored.is_some_and(|receipt| receipt.bid() == bid);
@@ -203,18 +211,18 @@ impl Ledger {
         self.facts.push((node, fact));
     }
 
-    pub fn asks(&mut self, node: usize, nodes: &[Node], bid: &Signed<Bid>) {
+    pub(super) fn asks(&mut self, node: usize, nodes: &[Node], bid: &Signed<Bid>) {
         let stored = nodes[node].store.state.bids_out.contains_key(&bid.id);
         self.check(stored, || format!("bid {} was sent before it was stored", bid.id.0));
     }
 
-    pub fn publishes(&mut self, node: usize, nodes: &[Node], offer: &Offer) {
+    pub(super) fn publishes(&mut self, node: usize, nodes: &[Node], offer: &Offer) {
         let own = nodes[node].store.state.own.get(&offer.id);
         let stored = own.is_some_and(|own| own.offer.sequence >= offer.sequence);
         self.check(stored, || format!("offer {} was published before it was stored", offer.id));
     }
 
-    pub fn replied(&mut self, node: usize, nodes: &[Node], to: ReplyTo, reply: &Reply) {
+    pub(super) fn replied(&mut self, node: usize, nodes: &[Node], to: ReplyTo, reply: &Reply) {
         let command = self.commands.remove(&to.0);
         let Some(Command { wish, life, .. }) = command.filter(|c| c.node == node) else {
             return self.check(false, || format!("node {node} replied to {} twice or to nobody", to.0));
@@ -260,7 +268,7 @@ impl Ledger {
     }
 
     /// Everything that was ever acknowledged is still stored.
-    pub fn audit(&mut self, node: usize, nodes: &[Node], now: u64) {
+    pub(super) fn audit(&mut self, node: usize, nodes: &[Node], now: u64) {
         let (state, clock) = (&nodes[node].store.state, nodes[node].clock(now));
         let lost = self.facts.iter().find(|(of, fact)| *of == node && !fact.holds(state, clock));
         let lost = lost.map(|(_, fact)| format!("node {node} lost {fact:?}"));
@@ -268,7 +276,7 @@ impl Ledger {
     }
 
     /// All is calm: nobody waits, nothing is in doubt, both sides of every trade agree.
-    pub fn settled(&mut self, nodes: &[Node], now: u64) {
+    pub(super) fn settled(&mut self, nodes: &[Node], now: u64) {
         if let Some((to, command)) = self.commands.first_key_value() {
             let rule = format!("{command:?} ({to}) never got a reply");
             self.check(false, || rule);
@@ -306,7 +314,7 @@ impl Ledger {
 }
 
 /// Counters and lists that are kept by the way say what the maps say.
-pub fn consistent(state: &State) -> Result<(), String> {
+pub(super) fn consistent(state: &State) -> Result<(), String> {
     let in_doubt = state.bids_out.values().filter(|b| b.outcome == BidOutcome::InDoubt).count();
     let refused = state.bids_in.values().filter(|b| b.answer.is_err()).count();
     let rules = [
@@ -328,5 +336,199 @@ pub fn consistent(state: &State) -> Result<(), String> {
     match rules.iter().find(|(_, holds)| !holds) {
         Some((what, _)) => Err(format!("{what} does not say what the state says")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        node::EPOCH,
+        people::{Twist, network, new_offer, stranger_bid},
+    };
+    use super::*;
+    use std::sync::Arc;
+    use uuid::Uuid;
+    use vintner::{
+        exchange::{BidIn, BidOut, OwnOffer, Refusal},
+        identity::KeyPair,
+        market::IdMint,
+    };
+
+    const CLOCK: UnixMillis = UnixMillis(EPOCH);
+
+    /// A maker, a taker, an offer of the maker, a bid of the taker and the trade that they make.
+    struct Scene {
+        ledger: Ledger,
+        nodes: Vec<Node>,
+        offer: Arc<Offer>,
+        bid: Signed<Bid>,
+        trade: Arc<TradeReceipt>,
+    }
+
+    fn client(nodes: &[Node], n: usize) -> KeyPair {
+        nodes[n].key.clone()
+    }
+
+    fn scene() -> Scene {
+        let nodes = vec![Node::new(1, 0), Node::new(2, 0)];
+        let mut ledger = Ledger::default();
+        for (n, node) in nodes.iter().enumerate() {
+            ledger.meet(node.id, n);
+        }
+        let id = IdMint::default().next(&network(), &nodes[0].id, CLOCK);
+        let hour = Duration::from_hours(1);
+        let new = new_offer(Side::Sell, 100, CLOCK, hour, hour);
+        let offer = Arc::new(Offer::create(&nodes[0].master, &network(), id, new, CLOCK).unwrap());
+        let bid = stranger_bid(&client(&nodes, 1), &offer, Twist::Fair, 1, CLOCK);
+        let trade = trade(&nodes, &bid, 1);
+        let mut scene = Scene { ledger, nodes, offer, bid, trade };
+        let own = OwnOffer { offer: Arc::clone(&scene.offer), closed: None, published: None };
+        scene.stores(0, &[Event::Own(own)]);
+        assert_eq!(scene.ledger.broken, None);
+        scene
+    }
+
+    fn trade(nodes: &[Node], bid: &Signed<Bid>, id: u128) -> Arc<TradeReceipt> {
+        Arc::new(TradeReceipt::accept(&client(nodes, 0), TradeId(Uuid::from_u128(id)), bid.clone(), CLOCK))
+    }
+
+    impl Scene {
+        fn stores(&mut self, node: usize, events: &[Event]) {
+            self.nodes[node].store.commit(events.to_vec());
+            self.ledger.committed(node, &self.nodes, events, CLOCK);
+        }
+
+        fn bid_out(&self, outcome: BidOutcome) -> Event {
+            Event::BidOut(Arc::new(BidOut { bid: self.bid.clone(), outcome }))
+        }
+
+        fn breaks(mut self, act: impl FnOnce(&mut Self)) -> String {
+            act(&mut self);
+            self.ledger.broken.expect("the ledger sees it")
+        }
+    }
+
+    fn no() -> Refusal {
+        Refusal { code: RefusalCode::OfferNotAvailable, detail: String::new() }
+    }
+
+    #[test]
+    fn a_good_trade_breaks_no_rule() {
+        let mut scene = scene();
+        let (sold, bought) = (Event::Traded(Arc::clone(&scene.trade)), scene.bid_out(BidOutcome::InDoubt));
+        let answer = Event::BidIn(Arc::new(BidIn {
+            bid: scene.bid.clone(),
+            answer: Ok(scene.trade.trade().id),
+            at: CLOCK,
+        }));
+        scene.stores(1, &[bought]);
+        scene.stores(0, &[sold.clone(), answer]);
+        let accepted = scene.bid_out(BidOutcome::Accepted(scene.trade.trade().id));
+        scene.stores(1, &[sold, accepted]);
+        scene.ledger.settled(&scene.nodes, 0);
+        assert_eq!(scene.ledger.broken, None);
+    }
+
+    #[test]
+    fn a_second_trade_a_cheap_one_a_late_one_and_one_after_a_withdrawal_are_seen() {
+        let twice = scene().breaks(|s| {
+            let second = trade(&s.nodes, &s.bid, 2);
+            s.stores(0, &[Event::Traded(Arc::clone(&s.trade)), Event::Traded(second)]);
+        });
+        assert!(twice.contains("sold twice"), "{twice}");
+        for (twist, rule) in [
+            (Twist::TooCheap, "worse price"),
+            (Twist::TooLate, "too late"),
+            (Twist::OtherTerms, "other terms"),
+        ] {
+            let broken = scene().breaks(|s| {
+                let bid = stranger_bid(&client(&s.nodes, 1), &s.offer, twist, 1, CLOCK);
+                let sold = trade(&s.nodes, &bid, 1);
+                s.stores(0, &[Event::Traded(sold)]);
+            });
+            assert!(broken.contains(rule), "{broken}");
+        }
+        let withdrawn = scene().breaks(|s| {
+            s.ledger.withdrawn.insert(s.offer.target());
+            s.stores(0, &[Event::Traded(Arc::clone(&s.trade))]);
+        });
+        assert!(withdrawn.contains("after it was withdrawn"), "{withdrawn}");
+    }
+
+    #[test]
+    fn sides_that_disagree_are_seen() {
+        let alone = scene().breaks(|s| {
+            let events = [s.bid_out(BidOutcome::InDoubt), Event::Traded(Arc::clone(&s.trade))];
+            s.stores(1, &events);
+        });
+        assert!(alone.contains("its maker does not"), "{alone}");
+        let refused = scene().breaks(|s| {
+            s.stores(0, &[Event::Traded(Arc::clone(&s.trade))]);
+            let refused = s.bid_out(BidOutcome::Refused(no()));
+            s.stores(1, &[refused]);
+        });
+        assert!(refused.contains("its maker sold"), "{refused}");
+        let in_doubt = scene().breaks(|s| {
+            let bid = s.bid_out(BidOutcome::InDoubt);
+            s.stores(1, &[bid]);
+            s.ledger.settled(&s.nodes, 0);
+        });
+        assert!(in_doubt.contains("in doubt"), "{in_doubt}");
+        let unaware = scene().breaks(|s| {
+            s.stores(0, &[Event::Traded(Arc::clone(&s.trade))]);
+            s.ledger.settled(&s.nodes, 0);
+        });
+        assert!(unaware.contains("its taker says None"), "{unaware}");
+    }
+
+    #[test]
+    fn answers_that_are_not_stored_or_change_are_seen() {
+        let unstored = scene().breaks(|s| s.ledger.answered(0, &s.nodes, &s.bid, &BidAnswer::Refused(no())));
+        assert!(unstored.contains("has not stored"), "{unstored}");
+        let changed = scene().breaks(|s| {
+            for detail in ["a", "b"] {
+                let refusal = Refusal { code: RefusalCode::OfferNotFound, detail: detail.into() };
+                s.ledger.answered(0, &s.nodes, &s.bid, &BidAnswer::Refused(refusal));
+            }
+        });
+        assert!(changed.contains("another answer"), "{changed}");
+        let early = scene().breaks(|s| s.ledger.asks(1, &s.nodes, &s.bid));
+        assert!(early.contains("before it was stored"), "{early}");
+    }
+
+    #[test]
+    fn lost_acknowledgements_and_missing_or_double_replies_are_seen() {
+        let create = |s: &mut Scene| {
+            s.ledger.asked_for(ReplyTo(1), 0, 0, Wish::Create { key: None });
+        };
+        let done = |s: &Scene| Ok(Done::Created { offer: s.offer.id, again: false });
+        let lost = scene().breaks(|s| {
+            create(s);
+            s.ledger.replied(0, &s.nodes, ReplyTo(1), &done(s));
+            assert_eq!(s.ledger.broken, None);
+            s.nodes[0].store.cut(0);
+            s.ledger.audit(0, &s.nodes, 0);
+        });
+        assert!(lost.contains("lost Own"), "{lost}");
+        let silent = scene().breaks(|s| {
+            create(s);
+            s.ledger.settled(&s.nodes, 0);
+        });
+        assert!(silent.contains("never got a reply"), "{silent}");
+        let twice = scene().breaks(|s| {
+            create(s);
+            for _ in 0..2 {
+                s.ledger.replied(0, &s.nodes, ReplyTo(1), &done(s));
+            }
+        });
+        assert!(twice.contains("twice or to nobody"), "{twice}");
+    }
+
+    #[test]
+    fn a_state_that_contradicts_itself_is_seen() {
+        let mut state = scene().nodes.remove(0).store.state;
+        assert_eq!(consistent(&state), Ok(()));
+        state.bids_in_doubt += 1;
+        assert!(consistent(&state).is_err());
     }
 }

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a run that broke no rule amounted to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub(crate) struct Report {
     pub trace_hash: u64,
     pub happenings: u64,
     pub trades: u64,
@@ -19,7 +19,7 @@ pub struct Report {
 }
 
 /// Runs one seed. A panic inside the core is a broken rule like any other.
-pub fn run(seed: u64, verbose: bool) -> Result<Report, String> {
+pub(crate) fn run(seed: u64, verbose: bool) -> Result<Report, String> {
     catch_unwind(AssertUnwindSafe(|| world::World::new(seed, verbose).run())).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));

@@ -4,16 +4,16 @@ use super::world::NETWORK;
 use std::collections::VecDeque;
 use vintner::{
     exchange::{Core, Event, Input, Output, State},
-    identity::{ClientId, MasterKey},
+    identity::{ClientId, KeyPair, MasterKey},
     time::UnixMillis,
 };
 
 /// When virtual time begins: 2026-11-21T12:00:00Z.
-pub const EPOCH: u64 = 1_795_262_400_000;
+pub(super) const EPOCH: u64 = 1_795_262_400_000;
 
 /// What survives: committed events, and what they add up to.
 #[derive(Default)]
-pub struct Store {
+pub(super) struct Store {
     pub log: Vec<Event>,
     pub state: State,
     /// Handed over and believed to be stored by the core; nothing in it must be durable yet, and a crash loses it.
@@ -22,7 +22,7 @@ pub struct Store {
 
 impl Store {
     /// Makes these events durable, and with them what was put off.
-    pub fn commit(&mut self, events: Vec<Event>) {
+    pub(super) fn commit(&mut self, events: Vec<Event>) {
         let mut all = std::mem::take(&mut self.deferred);
         all.extend(events);
         for event in &all {
@@ -32,7 +32,7 @@ impl Store {
     }
 
     /// Puts an old backup in the store's place.
-    pub fn cut(&mut self, len: usize) {
+    pub(super) fn cut(&mut self, len: usize) {
         self.log.truncate(len);
         self.deferred.clear();
         self.state = State::default();
@@ -42,8 +42,9 @@ impl Store {
     }
 }
 
-pub struct Node {
+pub(super) struct Node {
     pub master: MasterKey,
+    pub key: KeyPair,
     pub id: ClientId,
     /// `None` while the node is down.
     pub core: Option<Core>,
@@ -59,11 +60,13 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(seed: u8, skew: i64) -> Self {
+    pub(super) fn new(seed: u8, skew: i64) -> Self {
         let master = MasterKey::from_bytes([seed; 32]);
-        let id = master.client_key().public();
+        let key = master.client_key();
+        let id = key.public();
         Self {
             master,
+            key,
             id,
             core: None,
             life: 0,
@@ -76,12 +79,12 @@ impl Node {
         }
     }
 
-    pub fn clock(&self, now: u64) -> UnixMillis {
+    pub(super) fn clock(&self, now: u64) -> UnixMillis {
         UnixMillis((EPOCH + now).saturating_add_signed(self.skew))
     }
 
     /// A core rebuilt from the store alone.
-    pub fn restored(&self, seed: [u8; 32], now: u64) -> (Core, Output) {
+    pub(super) fn restored(&self, seed: [u8; 32], now: u64) -> (Core, Output) {
         let network = NETWORK.parse().unwrap();
         Core::restore(self.master.clone(), network, seed, self.store.log.iter().cloned(), self.clock(now))
     }

@@ -61,7 +61,7 @@ impl Crook {
     }
 
     /// An offer that nobody may list before its time.
-    pub fn from_the_future(&mut self, at: UnixMillis) -> Arc<Offer> {
+    pub fn future_offer(&mut self, at: UnixMillis) -> Arc<Offer> {
         let id = self.mint.next(&network(), &self.key.public(), at);
         self.make(at.plus(Duration::from_mins(20)), id, "soon")
     }

@@ -14,7 +14,7 @@ use vintner::{
 
 impl World {
     /// Sends an owner's command to a node that is up.
-    pub fn command(&mut self, n: usize, wish: Wish, input: impl FnOnce(ReplyTo) -> Input) {
+    pub(super) fn command(&mut self, n: usize, wish: Wish, input: impl FnOnce(ReplyTo) -> Input) {
         if self.nodes[n].core.is_none() {
             return;
         }
@@ -25,7 +25,7 @@ impl World {
     }
 
     /// One thing that somebody does, or that happens to somebody.
-    pub fn act(&mut self) {
+    pub(super) fn act(&mut self) {
         let n = self.rng.random_range(0..self.nodes.len());
         match self.rng.random_range(0..100) {
             0..30 => self.creates(n),
@@ -47,7 +47,7 @@ impl World {
 
     fn key(&mut self, n: usize, what: &str) -> Option<IdempotencyKey> {
         let key = format!("{what}-{n}-{}", self.now);
-        self.rng.random_bool(0.4).then(|| IdempotencyKey { key, request_sha256: [7; 32] })
+        self.rng.random_bool(0.4).then_some(IdempotencyKey { key, request_sha256: [7; 32] })
     }
 
     /// How often an owner sends the same request.
@@ -160,7 +160,7 @@ impl World {
                 self.spread(&face);
             }
         } else {
-            let offer = self.crook.from_the_future(now);
+            let offer = self.crook.future_offer(now);
             self.spread(&offer);
         }
     }

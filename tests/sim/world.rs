@@ -15,15 +15,14 @@ use std::{
 use vintner::{
     bep44::Target,
     exchange::{
-        BatchError, BidAnswer, CommandError, Effect, Event, Input, NotNow, Output, Refusal, RefusalCode,
-        ReplyTo, run_batch,
+        BatchError, BidAnswer, Effect, Event, Input, NotNow, Output, Refusal, RefusalCode, ReplyTo, run_batch,
     },
     grenache::envelope::{RequestDigest, RpcRefusal, SignedReply, SignedRequest},
     identity::{KeyPair, MasterKey, Network, Signed, SignedText},
     market::{Bid, Offer},
 };
 
-pub const NETWORK: &str = "simulated";
+pub(super) const NETWORK: &str = "simulated";
 /// How long a bidder's driver waits for a reply.
 const REPLY_TIMEOUT_MS: u64 = 3_000;
 /// How long the world stays calm after it heals: well beyond the longest pause between two questions about a bid.
@@ -34,7 +33,7 @@ const WEEKS_MS: u64 = 45 * 24 * 3_600_000;
 const HAPPENINGS_MAX: u64 = 400_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Asker {
+pub(super) enum Asker {
     Node(usize),
     Stranger,
 }
@@ -54,7 +53,7 @@ struct Call {
     bid: Signed<Bid>,
 }
 
-pub enum Happening {
+pub(super) enum Happening {
     Wake(usize),
     Record(usize, Arc<Offer>),
     Request(u64),
@@ -78,7 +77,7 @@ enum Fate {
     CrashAfter(usize),
 }
 
-pub struct World {
+pub(super) struct World {
     pub rng: StdRng,
     pub now: u64,
     pub nodes: Vec<Node>,
@@ -106,7 +105,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(seed: u64, verbose: bool) -> Self {
+    pub(super) fn new(seed: u64, verbose: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let count = rng.random_range(2..=6u8);
         let nodes = (0..count).map(|n| Node::new(n + 1, rng.random_range(-4_000..4_000))).collect();
@@ -145,7 +144,7 @@ impl World {
         world
     }
 
-    pub fn run(mut self) -> Result<Report, String> {
+    pub(super) fn run(mut self) -> Result<Report, String> {
         while let Some(((at, order), happening)) = self.queue.pop_first() {
             self.now = at;
             self.happenings += 1;
@@ -171,24 +170,24 @@ impl World {
         }
     }
 
-    pub fn after(&mut self, ms: u64, happening: Happening) {
+    pub(super) fn after(&mut self, ms: u64, happening: Happening) {
         self.order += 1;
         self.queue.insert((self.now + ms, self.order), happening);
     }
 
-    pub fn trace(&mut self, what: impl FnOnce() -> String, mark: impl Hash) {
+    pub(super) fn trace(&mut self, what: impl FnOnce() -> String, mark: impl Hash) {
         mark.hash(&mut self.hasher);
         if self.verbose {
-            println!("{:>9} ms  {}", self.now, what());
+            println!("{:>9} ms  {:.300}", self.now, what());
         }
     }
 
-    pub fn number(&mut self) -> u64 {
+    pub(super) fn number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
     }
 
-    pub fn chance(&mut self, p: f64) -> bool {
+    pub(super) fn chance(&mut self, p: f64) -> bool {
         !self.healed && self.rng.random_bool(p)
     }
 
@@ -209,7 +208,6 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Wake(n) if self.nodes[n].wake_at == Some(self.now) => self.batch(n),
-            Happening::Wake(_) => {}
             Happening::Record(n, offer) => self.deliver(n, Input::Record(offer)),
             Happening::Request(ask) => self.request(ask),
             Happening::Reply(ask, reply) => self.reply(ask, reply),
@@ -218,7 +216,6 @@ impl World {
                 let (offer, sequence) = (offer.id, offer.sequence);
                 self.deliver(n, Input::Published { offer, sequence, stored_on: 3, announced_to: 5 });
             }
-            Happening::Published(..) => {}
             Happening::Flush(n) => self.flush(n),
             Happening::Start(n) => self.start(n),
             Happening::Act if !self.healed => {
@@ -226,7 +223,8 @@ impl World {
                 let pause = self.rng.random_range(20..2_000);
                 self.after(pause, Happening::Act);
             }
-            Happening::Act => {}
+            // For an earlier life, or an earlier plan.
+            Happening::Wake(_) | Happening::Published(..) | Happening::Act => {}
             Happening::Heal => self.heal(),
             Happening::Gossip => self.gossip(),
             Happening::Settled => self.settled(),
@@ -234,7 +232,7 @@ impl World {
     }
 
     /// Puts an input into a node's inbox, if the node is up.
-    pub fn deliver(&mut self, n: usize, input: Input) {
+    pub(super) fn deliver(&mut self, n: usize, input: Input) {
         if self.nodes[n].core.is_some() {
             self.nodes[n].inbox.push_back(input);
             let soon = self.rng.random_range(0..8);
@@ -337,26 +335,15 @@ impl World {
 
     /// A commit was refused: memory is ahead of the disk, so it is thrown away; whoever waits is told that nothing happened.
     fn disk_full(&mut self, n: usize, withheld: Vec<Effect>) {
-        for effect in withheld {
-            let told = match effect {
-                Effect::Reply { to, .. } => Effect::Reply { to, reply: Err(CommandError::StorageFull) },
-                Effect::Answer { to, .. } => Effect::Answer { to, answer: Err(NotNow::StorageFull) },
-                _ => continue,
-            };
-            self.release(n, told);
-        }
         self.nodes[n].store.deferred.clear();
-        self.rebuild(n);
-    }
-
-    /// A core from the store in place of the old one, in the same life.
-    fn rebuild(&mut self, n: usize) {
-        let old = self.nodes[n].core.take();
-        let (mut core, mut output) = self.restored(n);
-        if let Some(old) = old {
-            core.take_over_callers(old, &mut output);
-        }
+        let Some(old) = self.nodes[n].core.take() else { unreachable!("only a running core commits") };
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let (stored, clock) = (self.nodes[n].store.log.clone(), self.nodes[n].clock(self.now));
+        let (core, mut output) = vintner::exchange::rebuild(old, withheld, stored, seed, clock);
         self.nodes[n].core = Some(core);
+        // The set of records to publish outlives the core, in its driver: what is under way is not begun again.
+        output.effects.retain(|e| !matches!(e, Effect::Publish(offer) if self.known.contains(&key(offer))));
         self.first_words(n, output);
     }
 
@@ -376,7 +363,7 @@ impl World {
         self.next_turn(n);
     }
 
-    pub fn crash(&mut self, n: usize) {
+    pub(super) fn crash(&mut self, n: usize) {
         self.trace(|| format!("node {n} CRASHES"), n);
         self.crashes += 1;
         self.ledger.hung_up(n);
@@ -408,7 +395,7 @@ impl World {
     }
 
     /// An old backup takes the place of a node's store. The network knows better, and says so before anything else.
-    pub fn lose_store(&mut self, n: usize) {
+    pub(super) fn lose_store(&mut self, n: usize) {
         let Some(len) = self.nodes[n].backup else { return };
         let newest = |offer: &Offer| self.known.contains(&key(offer));
         if !self.nodes[n].store.state.own.values().all(|own| newest(&own.offer)) {
@@ -466,7 +453,7 @@ impl World {
     }
 
     /// Gives a record to everybody, as gossip does.
-    pub fn spread(&mut self, offer: &Arc<Offer>) {
+    pub(super) fn spread(&mut self, offer: &Arc<Offer>) {
         if self.known.insert(key(offer)) {
             let item = offer.item().clone().into_inner().verify().unwrap();
             self.history.push(Arc::new(Offer::read(item, &self.network, None).unwrap()));
@@ -478,11 +465,9 @@ impl World {
         }
     }
 
-    pub fn ask(&mut self, asker: Asker, bid: Signed<Bid>) {
+    pub(super) fn ask(&mut self, asker: Asker, bid: Signed<Bid>) {
         let (key, life, at) = match asker {
-            Asker::Node(n) => {
-                (self.nodes[n].master.client_key(), self.nodes[n].life, self.nodes[n].clock(self.now))
-            }
+            Asker::Node(n) => (self.nodes[n].key.clone(), self.nodes[n].life, self.nodes[n].clock(self.now)),
             Asker::Stranger => (self.stranger.clone(), 0, bid.created_at),
         };
         let body = serde_json::to_string(bid.source()).unwrap();
@@ -526,7 +511,7 @@ impl World {
             Ok(answer) => Ok(serde_json::to_string(&answer).unwrap()),
             Err(not_now) => Err(RpcRefusal::new("not_now", not_now.to_string(), true)),
         };
-        let (key, at) = (self.nodes[n].master.client_key(), self.nodes[n].clock(self.now));
+        let (key, at) = (self.nodes[n].key.clone(), self.nodes[n].clock(self.now));
         let reply = SignedReply::sign(&self.network, &key, &call.digest, at, outcome).unwrap();
         self.carry(|| Happening::Reply(call.ask, reply.clone()));
         if self.chance(0.1) {
@@ -613,7 +598,7 @@ impl World {
             self.gossip_to(n);
         }
         // Often at first, then now and then: nothing new comes up.
-        if self.now < CALM_MS {
+        if self.now < CALM_MS / 4 {
             self.after(20 * 60_000, Happening::Gossip);
         }
     }

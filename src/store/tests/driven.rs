@@ -45,7 +45,9 @@ impl Pair {
         for _ in 0..steps {
             let [events, _] = pair.step();
             if let Some(mut state) = states.last().cloned().filter(|_| !events.is_empty()) {
-                events.iter().for_each(|event| state.apply(event));
+                for event in &events {
+                    state.apply(event);
+                }
                 batches.push(events);
                 states.push(state);
             }
@@ -58,7 +60,7 @@ impl Pair {
         let mut events = [Vec::new(), Vec::new()];
         self.now = self.now.plus(Duration::from_millis(self.rng.random_range(0..2_000)));
         let node = self.rng.random_range(0..2);
-        let input = self.something(node);
+        let input = self.something();
         let mut inputs = vec![(node, input)];
         while let Some((node, input)) = inputs.pop() {
             let mut output = Output::default();
@@ -71,7 +73,7 @@ impl Pair {
         events
     }
 
-    fn something(&mut self, node: usize) -> Input {
+    fn something(&mut self) -> Input {
         let reply = ReplyTo(0);
         let offer = self.any_record();
         match self.rng.random_range(0..100) {

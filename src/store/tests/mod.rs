@@ -5,7 +5,7 @@ mod power_loss;
 
 use super::*;
 use crate::{
-    exchange::{Core, State},
+    exchange::{Core, Input, Output, State},
     identity::MasterKey,
 };
 use driven::Pair;
@@ -108,36 +108,64 @@ proptest! {
 
     #[test]
     fn whatever_two_nodes_do_a_restart_continues_exactly_there(seed: u64, batch_max in 1_usize..40) {
-        let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
-        let mut stores = [1, 2].map(|n| Store::open(dirs[n - 1].path(), &network(), client(n as u8)).unwrap());
-        let (mut models, mut waiting) = ([State::default(), State::default()], [Vec::new(), Vec::new()]);
         let mut pair = Pair::new(seed);
+        let mut nodes = [Recorded::new(client(1)), Recorded::new(client(2))];
         for step in 0..300 {
-            for (n, events) in pair.step().into_iter().enumerate() {
-                events.iter().for_each(|event| models[n].apply(event));
-                waiting[n].extend(events);
-                if waiting[n].len() >= batch_max || step == 299 {
-                    stores[n].commit(&waiting[n]).unwrap();
-                    waiting[n].clear();
-                }
+            for (node, events) in nodes.iter_mut().zip(pair.step()) {
+                node.hear(events, batch_max);
             }
-            if step % 100 == 99 {
-                for n in 0..2 {
-                    stores[n].commit(&std::mem::take(&mut waiting[n])).unwrap();
-                    drop(std::mem::replace(&mut stores[n], Store::open(&dirs[n].path().join("idle"), &network(), client(9)).unwrap()));
-                    stores[n] = Store::open(dirs[n].path(), &network(), client(n as u8 + 1)).unwrap();
-                    prop_assert!(state_of(&mut stores[n]) == models[n], "seed {seed}, node {n}, step {step}");
-                    // And with what time alone did since: a core that restarts is the core that went on.
-                    let mut went_on = Default::default();
-                    pair.cores[n].handle(pair.now, crate::exchange::Input::Tick, &mut went_on);
-                    went_on.events.iter().for_each(|event| models[n].apply(event));
-                    stores[n].commit(&went_on.events).unwrap();
-                    let key = MasterKey::from_bytes([n as u8 + 1; 32]);
-                    let (core, _) = Core::restore(key, network(), [0; 32], stores[n].load().unwrap(), pair.now);
-                    prop_assert!(core.state() == pair.cores[n].state(), "seed {seed}, node {n}, step {step}: restored");
-                }
+            if step % 100 < 99 {
+                continue;
+            }
+            for (n, node) in nodes.iter_mut().enumerate() {
+                prop_assert!(node.state_after_restart() == node.model, "node {n}, step {step}");
+                // And with what time alone did since: a core that restarts is the core that went on.
+                let mut went_on = Output::default();
+                pair.cores[n].handle(pair.now, Input::Tick, &mut went_on);
+                node.hear(went_on.events, 1);
+                let (key, events) = (MasterKey::from_bytes([n as u8 + 1; 32]), node.store().load().unwrap());
+                let (core, _) = Core::restore(key, network(), [0; 32], events, pair.now);
+                prop_assert!(core.state() == pair.cores[n].state(), "node {n}, step {step}: restored");
             }
         }
+    }
+}
+
+/// What one node was told to make durable: in a store, and beside it in memory.
+struct Recorded {
+    dir: tempfile::TempDir,
+    client_id: ClientId,
+    store: Option<Store>,
+    waiting: Vec<Event>,
+    model: State,
+}
+
+impl Recorded {
+    fn new(client_id: ClientId) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self { dir, client_id, store: None, waiting: Vec::new(), model: State::default() }
+    }
+
+    fn store(&mut self) -> &mut Store {
+        let open = || Store::open(self.dir.path(), &network(), self.client_id).unwrap();
+        self.store.get_or_insert_with(open)
+    }
+
+    fn hear(&mut self, events: Vec<Event>, batch_max: usize) {
+        for event in &events {
+            self.model.apply(event);
+        }
+        self.waiting.extend(events);
+        if self.waiting.len() >= batch_max {
+            let batch = std::mem::take(&mut self.waiting);
+            self.store().commit(&batch).unwrap();
+        }
+    }
+
+    fn state_after_restart(&mut self) -> State {
+        self.hear(Vec::new(), 0);
+        self.store = None;
+        state_of(self.store())
     }
 }
 
@@ -146,11 +174,11 @@ fn the_driven_nodes_make_every_kind_of_event() {
     let kinds: Vec<_> =
         (0..20).flat_map(|seed| Pair::history(seed, 300).0).flatten().map(|e| discriminant(&e)).collect();
     let mut distinct = Vec::new();
-    kinds.into_iter().for_each(|kind| {
+    for kind in kinds {
         if !distinct.contains(&kind) {
-            distinct.push(kind)
+            distinct.push(kind);
         }
-    });
+    }
     assert_eq!(distinct.len(), 15, "kinds of events that were seen");
 }
 

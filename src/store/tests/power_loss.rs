@@ -194,6 +194,7 @@ impl DatabaseHandle for Handle {
 struct Index;
 
 impl WalIndex for Index {
+    #[allow(clippy::large_stack_arrays, reason = "the trait asks for an array")]
     fn map(&mut self, _region: u32) -> io::Result<[u8; 32768]> {
         Ok([0; 32768])
     }
@@ -306,7 +307,7 @@ fn the_same_disk_takes_acknowledged_commits_when_sqlite_does_not_sync() {
         let disk = SharedDisk::default();
         let vfs = format!("power-loss-{synchronous}");
         sqlite_vfs::register(&vfs, disk.clone(), false).unwrap();
-        let lost = (0..50).filter_map(|seed| live_through(seed, &vfs, &disk, synchronous).err()).next();
+        let lost = (0..50).find_map(|seed| live_through(seed, &vfs, &disk, synchronous).err());
         assert!(
             lost.is_some_and(|lost| lost.contains("acknowledged")),
             "synchronous = {synchronous} lost nothing"

@@ -1,0 +1,182 @@
+//! A bench for the unit tests of this folder: a core, the log of its events, and short names for what tests do all the time.
+
+use super::{
+    BidAnswer, Core, Done, Effect, Event, Heard, IdempotencyKey, Input, NotNow, OfferRef, Output, Refusal,
+    RefusalCode, Reply, ReplyTo,
+};
+use crate::{
+    identity::{KeyPair, MasterKey, Network, Signed},
+    market::{Acceptance, Bid, BidId, Currency, NewOffer, Offer, OfferId, Side, Terms},
+    time::UnixMillis,
+};
+use std::{sync::Arc, time::Duration};
+use uuid::Uuid;
+
+pub(super) const NOW: UnixMillis = UnixMillis(1_795_262_400_000);
+pub(super) const MINUTE: Duration = Duration::from_mins(1);
+pub(super) const HOUR: Duration = Duration::from_hours(1);
+
+pub(super) fn network() -> Network {
+    "test".parse().unwrap()
+}
+
+pub(super) fn new_offer() -> NewOffer {
+    NewOffer {
+        terms: Terms {
+            side: Side::Sell,
+            btc_quantity: "1".parse().unwrap(),
+            offer_price: "100".parse().unwrap(),
+            currency: Currency::USD,
+        },
+        acceptance: Acceptance::First,
+        expires_at: NOW.plus(HOUR),
+        dies_at: NOW.plus(2 * HOUR),
+        memo: None,
+    }
+}
+
+pub(super) fn key(text: &str, content: u8) -> IdempotencyKey {
+    IdempotencyKey { key: text.into(), request_sha256: [content; 32] }
+}
+
+/// One node on the bench.
+pub(super) struct Bench {
+    pub master: MasterKey,
+    pub core: Core,
+    pub log: Vec<Event>,
+    pub now: UnixMillis,
+}
+
+impl Bench {
+    pub(super) fn new(seed: u8) -> Self {
+        let master = MasterKey::from_bytes([seed; 32]);
+        let core = Core::new(master.clone(), network(), [seed; 32]);
+        Self { master, core, log: Vec::new(), now: NOW }
+    }
+
+    pub(super) fn give(&mut self, input: Input) -> Output {
+        let mut output = Output::default();
+        self.core.handle(self.now, input, &mut output);
+        self.log.extend(output.events.iter().cloned());
+        output
+    }
+
+    pub(super) fn tick(&mut self, later: Duration) -> Output {
+        self.now = self.now.plus(later);
+        self.give(Input::Tick)
+    }
+
+    /// Stops and starts again from the log.
+    pub(super) fn restart(&mut self) -> Output {
+        let (core, output) =
+            Core::restore(self.master.clone(), network(), [99; 32], self.log.clone(), self.now);
+        self.core = core;
+        self.log.extend(output.events.iter().cloned());
+        output
+    }
+
+    pub(super) fn create(&mut self) -> Arc<Offer> {
+        let output = self.give(Input::Create { new: new_offer(), idempotency: None, reply: ReplyTo(0) });
+        let Reply::Ok(Done::Created { offer, .. }) = reply(&output) else { panic!("{output:?}") };
+        self.own(offer)
+    }
+
+    pub(super) fn own(&self, id: OfferId) -> Arc<Offer> {
+        Arc::clone(&self.core.state().own[&id].offer)
+    }
+
+    pub(super) fn withdraw(&mut self, offer: OfferId, if_sequence: Option<u64>) -> Reply {
+        let offer = OfferRef::Id(offer);
+        reply(&self.give(Input::Withdraw { offer, if_sequence, reply: ReplyTo(1) }))
+    }
+
+    pub(super) fn bid_on(
+        &mut self,
+        offer: &Offer,
+        wait: Duration,
+        idempotency: Option<IdempotencyKey>,
+    ) -> Output {
+        self.give(Input::PlaceBid {
+            offer: OfferRef::Id(offer.id),
+            price: None,
+            valid_for: 10 * MINUTE,
+            wait,
+            idempotency,
+            reply: ReplyTo(2),
+        })
+    }
+
+    /// Hands a bid to this maker.
+    pub(super) fn receives(&mut self, bid: &Signed<Bid>) -> Result<BidAnswer, NotNow> {
+        let output = self.give(Input::BidReceived { bid: bid.clone(), reply: ReplyTo(3) });
+        let answers = output.effects.into_iter().find_map(|effect| match effect {
+            Effect::Answer { to: ReplyTo(3), answer } => Some(answer),
+            _ => None,
+        });
+        answers.expect("every bid is answered")
+    }
+
+    pub(super) fn hears(&mut self, bid: BidId, heard: Option<Heard>) -> Output {
+        self.give(Input::BidAnswered { bid, heard })
+    }
+}
+
+/// The only reply in `output`.
+pub(super) fn reply(output: &Output) -> Reply {
+    let replies: Vec<&Reply> = output
+        .effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Reply { reply, .. } => Some(reply),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(replies.len(), 1, "{output:?}");
+    replies[0].clone()
+}
+
+pub(super) fn has_reply(output: &Output) -> bool {
+    output.effects.iter().any(|effect| matches!(effect, Effect::Reply { .. }))
+}
+
+/// The bids that `output` has sent.
+pub(super) fn asked(output: &Output) -> Vec<Signed<Bid>> {
+    let bids = output.effects.iter().filter_map(|effect| match effect {
+        Effect::Ask(bid) => Some(bid.clone()),
+        _ => None,
+    });
+    bids.collect()
+}
+
+pub(super) fn bidder(seed: u8) -> KeyPair {
+    MasterKey::from_bytes([seed; 32]).client_key()
+}
+
+/// A bid at the asking price, firm from a second ago for ten minutes, changed as a test likes.
+pub(super) fn bid(seed: u8, offer: &Offer, change: impl FnOnce(&mut Bid)) -> Signed<Bid> {
+    let mut bid = Bid {
+        network: network(),
+        id: BidId(Uuid::from_u128(u128::from(seed))),
+        bidder: bidder(seed).public(),
+        maker: offer.client_id,
+        offer_id: offer.id,
+        offer_hash: offer.target(),
+        terms: offer.terms,
+        price: offer.terms.offer_price,
+        created_at: NOW.minus(Duration::from_secs(1)),
+        valid_until: NOW.plus(10 * MINUTE),
+    };
+    change(&mut bid);
+    Signed::sign(&bidder(seed), bid)
+}
+
+pub(super) fn code(answer: &Result<BidAnswer, NotNow>) -> RefusalCode {
+    match answer {
+        Ok(BidAnswer::Refused(Refusal { code, .. })) => *code,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+pub(super) fn is_sold(answer: &Result<BidAnswer, NotNow>) -> bool {
+    matches!(answer, Ok(BidAnswer::Accepted { .. }))
+}

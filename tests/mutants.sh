@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Plants one bug after the other (cfg(mutant = "NAME") in src/) and demands that the simulation finds it.
+#
+#   tests/mutants.sh            every bug in src/
+#   tests/mutants.sh NAME...    only these
+#
+# RUSTC_WORKSPACE_WRAPPER adds the cfg for this package alone, and its path is part of cargo's fingerprints for this package
+# alone: dependencies are built once and shared with ordinary builds, each bug's build is kept apart.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+target=${CARGO_TARGET_DIR:-target}
+mapfile -t planted < <(grep -rhoE 'mutant = "[a-z_]+"' src | cut -d'"' -f2 | sort -u)
+wanted=("$@")
+[ ${#wanted[@]} -gt 0 ] || wanted=("${planted[@]}")
+for name in "${wanted[@]}"; do
+    if ! printf '%s\n' "${planted[@]}" | grep -qx "$name"; then
+        echo "no bug is called $name; there are: ${planted[*]}" >&2
+        exit 2
+    fi
+done
+
+missed=()
+for name in "${wanted[@]}"; do
+    place="$target/mutants/$name"
+    mkdir -p "$place"
+    printf '#!/bin/sh\nexec "$@" --cfg '"'"'mutant="%s"'"'"'\n' "$name" >"$place/rustc"
+    chmod +x "$place/rustc"
+    export RUSTC_WORKSPACE_WRAPPER="$PWD/$place/rustc" CARGO_INCREMENTAL=0
+    case "$target" in /*) RUSTC_WORKSPACE_WRAPPER="$place/rustc" ;; esac
+    # A bug that does not compile is not found but broken.
+    if ! cargo test --quiet --test simulation --no-run >"$place/build.log" 2>&1; then
+        echo "BROKEN $name: see $place/build.log"
+        missed+=("$name")
+        continue
+    fi
+    if cargo test --quiet --test simulation every_seed >"$place/run.log" 2>&1; then
+        echo "MISSED $name"
+        missed+=("$name")
+    else
+        echo "found  $name: $(grep -m1 -aE '^seed [0-9]+: ' "$place/run.log" || echo "but not by a rule, see $place/run.log")"
+    fi
+done
+
+echo "$((${#wanted[@]} - ${#missed[@]})) of ${#wanted[@]} planted bugs were found"
+[ ${#missed[@]} -eq 0 ]
