@@ -38,12 +38,7 @@ impl<'a> Fields<&'a RawValue> {
             return Ok(Self::new(Place::Body, Vec::new()));
         }
         match serde_json::from_slice::<RawObject<'a>>(body) {
-            Ok(RawObject(given)) => {
-                // An explicit null says the same as nothing; but a name given twice is seen all the same.
-                let mut fields = Self::new(Place::Body, given);
-                fields.given.retain(|(_, value)| value.get() != "null");
-                Ok(fields)
-            }
+            Ok(RawObject(given)) => Ok(Self::new(Place::Body, given)),
             Err(error) => {
                 Err(Problem::new(Code::MalformedJson, format!("the body is not a JSON object: {error}")))
             }
@@ -65,7 +60,25 @@ impl Fields<String> {
     }
 }
 
-impl<V> Fields<V> {
+/// What a field can hold.
+pub(super) trait Given {
+    /// Whether it says the same as if the field were not there.
+    fn is_nothing(&self) -> bool;
+}
+
+impl Given for &RawValue {
+    fn is_nothing(&self) -> bool {
+        self.get() == "null"
+    }
+}
+
+impl Given for String {
+    fn is_nothing(&self) -> bool {
+        false
+    }
+}
+
+impl<V: Given> Fields<V> {
     fn new(place: Place, given: Vec<(String, V)>) -> Self {
         let mut fields =
             Self { place, given: Vec::with_capacity(given.len()), known: Vec::new(), errors: Vec::new() };
@@ -101,6 +114,9 @@ impl<V> Fields<V> {
         self.known.push(name);
         let at = self.given.iter().position(|(given, _)| given == name)?;
         let (_, value) = self.given.remove(at);
+        if value.is_nothing() {
+            return None;
+        }
         read(value).map_err(|detail| self.error(name, detail)).ok()
     }
 
@@ -110,7 +126,7 @@ impl<V> Fields<V> {
         name: &'static str,
         read: impl FnOnce(V) -> Result<T, String>,
     ) -> Option<T> {
-        let given = self.given.iter().any(|(given, _)| given == name);
+        let given = self.given.iter().any(|(given, value)| given == name && !value.is_nothing());
         let value = self.optional(name, read);
         if !given {
             self.error(name, "is missing");
@@ -244,7 +260,11 @@ mod tests {
         for pointer in ["\"/price\"", "\"/wait_ms\"", "\"/a~1b~0c\"", "more than once", "is unknown"] {
             assert!(shown.contains(pointer), "{pointer} in {shown}");
         }
-        assert!(format!("{:?}", read("{}").unwrap_err()).contains("is missing"));
+        for nothing in ["{}", r#"{"price":null}"#] {
+            assert!(format!("{:?}", read(nothing).unwrap_err()).contains("is missing"));
+        }
+        assert_eq!(read(r#"{"price":1,"wait_ms":null}"#).unwrap().1, None);
+        assert!(format!("{:?}", read(r#"{"price":1,"colour":null}"#).unwrap_err()).contains("is unknown"));
         assert!(format!("{:?}", read(r#"{"price":null,"price":1}"#).unwrap_err()).contains("more than once"));
     }
 
