@@ -78,6 +78,8 @@ impl NodeProcess {
         ]
         .map(str::to_owned)
         .to_vec();
+        // reqwest is built without a provider of its own; a second installation changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
         Self { process: Process::spawn(&args), api: format!("http://{}/api/v1", local(api)), args, http }
     }
