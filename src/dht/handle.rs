@@ -148,7 +148,8 @@ impl Dht {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let status = driver::start(config, workers, inbox, events.clone()).await?;
-        let (node_id, local_addr) = (status.borrow().node_id, status.borrow().local_addr);
+        // One look: two at once would wait for each other when the driver reports in between.
+        let DhtStatus { node_id, local_addr, .. } = *status.borrow();
         Ok(Self { commands, events, status, node_id, local_addr })
     }
 
