@@ -6,12 +6,12 @@ use crate::{
     http::api::{ApiConfig, ApiToken, TOKEN_BYTES_MAX},
     identity::Network,
     node::NodeConfig,
+    store::keyfile,
 };
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
-    io::Write,
     net::{SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
 };
@@ -158,7 +158,9 @@ impl Effective {
         let needed = !self.api.ip().is_loopback() && !self.insecure_no_token;
         let token = match &self.token_file {
             Some(file) => Some(read_token(file)?),
-            None if needed => Some(make_token(&self.data_dir.join("api-token"))?),
+            None if needed => {
+                Some(keyfile::load_or_create_token(&self.data_dir.join(keyfile::TOKEN_FILE))?.to_string())
+            }
             None => None,
         };
         let token = token.map(|text| ApiToken::new(&text)).transpose();
@@ -180,26 +182,6 @@ pub(crate) fn read_token(file: &Path) -> Result<String> {
         bail!("{} is too long for a token of at most {TOKEN_BYTES_MAX} characters", file.display());
     }
     Ok(fs::read_to_string(file).with_context(at)?.trim().to_owned())
-}
-
-/// The token of an earlier start, or a new one of 256 random bits.
-fn make_token(file: &Path) -> Result<String> {
-    if file.exists() {
-        return read_token(file);
-    }
-    let mut random = [0; 32];
-    getrandom::fill(&mut random).context("the system gives no random numbers")?;
-    let token = crate::identity::encode_hex(&random);
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let at = || format!("cannot write the token to {}; check the directory's permissions", file.display());
-    let mut opened = options.open(file).with_context(at)?;
-    writeln!(opened, "{token}").with_context(at)?;
-    opened.sync_all().with_context(at)?;
-    tracing::info!(file = %file.display(), "a token for the API was made: callers must show it");
-    Ok(token)
 }
 
 #[cfg(test)]
@@ -233,18 +215,5 @@ mod tests {
     #[test]
     fn unknown_keys_are_refused() {
         assert!(toml::from_str::<Settings>("apii = '127.0.0.1:2'").is_err());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_token_is_made_once_for_its_owner_only() {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("api-token");
-        let token = make_token(&file).unwrap();
-        assert_eq!((token.len(), make_token(&file).unwrap()), (64, token));
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(read_token(&file).is_err());
     }
 }

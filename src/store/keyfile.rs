@@ -20,9 +20,9 @@ use zeroize::Zeroizing;
 /// The master key's name in the data directory.
 pub const KEY_FILE: &str = "master.key";
 /// The API token's usual name in the data directory.
-pub const TOKEN_FILE: &str = "token";
-/// The shortest token that is accepted: 128 random bits have 22 digits. A made one has 43.
-pub const TOKEN_BYTES_MIN: usize = 22;
+pub const TOKEN_FILE: &str = "api-token";
+/// The shortest token that is accepted: 128 bits, were it random hex. A made one has 43 digits.
+pub const TOKEN_BYTES_MIN: usize = 32;
 /// The longest token: it is sent with every request.
 pub const TOKEN_BYTES_MAX: usize = 256;
 /// No secret file is longer; the rest of a wrong one need not be read.
@@ -109,7 +109,7 @@ pub fn load_or_create_token(path: &Path) -> Result<Zeroizing<String>, KeyFileErr
     let token = secret_line(path, |bytes| BASE64URL_NOPAD.encode(bytes))?;
     let fits = (TOKEN_BYTES_MIN..=TOKEN_BYTES_MAX).contains(&token.len())
         && token.bytes().all(|b| b.is_ascii_graphic());
-    let expected = "one line of 22 to 256 visible ASCII characters";
+    let expected = "one line of 32 to 256 visible ASCII characters";
     if fits { Ok(token) } else { Err(KeyFileError::Malformed { path: path.to_owned(), expected }) }
 }
 
@@ -252,8 +252,8 @@ mod tests {
         let token = load_or_create_token(&path).unwrap();
         assert_eq!((token.len(), mode(&path)), (43, 0o600));
         assert_eq!(load_or_create_token(&path).unwrap(), token);
-        put(&path, "correct-horse-battery-staple\r\n", 0o600);
-        assert_eq!(load_or_create_token(&path).unwrap().as_str(), "correct-horse-battery-staple");
+        put(&path, "correct-horse-battery-staple-again\r\n", 0o600);
+        assert_eq!(load_or_create_token(&path).unwrap().as_str(), "correct-horse-battery-staple-again");
         for text in ["", "short\n", "two lines of words in it\n", &"x".repeat(300)] {
             put(&path, text, 0o600);
             assert!(matches!(load_or_create_token(&path), Err(KeyFileError::Malformed { .. })), "{text:?}");

@@ -13,10 +13,7 @@ use std::{
 };
 use subtle::ConstantTimeEq;
 
-/// The shortest token that is taken: 128 bits, were it random hex.
-pub const TOKEN_BYTES_MIN: usize = 32;
-/// The longest.
-pub const TOKEN_BYTES_MAX: usize = 512;
+pub use crate::store::keyfile::{TOKEN_BYTES_MAX, TOKEN_BYTES_MIN};
 
 /// The secret that opens the API. Never printed; kept only as its hash, which also makes the comparison one of equal lengths.
 #[derive(Clone)]
