@@ -42,7 +42,7 @@ sim: ## simulate the exchange: make sim SEEDS=5000
 	VINTNER_SIM_SEEDS=$(SEEDS) cargo test --release --locked --test simulation -- --nocapture
 
 sim-mutants: ## plant each known bug and see that the simulator finds it
-	@sh tests/mutants.sh
+	@bash tests/mutants.sh
 
 openapi: ## write openapi/openapi.json anew
 	@cargo run --quiet --locked --bin vintner -- openapi > openapi/openapi.json.new
