@@ -282,26 +282,3 @@ fn somebody_elses_transaction_is_waited_for() {
     store.conn.busy_timeout(pause).unwrap();
     assert!(matches!(store.set_meta("a", "b"), Err(CommitError::Failed { .. })));
 }
-
-/// Prints what a commit costs here: `cargo test --release -- --ignored --nocapture what_a_commit_costs`.
-#[test]
-#[ignore = "a measurement, not a check"]
-fn what_a_commit_costs() {
-    let dir = tempfile::tempdir_in(".").unwrap();
-    let mut store = open(dir.path());
-    let events: Vec<Event> = (0..8).flat_map(|seed| Pair::history(seed, 2_000).0).flatten().collect();
-    for batch in [1, 256] {
-        let mut times: Vec<_> = events
-            .chunks_exact(batch)
-            .take(2_000)
-            .map(|batch| {
-                let began = Instant::now();
-                store.commit(batch).unwrap();
-                began.elapsed()
-            })
-            .collect();
-        times.sort();
-        let (p50, p99) = (times[times.len() / 2], times[times.len() * 99 / 100]);
-        println!("{batch} events a commit: p50 {p50:?}, p99 {p99:?} of {}", times.len());
-    }
-}
