@@ -1,0 +1,191 @@
+//! `vintner devnet` as a user runs it: one command, a whole network of processes, the tour of the README, a clean end.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
+use serde_json::Value;
+use std::{
+    io::{BufRead, BufReader},
+    net::{Ipv4Addr, TcpListener, UdpSocket},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+const VINTNER: &str = env!("CARGO_BIN_EXE_vintner");
+const PATIENCE: Duration = Duration::from_secs(60);
+const GRAPES: u16 = 3;
+const NODES: u16 = 3;
+
+/// Five blocks of ports of which none is taken now.
+#[derive(Clone, Copy)]
+struct Ports(u16);
+
+impl Ports {
+    fn find() -> Self {
+        let is_free = |port: u16| {
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+                && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+        };
+        // Below the range from which the system gives ports to whoever asks for any.
+        let start = 12_000 + (std::process::id() % 150) as u16 * 100;
+        let base = (0..150u16).map(|n| 12_000 + (start - 12_000 + n * 100) % 15_000);
+        Self(
+            base.into_iter()
+                .find(|base| (*base..base + 50).all(is_free))
+                .expect("no fifty free ports in a row"),
+        )
+    }
+
+    fn api(self, node: u16) -> String {
+        format!("http://127.0.0.1:{}", self.0 + node)
+    }
+}
+
+struct Devnet {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Devnet {
+    fn start(dir: &Path, ports: Ports) -> Self {
+        let port = |block: u16| (ports.0 + block * 10).to_string();
+        let mut child = Command::new(VINTNER)
+            .args(["devnet", "--grapes", &GRAPES.to_string(), "--nodes", &NODES.to_string(), "--data-dir"])
+            .arg(dir)
+            .args(["--api-port", &port(0), "--rpc-port", &port(1), "--dht-port", &port(2)])
+            .args(["--grape-dht-port", &port(3), "--grape-http-port", &port(4)])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (send, lines) = channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        Self { child, lines }
+    }
+
+    fn ready(&self) {
+        let start = Instant::now();
+        loop {
+            match self.lines.recv_timeout(Duration::from_millis(100)) {
+                Ok(line) if line.contains("network ready") => return,
+                Ok(_) | Err(RecvTimeoutError::Timeout) => {
+                    assert!(start.elapsed() < PATIENCE, "no `network ready` line")
+                }
+                Err(RecvTimeoutError::Disconnected) => panic!("devnet ended before it was ready"),
+            }
+        }
+    }
+
+    fn signal(&mut self, signal: &str) {
+        let killed = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+    }
+
+    fn ended(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        panic!("devnet does not end");
+    }
+}
+
+impl Drop for Devnet {
+    fn drop(&mut self) {
+        // Its children end with it: they watch their standard input.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn vintner(api: &str, args: &[&str]) -> Output {
+    Command::new(VINTNER).args(args).args(["--json", "--api", api]).output().unwrap()
+}
+
+fn json(api: &str, args: &[&str]) -> Value {
+    let output = vintner(api, args);
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{args:?}: {output:?}"))
+}
+
+fn until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < PATIENCE, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn ids(api: &str) -> Vec<String> {
+    let items = json(api, &["offers", "list"])["items"].clone();
+    items.as_array().unwrap().iter().map(|offer| offer["id"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn the_tour_works_and_everything_is_there_again_after_a_restart() {
+    let (dir, ports) = (tempfile::tempdir().unwrap(), Ports::find());
+    let [maker, other, taker] = [0, 1, 2].map(|node| ports.api(node));
+    let mut devnet = Devnet::start(dir.path(), ports);
+    devnet.ready();
+
+    let offer = json(&maker, &["offers", "create", "--quantity", "0.5", "--price", "64000"]);
+    let id = offer["id"].as_str().unwrap();
+    for api in [&other, &taker] {
+        until("the offer to be listed", || ids(api).contains(&id.to_owned()));
+    }
+    let bid = json(&taker, &["offers", "bid", id]);
+    assert_eq!(bid["status"], "accepted", "{bid}");
+    for api in [&maker, &other, &taker] {
+        until("the offer to be gone", || ids(api).is_empty());
+    }
+    let late = vintner(&other, &["offers", "bid", id]);
+    assert_eq!(late.status.code(), Some(1));
+    assert!(format!("{late:?}").contains("offer_not_available"), "{late:?}");
+    let open = json(&maker, &["offers", "create", "--quantity", "1", "--price", "100"]);
+    let client_id = json(&maker, &["status"])["client_id"].clone();
+
+    devnet.signal("-TERM");
+    assert_eq!(devnet.ended(), Some(0));
+    let mut devnet = Devnet::start(dir.path(), ports);
+    devnet.ready();
+    assert_eq!(json(&maker, &["status"])["client_id"], client_id);
+    for api in [&maker, &taker] {
+        assert_eq!(json(api, &["trades", "show", bid["trade_id"].as_str().unwrap()])["offer_id"], id);
+    }
+    for api in [&maker, &other, &taker] {
+        until("the open offer to be listed again", || {
+            ids(api).contains(&open["id"].as_str().unwrap().to_owned())
+        });
+    }
+
+    // Killed without a chance to clean up, it leaves nobody behind: the ports are free again.
+    devnet.signal("-KILL");
+    devnet.ended();
+    until("all children to end", || {
+        (0..NODES).all(|node| TcpListener::bind((Ipv4Addr::LOCALHOST, ports.0 + node)).is_ok())
+            && (0..GRAPES).all(|grape| UdpSocket::bind((Ipv4Addr::LOCALHOST, ports.0 + 30 + grape)).is_ok())
+    });
+}
+
+#[test]
+fn a_taken_port_is_named_and_nothing_is_started() {
+    let (dir, ports) = (tempfile::tempdir().unwrap(), Ports::find());
+    let _taken = TcpListener::bind((Ipv4Addr::LOCALHOST, ports.0 + 1)).unwrap();
+    let output = Command::new(VINTNER)
+        .args(["devnet", "--data-dir"])
+        .arg(dir.path())
+        .args(["--api-port", &ports.0.to_string(), "--rpc-port", &(ports.0 + 10).to_string()])
+        .args(["--dht-port", &(ports.0 + 20).to_string(), "--grape-dht-port", &(ports.0 + 30).to_string()])
+        .args(["--grape-http-port", &(ports.0 + 40).to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(&(ports.0 + 1).to_string()) && said.contains("--api-port"), "{said}");
+}
