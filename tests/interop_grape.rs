@@ -3,19 +3,23 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
 mod support;
+mod testnet;
 
 use serde_json::{Value, json, value::RawValue};
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use support::{Answer, Grape, eventually, exchange, grape, stock, stock_grape, vintner_grape};
+use testnet::{bid, create, lists, until};
 use tokio::net::TcpListener;
 use vintner::{
     bep44::{VerifiedItem, bencode_bytes},
+    exchange::{BidOutcome, OfferRef},
     grenache::{
         address::AddressPolicy,
         client::{Client, ClientConfig},
         server::{self, Commands, ServerConfig},
     },
     identity::{KeyPair, encode_hex},
+    node::{Node, NodeConfig},
     time::UnixMillis,
     workers::Workers,
 };
@@ -84,6 +88,48 @@ async fn our_signed_value_is_verified_and_its_announcement_heard_by_stock_grapes
     for stock in [&mut first.process, &mut second.process] {
         assert_eq!(stock.event("announce").await["name"], name);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nodes_offer_is_heard_and_read_by_a_stock_grape_and_sold_across_stock_grapes() {
+    let (mut first, second, ours) = ring().await;
+    let dirs = tempfile::tempdir().unwrap();
+    let bootstrap = vec![first.bootstrap(), second.bootstrap()];
+    let node = async |name: &str| {
+        let config = NodeConfig::local("test".parse().unwrap(), dirs.path().join(name), bootstrap.clone());
+        let node = Node::start(config).await.unwrap();
+        until("the node to know all the others", || async { node.status().dht.nodes >= 3 }).await;
+        node
+    };
+    let (maker, taker) = (node("maker").await, node("taker").await);
+    let offer = create(&maker, "100").await;
+    let hash = maker.exchange().snapshot().state.find(OfferRef::Id(offer)).unwrap().target().to_string();
+    // The nodes' own ids are announced too.
+    let heard = async {
+        loop {
+            let name = first.process.event("announce").await["name"].as_str().unwrap().to_owned();
+            if name.starts_with("NEW_OFFER") {
+                break name;
+            }
+        }
+    };
+    assert_eq!(tokio::time::timeout(support::PATIENCE, heard).await.unwrap(), format!("NEW_OFFER:{hash}"));
+    for grape in [&first, &second, &ours] {
+        let got = eventually(grape.http, "get", json!(hash), |answer| !answer.body.is_empty()).await.json();
+        let record: Value = serde_json::from_str(got["v"].as_str().unwrap()).unwrap();
+        assert_eq!((&record["id"], &record["availability"]), (&json!(offer.to_string()), &json!(true)));
+        assert_eq!(
+            (got["seq"].as_u64(), got["k"].as_str().map(str::len)),
+            (record["sequence"].as_u64(), Some(64))
+        );
+    }
+    until("the offer to be listed", || async { lists(&taker, offer) }).await;
+    let (_, outcome) = bid(&taker, offer, "100").await.unwrap();
+    assert!(matches!(outcome, BidOutcome::Accepted(_)), "{outcome:?}");
+    eventually(first.http, "get", json!(hash), |answer| answer.body.contains(r#"\"availability\":false"#))
+        .await;
+    maker.stop().await;
+    taker.stop().await;
 }
 
 #[tokio::test]
