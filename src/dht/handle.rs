@@ -148,7 +148,8 @@ impl Dht {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let status = driver::start(config, workers, inbox, events.clone()).await?;
-        let (node_id, local_addr) = (status.borrow().node_id, status.borrow().local_addr);
+        // Read in one go: a second read guard beside a first waits for the driver's writer, which waits for the first.
+        let DhtStatus { node_id, local_addr, .. } = *status.borrow();
         Ok(Self { commands, events, status, node_id, local_addr })
     }
 
