@@ -4,6 +4,7 @@
 //! hint that will come again) or answers that the node is busy.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
@@ -62,16 +63,23 @@ fn work(queue: &Mutex<Receiver<Job>>) {
     loop {
         // One thread waits inside `recv` and the others for the lock; whoever has a job lets the next one wait.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        match job {
-            Ok(job) => job(),
-            Err(_) => return,
-        }
+        let Ok(job) = job else { return };
+        // A job that panics has said so on stderr, and its caller is told `Busy`. The thread lives on: without threads the node
+        // would refuse everything and look alive.
+        let _ = catch_unwind(AssertUnwindSafe(job));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_job_that_panics_takes_no_thread_with_it() {
+        let workers = Workers::start(1).unwrap();
+        assert_eq!(workers.run(|| panic!("a defect")).await, Err::<(), _>(Busy));
+        assert_eq!(workers.run(|| 6 * 7).await, Ok(42));
+    }
 
     #[tokio::test]
     async fn results_come_back_and_a_full_queue_refuses() {

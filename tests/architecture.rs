@@ -175,6 +175,9 @@ fn violations(file: &str, text: &str) -> Vec<String> {
             found.push(format!("src/{file} imports crate::{module}, which lies above it or beside it"));
         }
     }
+    // A second read guard beside a first waits for a writer that waits for the first: both hang for ever.
+    let twice = code.split([';', '{', '}']).filter(|statement| statement.matches(".borrow()").count() > 1);
+    found.extend(twice.map(|statement| format!("src/{file} holds two guards at once:{statement}")));
     if room.pure {
         let named = IMPURE.iter().filter(|word| code.contains(**word));
         found.extend(named.map(|word| format!("src/{file} is pure and names {word}")));
@@ -223,4 +226,6 @@ fn a_violation_is_found() {
     assert_eq!(found("dht/core/table.rs", "use crate::dht::core::id::NodeId;"), 0);
     assert_eq!(found("exchange/core.rs", "use super::State; // SystemTime\nuse crate::market::Offer;"), 0);
     assert_eq!(found("http/api/mod.rs", "use crate::cli::Args;"), 1);
+    assert_eq!(found("dht/handle.rs", "let (a, b) = (status.borrow().a, status.borrow().b);"), 1);
+    assert_eq!(found("dht/handle.rs", "let a = status.borrow().a; let b = status.borrow().b;"), 0);
 }

@@ -59,7 +59,7 @@ pub(crate) async fn run(args: NodeArgs, log_format: Option<LogFormat>, stop: Sto
         reason = node.failed() => Err(anyhow::anyhow!("{reason}; look at the disk, then start the node again")),
     };
     tracing::info!("stopping");
-    // Together: a caller that waits for a bid's answer is told by the node's end that it stops.
+    // Together: a caller that waits for a bid's answer is told by the node's end that it is in doubt.
     tokio::join!(serving.shutdown(), node.stop());
     exit
 }

@@ -168,6 +168,7 @@ impl Core {
     }
 
     fn make_true(&mut self, event: &Event) {
+        self.forget_replaced_timers(event);
         self.state.apply(event);
         if let Event::Own(own) = event {
             self.mint.seen(own.offer.id);

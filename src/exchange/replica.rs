@@ -93,13 +93,21 @@ impl Core {
     }
 
     fn park(&mut self, offer: Arc<Offer>) {
-        let newer = self.parked.get(&offer.target()).is_none_or(|parked| offer.sequence > parked.sequence);
-        if self.parked.len() >= PARKED_MAX && !self.parked.contains_key(&offer.target()) {
+        let target = offer.target();
+        let comes_of_age = |offer: &Offer| UnixMillis(offer.sequence).minus(FUTURE_MAX);
+        let parked = self.parked.get(&target);
+        if offer.is_dead(comes_of_age(&offer)) {
+            // It would hold its place until nobody could believe it any more.
+            self.counters.records_dead += 1;
+        } else if self.parked.len() >= PARKED_MAX && parked.is_none() {
             self.counters.records_over_limit += 1;
-        } else if newer {
+        } else if parked.is_none_or(|parked| offer.sequence > parked.sequence) {
             self.counters.records_parked += 1;
-            self.set_timer(UnixMillis(offer.sequence).minus(FUTURE_MAX), Timer::Unpark(offer.target()));
-            self.parked.insert(offer.target(), offer);
+            if let Some(replaced) = parked {
+                self.timers.cancel(comes_of_age(replaced), Timer::Unpark(target));
+            }
+            self.set_timer(comes_of_age(&offer), Timer::Unpark(target));
+            self.parked.insert(target, offer);
         }
     }
 }

@@ -219,6 +219,20 @@ impl Core {
         }
     }
 
+    /// Tells everybody who waits for a maker's answer how far it is, because this core ends. Their bids are stored and in doubt:
+    /// whoever were told of a failure might bid anew on what may be sold to him.
+    pub fn let_callers_go(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for (bid, waiters) in std::mem::take(&mut self.waiting) {
+            effects.extend(
+                waiters
+                    .into_iter()
+                    .map(|(to, again)| Effect::Reply { to, reply: Ok(Done::Bid { bid, again }) }),
+            );
+        }
+        effects
+    }
+
     fn bound_refused_bids(&mut self, output: &mut Output) {
         // Accepted bids are bounded with the trades, those in doubt by their own limit.
         let kept = self.state.bids_in_doubt + self.state.trades.len() + BIDS_OUT_REFUSED_MAX;

@@ -1,10 +1,11 @@
 //! What time alone does: offers expire and die, waiting callers get their answer, old refusals are forgotten.
 //!
 //! Timers are never stored: they follow from the events, and are set again when those are replayed. A timer that is out of
-//! date when it fires finds nothing to do, so none is ever cancelled.
+//! date when it fires finds nothing to do. Those of a record's earlier versions are taken back all the same: how many versions
+//! there are is up to their maker, who may be anybody.
 
 use super::{
-    BidOutcome, Closed, Core, Effect, Event, Output, ReplyTo,
+    BidOutcome, Closed, Core, Effect, Event, Output, OwnOffer, ReplyTo,
     limits::{BID_IN_KEPT_FOR, BID_OUT_KEPT_FOR, IDEMPOTENCY_KEPT_FOR},
 };
 use crate::{
@@ -45,6 +46,10 @@ impl Timers {
         self.0.insert((at, timer));
     }
 
+    pub(super) fn cancel(&mut self, at: UnixMillis, timer: Timer) {
+        self.0.remove(&(at, timer));
+    }
+
     pub(super) fn next(&self) -> Option<UnixMillis> {
         self.0.first().map(|(at, _)| *at)
     }
@@ -75,6 +80,18 @@ impl Core {
                 self.set_timer(at, Timer::ForgetIdempotency(idempotent.key.clone()));
             }
             _ => {}
+        }
+    }
+
+    /// Takes back the timers of the version that `event` replaces.
+    pub(super) fn forget_replaced_timers(&mut self, event: &Event) {
+        let (Event::Own(OwnOffer { offer, .. }) | Event::Heard(offer)) = event else { return };
+        let target = offer.target();
+        if let Some(held) = self.state.market.records.get(&target) {
+            if let Some(until) = held.available_until() {
+                self.timers.cancel(until, Timer::Expire(target));
+            }
+            self.timers.cancel(held.dies_at, Timer::Die(target));
         }
     }
 
@@ -167,7 +184,7 @@ mod tests {
         Heard, Input, Refusal, RefusalCode,
         testing::{Bench, NOW, asked},
     };
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     #[test]
     fn what_is_due_comes_in_order_and_not_before_its_time() {
@@ -201,6 +218,35 @@ mod tests {
         assert_eq!(node.core.state().bids_out.len(), 1);
         node.tick(Duration::from_millis(1));
         assert!(node.core.state().bids_out.is_empty() && node.core.state().bids_by_offer.is_empty());
+    }
+
+    #[test]
+    fn versions_of_a_record_leave_no_timers_behind() {
+        let (mut maker, mut node) = (Bench::new(1), Bench::new(2));
+        let offer = maker.create();
+        node.give(Input::Record(offer.clone()));
+        let before = node.core.timers.0.len();
+        let closed = Arc::new(offer.close(&maker.master, NOW).unwrap());
+        node.give(Input::Record(Arc::clone(&closed)));
+        assert_eq!(before, 2, "it expires and it dies");
+        assert_eq!(node.core.timers.0.len(), 1, "a closed one only dies");
+
+        let future = |minutes| closed.close(&maker.master, NOW.plus(Duration::from_mins(minutes))).unwrap();
+        for minutes in 10..20 {
+            node.give(Input::Record(Arc::new(future(minutes))));
+        }
+        assert_eq!((node.core.parked.len(), node.core.timers.0.len()), (1, 2));
+    }
+
+    #[test]
+    fn what_is_dead_before_its_time_comes_does_not_wait() {
+        let (mut maker, mut node) = (Bench::new(1), Bench::new(2));
+        let offer = maker.create();
+        let at = offer.dies_at.plus(crate::exchange::limits::FUTURE_MAX);
+        for (at, waits) in [(at, 0), (at.minus(Duration::from_millis(1)), 1)] {
+            node.give(Input::Record(Arc::new(offer.close(&maker.master, at).unwrap())));
+            assert_eq!(node.core.parked.len(), waits);
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     workers::Workers,
 };
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,7 +22,7 @@ use std::{
 use tokio::{
     sync::{broadcast::error::RecvError, mpsc},
     task::JoinSet,
-    time::Instant,
+    time::{Instant, sleep_until},
 };
 
 /// Records that wait to be looked at. An announcement beyond it is dropped: it comes again within a minute.
@@ -118,6 +118,8 @@ struct Queue {
     waiting: HashMap<Target, Look>,
     in_flight: HashSet<Target>,
     asked: HashMap<Target, Instant>,
+    /// Announced again too soon to ask again: asked then.
+    later: BTreeSet<(Instant, Target)>,
 }
 
 impl Queue {
@@ -163,6 +165,27 @@ impl Queue {
         }
         recently
     }
+
+    /// Has a record that was asked for a moment ago looked at when it may be asked for again: its announcement may have told of
+    /// what happened since, such as a sale. False when too many wait.
+    fn look_later(&mut self, target: Target) -> bool {
+        let at = self.asked.get(&target).copied().unwrap_or_else(Instant::now) + ASK_AGAIN_AFTER;
+        if self.later.len() >= QUEUE_MAX {
+            return false;
+        }
+        self.later.insert((at, target));
+        true
+    }
+
+    /// Queues what was put off until `now`; gives how many found no room.
+    fn take_due(&mut self, now: Instant) -> u64 {
+        let mut dropped = 0;
+        while let Some(&(at, target)) = self.later.first().filter(|(at, _)| *at <= now) {
+            self.later.remove(&(at, target));
+            dropped += u64::from(!self.add(target, Look::Hint));
+        }
+        dropped
+    }
 }
 
 impl Ears {
@@ -177,6 +200,7 @@ impl Ears {
         let mut queue = Queue::default();
         let mut looks = JoinSet::new();
         loop {
+            let later = queue.later.first().map(|(at, _)| *at);
             tokio::select! {
                 event = events.recv() => match event {
                     Ok(DhtEvent::Announce { name, .. }) => ears.hear(&name, &mut queue),
@@ -188,9 +212,15 @@ impl Ears {
                 Some(target) = wanted.recv() => ears.add(target, Look::Network, &mut queue),
                 Some(target) = fetches.recv() => ears.add(target, Look::Network, &mut queue),
                 Some(done) = looks.join_next() => {
-                    if let Ok(target) = done {
+                    if let Ok((target, too_soon)) = done {
                         queue.in_flight.remove(&target);
+                        if too_soon && !queue.look_later(target) {
+                            ears.count_dropped(1);
+                        }
                     }
+                }
+                () = sleep_until(later.unwrap_or_else(Instant::now)), if later.is_some() => {
+                    ears.count_dropped(queue.take_due(Instant::now()));
                 }
             }
             while looks.len() < IN_FLIGHT_MAX {
@@ -222,8 +252,9 @@ impl Ears {
         self.exchange.snapshot().state.market.records.get(&target).cloned()
     }
 
-    /// Reads the record and hands it to the core if it is news.
-    async fn look(&self, target: Target, look: Look, ask_network: bool) {
+    /// Reads the record and hands it to the core if it is news. True when only the network can tell, and may not be asked now:
+    /// where a copy is stored, a newer one is brought too.
+    async fn look(&self, target: Target, look: Look, ask_network: bool) -> bool {
         let held = self.held(target);
         let is_news = |item: &VerifiedItem| {
             held.as_ref().is_none_or(|held| {
@@ -231,14 +262,16 @@ impl Ears {
                 item.seq > known.seq || (item.seq == known.seq && item.v != known.v)
             })
         };
-        if look == Look::Hint
-            && let Some(Item::Mutable(item)) = self.dht.local(target).await
+        let stored = if look == Look::Hint { self.dht.local(target).await } else { None };
+        let is_stored = stored.is_some();
+        if let Some(Item::Mutable(item)) = stored
             && is_news(&item)
         {
-            return self.judge(item, held).await;
+            self.judge(item, held).await;
+            return false;
         }
         if !ask_network {
-            return;
+            return !is_stored;
         }
         let mut pause = ATTEMPT_PAUSE;
         for attempt in 1..=ATTEMPTS {
@@ -248,14 +281,15 @@ impl Ears {
                 {
                     self.judge(item, held).await;
                 }
-                return;
+                return false;
             }
             if held.is_some() || attempt == ATTEMPTS {
-                return;
+                return false;
             }
             tokio::time::sleep(pause).await;
             pause *= 2;
         }
+        false
     }
 
     async fn judge(&self, item: VerifiedItem, held: Option<Arc<Offer>>) {
@@ -279,9 +313,9 @@ impl Ears {
     }
 }
 
-async fn look_at(ears: Arc<Ears>, target: Target, look: Look, ask_network: bool) -> Target {
-    ears.look(target, look, ask_network).await;
-    target
+async fn look_at(ears: Arc<Ears>, target: Target, look: Look, ask_network: bool) -> (Target, bool) {
+    let too_soon = ears.look(target, look, ask_network).await;
+    (target, too_soon)
 }
 
 #[cfg(test)]
@@ -315,6 +349,18 @@ mod tests {
         assert!(queue.next().is_none());
         queue.in_flight.remove(&target);
         assert!(queue.next().is_some());
+    }
+
+    #[test]
+    fn what_is_announced_too_soon_to_ask_again_is_asked_later() {
+        let (mut queue, target, asked) = (Queue::default(), Target([1; 20]), Instant::now());
+        assert!(!queue.asked_recently(target) && queue.asked_recently(target));
+        assert!(queue.look_later(target) && queue.look_later(target));
+        assert_eq!(queue.later.len(), 1, "once, however often it was announced");
+        assert_eq!(queue.take_due(asked), 0);
+        assert!(queue.next().is_none());
+        assert_eq!(queue.take_due(Instant::now() + ASK_AGAIN_AFTER), 0);
+        assert!(queue.next().is_some_and(|next| next == (target, Look::Hint)));
     }
 
     #[test]

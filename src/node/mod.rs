@@ -217,7 +217,11 @@ impl Node {
             config,
         };
         let node = Self { inner: Arc::new(inner) };
-        node.say_where(&key).await?;
+        if let Err(error) = node.say_where(&key).await {
+            // Its tasks would hold the data directory for as long as the process lives.
+            node.stop().await;
+            return Err(error.into());
+        }
         Ok(node)
     }
 

@@ -209,7 +209,10 @@ impl<J: Journal> Writer<J> {
             let (batch, stop) = self.take_batch(first, queue);
             self.handle(batch)?;
             if stop {
-                return self.flush();
+                self.flush()?;
+                let waiting = self.core.as_mut().map(Core::let_callers_go);
+                self.release(waiting.unwrap_or_default());
+                return Ok(());
             }
         }
     }
@@ -332,8 +335,8 @@ impl<J: Journal> Writer<J> {
 mod tests {
     use super::*;
     use crate::{
-        exchange::{CommandError, Done, IdempotencyKey},
-        market::{Acceptance, Currency, NewOffer, Side, Terms},
+        exchange::{CommandError, Done, IdempotencyKey, OfferRef},
+        market::{Acceptance, Currency, IdMint, NewOffer, Side, Terms},
     };
     use std::sync::{
         Mutex,
@@ -443,6 +446,29 @@ mod tests {
         *journal.failing.lock().unwrap() = None;
         let again = exchange.create(new_offer(), key()).await;
         assert!(matches!(again, Ok(Done::Created { again: false, .. })), "{again:?}");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_maker_when_the_node_stops_hears_of_his_stored_bid() {
+        let journal = Fake::default();
+        let (exchange, thread, _published) = started(&journal);
+        let (maker, network) = (MasterKey::from_bytes([2; 32]), "test".parse().unwrap());
+        let id = IdMint::default().next(&network, &maker.client_key().public(), clock::now());
+        let offer = Offer::create(&maker, &network, id, new_offer(), clock::now()).unwrap();
+        let reference = OfferRef::Hash(offer.target());
+        exchange.record(Arc::new(offer)).unwrap();
+        let waiting = tokio::spawn({
+            let exchange = exchange.clone();
+            let minute = Duration::from_mins(1);
+            async move { exchange.bid(reference, None, minute, minute, None).await }
+        });
+        while exchange.snapshot().state.bids_in_doubt == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        thread.stop();
+        let reply = waiting.await.unwrap();
+        assert!(matches!(reply, Ok(Done::Bid { again: false, .. })), "{reply:?}");
+        assert!(thread.ended.await.unwrap().is_ok());
     }
 
     #[tokio::test]

@@ -317,7 +317,10 @@ impl Core {
         let Traversal { want, shortlist, waiters, peers, found, .. } = traversal;
         let target = Arc::clone(shortlist.target());
         let nearest = shortlist.nearest();
-        self.neighbourhoods.insert(&target, nearest.clone(), now);
+        // A lookup that a value ended early has not met the closest nodes yet.
+        if shortlist.is_done() {
+            self.neighbourhoods.insert(&target, nearest.clone(), now);
+        }
         if !peers.is_empty() {
             self.found_peers.insert(Arc::clone(&target), (now, peers.iter().copied().collect()));
         }

@@ -265,7 +265,9 @@ impl Core {
         if bad_token && !ask.retried {
             ask.retried = true;
             self.contacts.drop_token(addr);
-            return self.ask_token(now, id, addr);
+            self.ask_token(now, id, addr);
+            // Where the queue was full the question has failed, and it may have been the last that was waited for.
+            return self.conclude(now, id);
         }
         let signed_target = match &store.what {
             What::Item { target, item: Item::Mutable(_), .. } => Some(*target),
