@@ -188,13 +188,13 @@ fn a_full_disk_refuses_loses_nothing_and_works_again_with_more_room() {
     let mut store = open(dir.path());
     let (batches, states) = Pair::history(7, 400);
     let pages: i64 = store.conn.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-    store.conn.pragma_update(None, "max_page_count", pages + 8).unwrap();
+    store.conn.pragma_update(None, "max_page_count", pages + 4).unwrap();
     let full = batches.iter().position(|batch| match store.commit(batch) {
         Ok(()) => false,
         Err(CommitError::Full { .. }) => true,
         Err(other) => panic!("{other}"),
     });
-    let full = full.expect("eight pages hold no four hundred steps");
+    let full = full.expect("four pages hold no four hundred steps");
     assert!(matches!(store.commit(&batches[full]), Err(CommitError::Full { .. })), "refused again");
     assert!(state_of(&mut store) == states[full]);
     store.conn.pragma_update(None, "max_page_count", 1 << 20).unwrap();
