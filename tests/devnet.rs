@@ -13,7 +13,7 @@ use std::{
 };
 
 const VINTNER: &str = env!("CARGO_BIN_EXE_vintner");
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const GRAPES: u16 = 3;
 const NODES: u16 = 3;
 
@@ -72,7 +72,7 @@ impl Devnet {
             match self.lines.recv_timeout(Duration::from_millis(100)) {
                 Ok(line) if line.contains("network ready") => return,
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {
-                    assert!(start.elapsed() < PATIENCE, "no `network ready` line")
+                    assert!(start.elapsed() < PATIENCE, "no `network ready` line");
                 }
                 Err(RecvTimeoutError::Disconnected) => panic!("devnet ended before it was ready"),
             }

@@ -58,6 +58,12 @@ pub fn rebuild(
     let (mut core, mut output) =
         Core::restore(failed.master, failed.network, seed, stored, now.max(failed.now));
     core.counters = failed.counters;
+    // A question that is under way will be answered; only those that were withheld have not left.
+    let is_withheld =
+        |bid| withheld.iter().any(|effect| matches!(effect, Effect::Ask(asked) if asked.id == bid));
+    let is_under_way =
+        |bid| failed.asking.get(&bid).is_some_and(|asking| asking.in_flight) && !is_withheld(bid);
+    output.effects.retain(|effect| !matches!(effect, Effect::Ask(bid) if is_under_way(bid.id)));
     for effect in withheld {
         match effect {
             Effect::Reply { to, reply } => {
