@@ -203,6 +203,12 @@ async fn settle(bidder: &NodeProcess, offer: &str, key: &str) -> Option<String> 
                 assert_eq!(problem["code"], "offer_not_available", "{problem}");
                 return None;
             }
+            // A node that was killed within milliseconds of hearing of an offer may have to hear of it again. Then it had not
+            // bid either: a bid is never on disk without the offer that it is for.
+            Some((404, problem)) => {
+                assert_eq!(problem["code"], "offer_not_found", "{problem}");
+                return None;
+            }
             Some((202, _)) | None => {}
             Some((status, answer)) => panic!("{status}: {answer}"),
         }

@@ -34,8 +34,8 @@ use tokio::sync::{mpsc, oneshot};
 const INBOX_MAX: usize = 4096;
 /// Inputs in one transaction: large enough that the disk's sync costs each little, small enough to stay near 10 ms.
 const BATCH_MAX: usize = 256;
-/// How long an event that need not be durable may wait for company.
-const LAZY_AFTER: Duration = Duration::from_millis(250);
+/// How long an event that need not be durable may wait for company: at most forty commits a second for hints alone.
+const LAZY_AFTER: Duration = Duration::from_millis(25);
 /// How many of them may.
 const LAZY_MAX: usize = 2048;
 /// How often time is looked at when nothing is due: bounds the error after the machine was asleep.
