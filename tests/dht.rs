@@ -38,7 +38,7 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// A network in which everybody knows as many others as there are, or a bucket full.
+/// A network in which everybody knows all others, or in a larger one more than its own half of the id space.
 async fn network(size: usize) -> Vec<Dht> {
     let first = node(&[]).await;
     let bootstrap = [first.local_addr()];
@@ -47,7 +47,7 @@ async fn network(size: usize) -> Vec<Dht> {
         all.push(node(&bootstrap).await);
     }
     for dht in &all {
-        until("the network is joined", async || dht.status().nodes_good >= (size - 1).min(15)).await;
+        until("the network is joined", async || dht.status().nodes_good >= (size - 1).min(32)).await;
     }
     all
 }

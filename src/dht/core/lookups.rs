@@ -330,7 +330,7 @@ impl Core {
                 Waiter::Call(op) if want == Want::Peers => self.peers_found(now, op, &target, peers.clone()),
                 Waiter::Call(op) => self.done(op, Outcome::Item(Ok(found.clone()))),
                 Waiter::Store(store) => self.store_on(now, store, &nearest),
-                Waiter::Join => self.join_ended(now),
+                Waiter::Join => self.join_ended(now, nearest.len()),
                 Waiter::Refresh => {}
             }
         }

@@ -1,7 +1,7 @@
 //! Storing on other nodes: `put` and `announce_peer`.
 //!
-//! Where the closest nodes are known no lookup comes first: in a network smaller than one bucket they are the whole table,
-//! otherwise a neighbourhood may be remembered. A node whose token is known is written to at once; the others are asked for one.
+//! Where the closest nodes are known no lookup comes first: in a network that was seen to be smaller than one bucket they are
+//! the whole table, otherwise a neighbourhood may be remembered. A node whose token is known is written to at once; the others are asked for one.
 //! A refused token is fetched anew and the write repeated once (libtorrent binds tokens to the target). When nobody at all
 //! accepts, a lookup is made after all. The end does not wait for nodes that are late once one has accepted.
 
@@ -152,7 +152,7 @@ impl Core {
     /// The closest nodes, where they are known without a lookup; nobody where they are not.
     fn closest_known(&self, now: Now, target: &[u8], into: &mut Vec<Contact>) {
         into.clear();
-        if self.is_joined() && self.table.good() < K {
+        if self.knows_all() {
             self.table.closest(target, K, into);
         } else if let Some(known) = self.neighbourhoods.find(target, now) {
             into.extend_from_slice(known);

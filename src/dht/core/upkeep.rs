@@ -43,8 +43,6 @@ const JOIN_SMALL_MAX: Duration = Duration::from_mins(1);
 const JOIN_LARGE_MAX: Duration = Duration::from_mins(15);
 /// Bootstrap addresses used at a time.
 const BOOTSTRAP_ADDRS_MAX: usize = 64;
-/// Buckets are filled up once joins have become this rare.
-const REFRESH_FROM: Duration = Duration::from_secs(8);
 /// Buckets that are filled up by a lookup at each join in a large network.
 const REFRESHED_AT_ONCE: usize = 3;
 /// How often silent nodes are looked for; a quarter of the configured liveness when that is shorter.
@@ -60,6 +58,10 @@ pub(super) struct Join {
     under_way: bool,
     /// A join ended with somebody in the table.
     joined: bool,
+    /// The last join met fewer than K nodes, all known before, and none has come since: the table is the whole network.
+    met_all: bool,
+    /// The table has grown since the last join began.
+    grew: bool,
     told_ready: bool,
     liveness_at: Now,
 }
@@ -74,6 +76,8 @@ impl Join {
             interval: JOIN_FIRST,
             under_way: false,
             joined: false,
+            met_all: false,
+            grew: false,
             told_ready: false,
             liveness_at: now,
         }
@@ -178,6 +182,12 @@ impl Core {
         (self.join.joined && self.table.good() > 0) || (alone && self.join.told_ready)
     }
 
+    /// Whether the table holds every node that there is. A table that is merely not full yet does not: in a network that is
+    /// forming, or larger than the few who were met so far, the closest nodes have to be looked for.
+    pub(super) fn knows_all(&self) -> bool {
+        self.is_joined() && self.join.met_all && self.table.good() < K
+    }
+
     pub(super) fn next_upkeep(&self) -> Option<Now> {
         let join = (!self.join.under_way && self.may_join()).then_some(self.join.next_at);
         let liveness = (self.table.len() > 0).then_some(self.join.liveness_at);
@@ -199,7 +209,7 @@ impl Core {
         self.items.expire(now);
         self.peers.expire(now);
         if !self.join.under_way && self.may_join() && now >= self.join.next_at {
-            self.join.under_way = true;
+            (self.join.under_way, self.join.grew) = (true, false);
             if self.config.has_bootstrap {
                 self.outputs.push_back(Output::Resolve);
             } else {
@@ -235,8 +245,10 @@ impl Core {
         self.look_up(now, Want::Nodes, self.own.0[..].into(), Waiter::Join, &addrs);
     }
 
-    pub(super) fn join_ended(&mut self, now: Now) {
+    /// The lookup of the own id ended; so many nodes answered it, at most K.
+    pub(super) fn join_ended(&mut self, now: Now, met: usize) {
         self.join.under_way = false;
+        self.join.met_all = met < K && !self.join.grew;
         let nodes = self.table.good();
         let interval_max = match nodes {
             0 => JOIN_ALONE_MAX,
@@ -252,8 +264,8 @@ impl Core {
         let jitter = self.rng.random_range(75..=125);
         self.join.next_at = now.plus(self.join.interval * jitter / 100);
         self.join.interval = (self.join.interval * 2).min(interval_max);
-        // While the network forms, looking for oneself is enough; its answers fill the far buckets too.
-        if nodes >= K && self.join.interval >= REFRESH_FROM {
+        // The lookup of the own id meets the own neighbourhood only.
+        if met >= K {
             self.refresh(now);
         }
         if !self.join.told_ready {
@@ -267,6 +279,7 @@ impl Core {
 
     /// The table has grown: in a small network everybody should soon know the new one, and whom it knows.
     pub(super) fn join_grew(&mut self, now: Now) {
+        (self.join.met_all, self.join.grew) = (false, true);
         if self.table.len() < K {
             self.join.next_at = self.join.next_at.min(now.plus(JOIN_FIRST));
             self.join.interval = self.join.interval.min(JOIN_FIRST * 4);
@@ -279,8 +292,10 @@ impl Core {
         self.join.next_at = now.plus(JOIN_FIRST);
     }
 
-    /// Looks for nodes in the parts of the id space where the table has room.
+    /// Looks for nodes in the parts of the id space where the table has room. Through the bootstrap nodes: while a network forms,
+    /// those nearest to such an id that are known may all be of the own part, and know nobody else.
     fn refresh(&mut self, now: Now) {
+        let through = self.join.addrs.clone();
         for n in 0..REFRESHED_AT_ONCE {
             let Some(shared) = self.table.thin_bucket(n) else { return };
             let mut id: [u8; ID_BYTES] = self.rng.random();
@@ -291,7 +306,7 @@ impl Core {
                 id[byte] = (id[byte] & !mask) | wanted;
             }
             let target = NodeId(id);
-            self.look_up(now, Want::Nodes, target.0[..].into(), Waiter::Refresh, &[]);
+            self.look_up(now, Want::Nodes, target.0[..].into(), Waiter::Refresh, &through);
         }
     }
 

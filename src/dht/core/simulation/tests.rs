@@ -31,6 +31,25 @@ fn a_hundred_nodes_find_everything_although_a_tenth_of_the_datagrams_is_lost() {
 }
 
 #[test]
+fn a_network_that_starts_all_at_once_is_whole_within_two_seconds() {
+    for seed in 0..30 {
+        let size = [21, 36, 50, 70][seed as usize % 4];
+        let mut net = Net::new(seed);
+        net.add(0, &[]);
+        for n in 1..size {
+            net.add(n, &[addr(0)]);
+        }
+        net.run(Duration::from_secs(2));
+        let item = signed(1, 1, "an offer");
+        let putter = net.rng.random_range(0..size);
+        net.put(putter, mutable(&item)).unwrap();
+        for n in (0..size).step_by(4) {
+            assert_eq!(net.get(n, item.target()), Some(Item::Mutable(item.clone())), "{n} of {size}");
+        }
+    }
+}
+
+#[test]
 fn the_same_seed_gives_the_same_run() {
     let run = |seed| {
         let mut net = Net::joined(seed, 12);
