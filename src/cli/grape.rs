@@ -4,6 +4,7 @@
 //! HTTP listens on loopback unless `-b` is given (stock: on every interface), and peers expire and payloads are bounded as in a
 //! grape that is started by a program (stock: never, and not at all).
 
+use super::signals::Stop;
 use crate::{
     dht::{Dht, DhtConfig, NodeId},
     http::grape,
@@ -113,7 +114,7 @@ impl GrapeArgs {
         let serving =
             grape::serve(listener, dht.clone(), self.check_max_payload_size as usize, grape::LIMITS)?;
 
-        let stop = stop_asked();
+        let stop = Stop::new(false).asked();
         tokio::pin!(stop);
         tokio::select! {
             stopped = &mut stop => stopped?,
@@ -175,21 +176,6 @@ fn kept_id(file: &Path, port: u16) -> Result<Option<NodeId>> {
 
 fn keep_id(file: &Path, port: u16, id: NodeId) -> Result<()> {
     fs::write(file, format!("{port} {id}\n")).with_context(|| format!("cannot write {}", file.display()))
-}
-
-/// Ends at Ctrl-C or SIGTERM.
-async fn stop_asked() -> Result<()> {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-        tokio::select! {
-            ended = tokio::signal::ctrl_c() => ended.context("cannot listen for Ctrl-C"),
-            _ = terminate.recv() => Ok(()),
-        }
-    }
-    #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await.context("cannot listen for Ctrl-C")
 }
 
 #[cfg(test)]
