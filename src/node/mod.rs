@@ -48,7 +48,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinHandle,
 };
 
@@ -171,6 +171,7 @@ impl Node {
         let serving = server::serve(tcp, server_config, commands, workers.clone())?;
 
         let (listener, wanted) = Listener::new();
+        let newcomers = Arc::new(Notify::new());
         let heard = Arc::clone(&listener.heard);
         let ears = Ears {
             dht: dht.clone(),
@@ -178,6 +179,7 @@ impl Node {
             contacts: contacts.clone(),
             workers: workers.clone(),
             heard: Arc::clone(&heard),
+            newcomers: Arc::clone(&newcomers),
         };
         let asker = rpc::Asker {
             exchange: exchange.clone(),
@@ -192,7 +194,7 @@ impl Node {
         let tasks = vec![
             tokio::spawn(ears.run(wanted, fetches_queue)),
             tokio::spawn(asker.run(asks_queue)),
-            tokio::spawn(publisher.run(publications_queue)),
+            tokio::spawn(publisher.run(publications_queue, newcomers)),
             tokio::spawn(listener.revisit(exchange.clone())),
             tokio::spawn(async move {
                 let ended = writer_ended

@@ -8,7 +8,7 @@
 use super::{exchange::Exchange, listener::Listener, writer::Publication};
 use crate::{
     bep44::Target,
-    dht::{Dht, DhtError, DhtEvent, Put, PutOutcome},
+    dht::{Dht, DhtError, Put, PutOutcome},
     market::Offer,
 };
 use std::{
@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{broadcast::error::RecvError, mpsc},
+    sync::{Notify, mpsc},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -36,8 +36,9 @@ const NEWCOMERS_UP_TO: usize = 20;
 const NEWCOMER_AFTER: Duration = Duration::from_secs(1);
 /// How far the announcements to it are apart: fifty a second.
 const NEWCOMER_APART: Duration = Duration::from_millis(20);
-/// Records that are being brought out at the same time.
-const IN_FLIGHT_MAX: usize = 128;
+/// Records that are being brought out at the same time: enough to keep a neighbourhood of twenty busy, and so few that their
+/// answers do not wait long enough in each other's line to look lost.
+const IN_FLIGHT_MAX: usize = 32;
 /// How often a version is brought to the nodes that missed it, before it is left to the renewals.
 const FOLLOW_UPS_MAX: u32 = 5;
 /// The first pause after a failure, or before a follow-up; it doubles.
@@ -84,8 +85,11 @@ impl Publisher {
     }
 
     /// Works until the core is gone.
-    pub(super) async fn run(mut self, mut publications: mpsc::UnboundedReceiver<Publication>) {
-        let mut events = self.dht.events();
+    pub(super) async fn run(
+        mut self,
+        mut publications: mpsc::UnboundedReceiver<Publication>,
+        newcomers: Arc<Notify>,
+    ) {
         loop {
             let next = self.due.first().map(|(at, _)| *at).filter(|_| self.attempts.len() < IN_FLIGHT_MAX);
             tokio::select! {
@@ -94,12 +98,7 @@ impl Publisher {
                     Some(Publication::Unpublish(target)) => self.unpublish(target),
                     None => return,
                 },
-                event = events.recv() => match event {
-                    Ok(DhtEvent::Node { .. }) => self.newcomer(),
-                    // Whatever was missed comes again with the renewals.
-                    Ok(_) | Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return,
-                },
+                () = newcomers.notified() => self.newcomer(),
                 Some(attempt) = self.attempts.join_next() => {
                     if let Ok(attempt) = attempt {
                         self.finished(attempt).await;

@@ -225,6 +225,7 @@ impl Core {
         match verdict {
             Verdict::Good(item) => match self.items.admits(&item, &item.target(), cas) {
                 Ok(()) => {
+                    self.event(DhtEvent::Stored(item.clone()));
                     self.store_item(now, Item::Mutable(item));
                     self.send_reply(from, t, &Answer::default());
                 }

@@ -123,6 +123,8 @@ pub enum DhtEvent {
         /// Where the service says it is.
         from: SocketAddrV4,
     },
+    /// Another node put a signed item here that was not stored here before. Its signature was checked.
+    Stored(VerifiedItem),
     /// A lookup of this node learned a peer.
     Peer {
         /// The service name.
