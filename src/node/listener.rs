@@ -8,15 +8,13 @@ use super::{contacts::Contacts, exchange::Exchange, publisher::ANNOUNCEMENT};
 use crate::{
     bep44::{Target, VerifiedItem},
     dht::{Dht, DhtEvent, GetMode, Item},
-    market::Offer,
+    market::{Offer, RecordError},
+    metrics::{Counter, Gauge, Page},
     workers::Workers,
 };
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -44,11 +42,51 @@ const REVISIT_APART: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     /// Announcements of offers.
-    pub announcements: AtomicU64,
-    /// Dropped because a bound was reached.
-    pub dropped: AtomicU64,
-    /// Records that were refused.
-    pub refused: AtomicU64,
+    pub announcements: Counter,
+    /// Records that wait to be looked at.
+    pub waiting: Gauge,
+    /// Dropped because [`QUEUE_MAX`] records waited.
+    queue_full: Counter,
+    /// Announcements that were lost because this task was too far behind the DHT.
+    missed: Counter,
+    /// Dropped because the workers or the writer were busy; they count it too.
+    busy: Counter,
+    malformed: Counter,
+    other_network: Counter,
+    bad_field: Counter,
+    bad_proof: Counter,
+}
+
+impl Heard {
+    /// Hints that were dropped because a bound was reached.
+    pub(super) fn dropped(&self) -> u64 {
+        self.queue_full.get() + self.missed.get() + self.busy.get()
+    }
+
+    /// Records that were refused, by reason.
+    pub(super) fn refused(&self) -> [(&'static str, u64); 4] {
+        [
+            ("malformed", self.malformed.get()),
+            ("other_network", self.other_network.get()),
+            ("bad_field", self.bad_field.get()),
+            ("bad_proof", self.bad_proof.get()),
+        ]
+    }
+
+    pub(super) fn write_bounds(&self, page: &mut Page) {
+        page.bound("announcement_queue", self.queue_full.get());
+        page.bound("dht_events", self.missed.get());
+    }
+
+    fn refuse(&self, error: &RecordError) {
+        match error {
+            RecordError::Malformed(_) => &self.malformed,
+            RecordError::WrongNetwork(_) => &self.other_network,
+            RecordError::Field { .. } => &self.bad_field,
+            RecordError::WrongProof => &self.bad_proof,
+        }
+        .inc();
+    }
 }
 
 /// A handle to ask for a record; clones share it.
@@ -67,7 +105,7 @@ impl Listener {
     /// Has a record read again from the network.
     pub(super) fn fetch(&self, target: Target) {
         if self.wanted.try_send(target).is_err() {
-            self.heard.dropped.fetch_add(1, Ordering::Relaxed);
+            self.heard.queue_full.inc();
         }
     }
 
@@ -206,7 +244,7 @@ impl Ears {
                     Ok(DhtEvent::Announce { name, .. }) => ears.hear(&name, &mut queue),
                     Ok(DhtEvent::Warning(warning)) => tracing::warn!("DHT: {warning}"),
                     Ok(_) => {}
-                    Err(RecvError::Lagged(missed)) => ears.count_dropped(missed),
+                    Err(RecvError::Lagged(missed)) => ears.heard.missed.add(missed),
                     Err(RecvError::Closed) => return,
                 },
                 Some(target) = wanted.recv() => ears.add(target, Look::Network, &mut queue),
@@ -215,12 +253,12 @@ impl Ears {
                     if let Ok((target, too_soon)) = done {
                         queue.in_flight.remove(&target);
                         if too_soon && !queue.look_later(target) {
-                            ears.count_dropped(1);
+                            ears.heard.queue_full.inc();
                         }
                     }
                 }
                 () = sleep_until(later.unwrap_or_else(Instant::now)), if later.is_some() => {
-                    ears.count_dropped(queue.take_due(Instant::now()));
+                    ears.heard.queue_full.add(queue.take_due(Instant::now()));
                 }
             }
             while looks.len() < IN_FLIGHT_MAX {
@@ -228,24 +266,21 @@ impl Ears {
                 let ask_network = look == Look::Network || !queue.asked_recently(target);
                 looks.spawn(look_at(Arc::clone(&ears), target, look, ask_network));
             }
+            ears.heard.waiting.set(queue.waiting.len() + queue.later.len());
         }
     }
 
     fn hear(&self, name: &[u8], queue: &mut Queue) {
         if let Some(target) = announced(name) {
-            self.heard.announcements.fetch_add(1, Ordering::Relaxed);
+            self.heard.announcements.inc();
             self.add(target, Look::Hint, queue);
         }
     }
 
     fn add(&self, target: Target, look: Look, queue: &mut Queue) {
         if !queue.add(target, look) {
-            self.count_dropped(1);
+            self.heard.queue_full.inc();
         }
-    }
-
-    fn count_dropped(&self, n: u64) {
-        self.heard.dropped.fetch_add(n, Ordering::Relaxed);
     }
 
     fn held(&self, target: Target) -> Option<Arc<Offer>> {
@@ -298,17 +333,17 @@ impl Ears {
             Ok(Ok(offer)) => {
                 let maker = offer.client_id;
                 if self.exchange.record(Arc::new(offer)).is_err() {
-                    self.count_dropped(1);
+                    self.heard.busy.inc();
                 }
                 if is_new && maker != self.exchange.client_id() {
                     self.contacts.seek(maker);
                 }
             }
             Ok(Err(error)) => {
-                self.heard.refused.fetch_add(1, Ordering::Relaxed);
+                self.heard.refuse(&error);
                 tracing::debug!(%target, %error, "a record was refused");
             }
-            Err(_busy) => self.count_dropped(1),
+            Err(_busy) => self.heard.busy.inc(),
         }
     }
 }
