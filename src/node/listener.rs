@@ -13,16 +13,11 @@ use crate::{
     dht::{Dht, DhtEvent, GetMode, Item},
     identity::Network,
     market::{Offer, RecordError},
+    metrics::{Counter, Gauge, Page},
     workers::Workers,
 };
 use queue::{Look, QUEUE_MAX, Queue};
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{
         Notify,
@@ -52,11 +47,51 @@ const REVISIT_APART: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     /// Announcements of offers.
-    pub announcements: AtomicU64,
-    /// Dropped because a bound was reached.
-    pub dropped: AtomicU64,
-    /// Records that were refused.
-    pub refused: AtomicU64,
+    pub announcements: Counter,
+    /// Records that wait to be looked at.
+    pub waiting: Gauge,
+    /// Dropped because [`QUEUE_MAX`] records waited.
+    queue_full: Counter,
+    /// Announcements that were lost because this task was too far behind the DHT.
+    missed: Counter,
+    /// Dropped because the workers or the writer were busy; they count it too.
+    busy: Counter,
+    malformed: Counter,
+    other_network: Counter,
+    bad_field: Counter,
+    bad_proof: Counter,
+}
+
+impl Heard {
+    /// Hints that were dropped because a bound was reached.
+    pub(super) fn dropped(&self) -> u64 {
+        self.queue_full.get() + self.missed.get() + self.busy.get()
+    }
+
+    /// Records that were refused, by reason.
+    pub(super) fn refused(&self) -> [(&'static str, u64); 4] {
+        [
+            ("malformed", self.malformed.get()),
+            ("other_network", self.other_network.get()),
+            ("bad_field", self.bad_field.get()),
+            ("bad_proof", self.bad_proof.get()),
+        ]
+    }
+
+    pub(super) fn write_bounds(&self, page: &mut Page) {
+        page.bound("announcement_queue", self.queue_full.get());
+        page.bound("dht_events", self.missed.get());
+    }
+
+    fn refuse(&self, error: &RecordError) {
+        match error {
+            RecordError::Malformed(_) => &self.malformed,
+            RecordError::WrongNetwork(_) => &self.other_network,
+            RecordError::Field { .. } => &self.bad_field,
+            RecordError::WrongProof => &self.bad_proof,
+        }
+        .inc();
+    }
 }
 
 /// A handle to ask for a record; clones share it.
@@ -75,7 +110,7 @@ impl Listener {
     /// Has a record read again from the network.
     pub(super) fn fetch(&self, target: Target) {
         if self.wanted.try_send(target).is_err() {
-            self.heard.dropped.fetch_add(1, Ordering::Relaxed);
+            self.heard.queue_full.inc();
         }
     }
 
@@ -132,7 +167,7 @@ impl Ears {
                     for taken in 1..=EVENTS_AT_ONCE {
                         match next {
                             Ok(event) => ears.hear(event, &mut queue),
-                            Err(RecvError::Lagged(missed)) => ears.count_dropped(missed),
+                            Err(RecvError::Lagged(missed)) => ears.heard.missed.add(missed),
                             Err(RecvError::Closed) => return,
                         }
                         if taken == EVENTS_AT_ONCE {
@@ -159,7 +194,7 @@ impl Ears {
                     }
                 }
                 () = sleep_until(later.unwrap_or_else(Instant::now)), if later.is_some() => {
-                    ears.count_dropped(queue.take_due(Instant::now()));
+                    ears.heard.queue_full.add(queue.take_due(Instant::now()));
                 }
             }
             while judges.len() < JUDGES_MAX {
@@ -175,6 +210,7 @@ impl Ears {
                 let ask_network = look == Look::Network || !queue.asked_recently(target, Instant::now());
                 looks.spawn(look_at(Arc::clone(&ears), target, look, ask_network));
             }
+            ears.heard.waiting.set(queue.waiting());
         }
     }
 
@@ -182,7 +218,7 @@ impl Ears {
         match event {
             DhtEvent::Announce { name, .. } => {
                 if let Some(target) = announced(&name) {
-                    self.heard.announcements.fetch_add(1, Ordering::Relaxed);
+                    self.heard.announcements.inc();
                     self.add(queue.announced(target, Instant::now()));
                 }
             }
@@ -197,12 +233,8 @@ impl Ears {
     /// Counts what found no room.
     fn add(&self, found_room: bool) {
         if !found_room {
-            self.count_dropped(1);
+            self.heard.queue_full.inc();
         }
-    }
-
-    fn count_dropped(&self, n: u64) {
-        self.heard.dropped.fetch_add(n, Ordering::Relaxed);
     }
 
     /// What is known of this record, if the item is news about it.
@@ -264,7 +296,7 @@ impl Ears {
         let count = news.len() as u64;
         let read = move || news.into_iter().map(|news| news.read(&network)).collect::<Vec<_>>();
         let Ok(verdicts) = self.workers.run(read).await else {
-            self.count_dropped(count);
+            self.heard.busy.add(count);
             return Vec::new();
         };
         let mut no_records = Vec::new();
@@ -272,7 +304,9 @@ impl Ears {
             match verdict {
                 Ok(offer) => {
                     let maker = offer.client_id;
-                    self.add(self.exchange.record(Arc::new(offer)).is_ok());
+                    if self.exchange.record(Arc::new(offer)).is_err() {
+                        self.heard.busy.inc();
+                    }
                     if is_new && maker != self.exchange.client_id() {
                         self.contacts.seek(maker);
                     }
@@ -281,7 +315,7 @@ impl Ears {
                     no_records.push(target);
                 }
                 Err(error) => {
-                    self.heard.refused.fetch_add(1, Ordering::Relaxed);
+                    self.heard.refuse(&error);
                     tracing::debug!(%target, %error, "a record was refused");
                 }
             }

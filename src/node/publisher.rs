@@ -10,6 +10,7 @@ use crate::{
     bep44::Target,
     dht::{Dht, DhtError, Put, PutOutcome},
     market::Offer,
+    metrics::Counter,
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -68,6 +69,17 @@ struct Attempt {
     announced: Result<usize, DhtError>,
 }
 
+/// Attempts to bring records out, by what came of them.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    /// Stored and announced wherever it was asked.
+    pub(super) done: Counter,
+    /// Stored or announced, but some nodes missed it: followed up.
+    pub(super) missed: Counter,
+    /// Not stored, or not announced: tried again.
+    pub(super) failed: Counter,
+}
+
 pub(super) struct Publisher {
     dht: Dht,
     exchange: Exchange,
@@ -76,12 +88,14 @@ pub(super) struct Publisher {
     records: HashMap<Target, Record>,
     due: BTreeSet<(Instant, Target)>,
     attempts: JoinSet<Attempt>,
+    pub(super) counted: Arc<Attempts>,
 }
 
 impl Publisher {
     pub(super) fn new(dht: Dht, exchange: Exchange, listener: Listener, rpc_port: u16) -> Self {
         let (records, due, attempts) = (HashMap::new(), BTreeSet::new(), JoinSet::new());
-        Self { dht, exchange, listener, rpc_port, records, due, attempts }
+        let counted = Arc::default();
+        Self { dht, exchange, listener, rpc_port, records, due, attempts, counted }
     }
 
     /// Works until the core is gone.
@@ -210,6 +224,7 @@ impl Publisher {
         match (put.is_none_or(|put| put.is_ok()), announced) {
             (true, Ok(announced_to)) => {
                 record.failures = 0;
+                if missed { &self.counted.missed } else { &self.counted.done }.inc();
                 let pause = if missed {
                     RETRY_MIN * (1 << record.follow_ups)
                 } else {
@@ -222,6 +237,7 @@ impl Publisher {
             (_, announced) => {
                 let pause = RETRY_MIN.saturating_mul(1 << record.failures.min(16)).min(RETRY_MAX);
                 record.failures += 1;
+                self.counted.failed.inc();
                 tracing::debug!(offer = %id, ?announced, "not published yet; tried again in {pause:?}");
                 self.schedule(target, pause);
             }

@@ -210,7 +210,7 @@ static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
             for (method, operation) in item.as_object_mut().into_iter().flatten() {
                 add_errors(operation, method);
                 // Open on loopback, a token elsewhere.
-                if path.starts_with("/api/") {
+                if path.starts_with("/api/") || path == "/metrics" {
                     operation["security"] = json!([{}, { "token": [] }]);
                 }
             }

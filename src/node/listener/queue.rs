@@ -126,6 +126,11 @@ impl Queue {
         true
     }
 
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len() + self.later.len() + self.judged.len()
+    }
+
     /// When something that was put off is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.later.first().map(|(at, _)| *at)
