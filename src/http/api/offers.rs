@@ -72,12 +72,14 @@ pub(super) async fn create(State(node): State<Node>, command: Command) -> Result
     let known = |key: &str| exchange.snapshot().state.idempotency.contains_key(key);
     let again = command.idempotency.as_ref().is_some_and(|given| known(&given.key));
     let new = read_new_offer(&command.body, exchange.now(), again)?;
-    let offer = match exchange.create(new, command.idempotency).await? {
-        Done::Created { offer, .. } => OfferRef::Id(offer),
+    let id = match exchange.create(new, command.idempotency).await? {
+        Done::Created { offer, .. } => offer,
         done => unreachable!("a create is answered by {done:?}"),
     };
-    let mut response = show_offer(&node, offer)?;
+    let mut response = show_offer(&node, OfferRef::Id(id))?;
     *response.status_mut() = StatusCode::CREATED;
+    // Here only: some clients take a 304 with a `Location` for a redirection.
+    response.headers_mut().insert(header::LOCATION, ascii(format!("/api/v1/offers/{id}"))?);
     Ok(response)
 }
 
@@ -158,13 +160,13 @@ fn show_offer(node: &Node, reference: OfferRef) -> Result<Response, Problem> {
     let offer =
         snapshot.state.find(reference).ok_or_else(|| CommandError::OfferNotFound(reference.to_string()))?;
     let view = OfferView::of(&snapshot.state, offer, node.exchange().now());
-    let header = |text: String| {
-        HeaderValue::try_from(text)
-            .map_err(|_| Problem::new(Code::Internal, "a header cannot be written; report this"))
-    };
-    let etag = (header::ETAG, header(format!("\"{}\"", view.sequence))?);
-    let location = (header::LOCATION, header(format!("/api/v1/offers/{}", view.id))?);
-    Ok(([etag, location], Json(view)).into_response())
+    let etag = [(header::ETAG, ascii(format!("\"{}\"", view.sequence))?)];
+    Ok((etag, Json(view)).into_response())
+}
+
+fn ascii(text: String) -> Result<HeaderValue, Problem> {
+    HeaderValue::try_from(text)
+        .map_err(|_| Problem::new(Code::Internal, "a header cannot be written; report this"))
 }
 
 /// Reads the body of a new offer. `again`: it was accepted once, so its times are not judged by today's clock.
