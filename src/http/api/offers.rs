@@ -34,7 +34,7 @@ const DIES_AFTER: Duration = Duration::from_hours(24);
 #[utoipa::path(get, path = "/offers", operation_id = "list_offers", tag = "offers",
     params(
         ("mine" = Option<bool>, Query, description = "Only own offers, or only those of others"),
-        ("availability" = Option<String>, Query, description = "`true` (default): can be taken now; `false`: cannot; `all`: both"),
+        ("availability" = inline(Option<docs::Availability>), Query, description = "`true` (default): can be taken now; `false`: cannot; `all`: both"),
         ("side" = Option<crate::http::types::Side>, Query, description = "What the maker does"),
         ("currency" = Option<String>, Query, description = "What is paid with, such as `USD`"),
         ("min_price" = Option<String>, Query, description = "Lowest price, a decimal"),
@@ -58,7 +58,7 @@ pub(super) async fn list(State(node): State<Node>, raw: RawQuery) -> Result<Json
     params(("Idempotency-Key" = Option<String>, Header, description = docs::IDEMPOTENCY_KEY)),
     request_body(content = docs::NewOfferBody, content_type = "application/json", examples(
         ("sell" = (summary = "Sell half a bitcoin", value = json!({"btc_quantity": "0.5", "offer_price": "64000"}))),
-        ("buy" = (summary = "Buy, for another currency, with a word to whom it may concern", value = json!({
+        ("wanted" = (summary = "Buy, for another currency, with a word to whom it may concern", value = json!({
             "side": "buy", "btc_quantity": "0.25", "offer_price": 59000.5, "currency": "EUR",
             "acceptance": "first", "memo": "SEPA transfer, same day"}))),
     )),
