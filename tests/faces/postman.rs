@@ -35,9 +35,9 @@ fn run(apis: &[String; 3], report: &Path) -> Value {
 }
 
 #[test]
-fn the_collection_is_what_postman_imports() {
-    let (collection, environment) = (project(COLLECTION), project(ENVIRONMENT));
-    node("schema.js", &[collection.to_str().unwrap(), environment.to_str().unwrap()]);
+fn the_collection_and_the_description_keep_to_their_formats() {
+    let files = [COLLECTION, ENVIRONMENT, "openapi/openapi.json"].map(project);
+    node("schema.js", &files.each_ref().map(|file| file.to_str().unwrap()));
 }
 
 #[test]

@@ -1,13 +1,15 @@
-// Whether the collection is what Postman imports: node schema.js COLLECTION ENVIRONMENT
-// The collection is held against the published schema of the 2.1 format; of an environment, none is published.
+// Whether the collection is what Postman imports, and the API's description what its readers expect:
+// node schema.js COLLECTION ENVIRONMENT DESCRIPTION
+//
+// The collection is held against the published schema of the 2.1 format, the description against OpenAPI 3.1's. For environments
+// none is published.
 'use strict'
 
 const fs = require('fs')
-const path = require('path')
-const { PostmanValidator } = require('@har-sdk/validator')
+const { OASValidator, PostmanValidator } = require('@har-sdk/validator')
 
 const read = (file) => JSON.parse(fs.readFileSync(file, 'utf8'))
-const [collectionFile, environmentFile] = process.argv.slice(2)
+const [collectionFile, environmentFile, descriptionFile] = process.argv.slice(2)
 const errors = []
 const check = (good, sentence) => good || errors.push(sentence)
 
@@ -24,7 +26,12 @@ async function main () {
   const format = 'https://schema.getpostman.com/json/collection/v2.1.0/collection.json'
   check(collection.info.schema === format, `info.schema is not ${format}`)
   for (const error of await new PostmanValidator().verify(collection)) {
-    errors.push(`${error.instancePath} ${error.message}`)
+    errors.push(`the collection's ${error.instancePath} ${error.message}`)
+  }
+  // Without `servers` a description is about the server that it came from; the validator alone insists on them.
+  const description = { servers: [{ url: 'http://127.0.0.1:4000' }], ...read(descriptionFile) }
+  for (const error of await new OASValidator().verify(description)) {
+    errors.push(`the description's ${error.instancePath} ${error.message}`)
   }
 
   const names = new Set()
@@ -52,7 +59,7 @@ async function main () {
     check(known, `the environment's ${value.key} has another form`)
   }
 
-  for (const error of errors) console.error(`${path.basename(collectionFile)}: ${error}`)
+  for (const error of errors) console.error(error)
   if (errors.length) process.exit(1)
   console.log(`${names.size} requests`)
 }

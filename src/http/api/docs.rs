@@ -240,7 +240,7 @@ fn add_links(operation: &mut Value) {
 
 /// A parameter that may be left out has no other way to be nothing: `null` cannot be said in a header.
 fn drop_null(operation: &mut Value) {
-    for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         let kind = &mut parameter["schema"]["type"];
         if kind == &json!(["string", "null"]) {
             *kind = "string".into();
