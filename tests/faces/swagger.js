@@ -130,10 +130,12 @@ async function foreignPage (browser) {
   page.setDefaultTimeout(PATIENCE_MS)
   await page.goto(elsewhere)
   // What the node answered, also where the browser keeps it from the page.
-  const answers = []
+  const [asked, statuses] = [new Map(), new Map()]
   const devtools = await page.context().newCDPSession(page)
-  devtools.on('Network.responseReceivedExtraInfo', ({ statusCode }) => answers.push(statusCode))
+  devtools.on('Network.requestWillBeSent', ({ requestId, request }) => asked.set(requestId, request.url))
+  devtools.on('Network.responseReceivedExtraInfo', ({ requestId, statusCode }) => statuses.set(requestId, statusCode))
   await devtools.send('Network.enable')
+  const answers = () => [...statuses].filter(([id]) => asked.get(id)?.startsWith(maker)).map(([, status]) => status)
 
   const before = (await json(`${maker}/api/v1/node`)).offers
   const url = `${maker}/api/v1/offers`
@@ -162,7 +164,8 @@ async function foreignPage (browser) {
     form.submit()
   }, [url, body])
   assert.strictEqual((await form).status(), 403, 'a form of a foreign page')
-  assert.deepStrictEqual(answers, [403, 403, 403, 403, 403], 'the node refused each of them itself')
+  await until('the node to answer each of the five', () => answers().length >= 5)
+  assert.deepStrictEqual(answers(), [403, 403, 403, 403, 403], 'the node refused each of them itself')
 
   // The name of a stranger that leads to this machine: then the browser takes the node's answers for that stranger's own.
   const rebound = maker.replace('127.0.0.1', REBOUND)
