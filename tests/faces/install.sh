@@ -23,11 +23,12 @@ apt_install() {
         return 1
     fi
     echo "tests/faces: installing $* with apt-get"
-    $as_root apt-get update -qq &&
-        $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$@" >apt.log 2>&1 || {
+    $as_root apt-get -o DPkg::Lock::Timeout=300 update -qq &&
+        $as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -qq -y --no-install-recommends "$@" >apt.log 2>&1 || {
         tail -n 20 apt.log >&2
         return 1
     }
+    rm -f apt.log
 }
 
 if ! command -v node >/dev/null 2>&1 || ! command -v npm >/dev/null 2>&1; then
