@@ -312,6 +312,7 @@ impl Core {
     fn node_answered(&mut self, now: Now, contact: Contact) {
         match self.table.answered(contact, now) {
             Inserted::New => {
+                self.neighbourhoods.grew(&contact);
                 self.outputs.push_back(Output::Event(DhtEvent::Node { id: contact.id, addr: contact.addr }));
                 self.join_grew(now);
             }
