@@ -6,6 +6,7 @@
 
 mod bids;
 mod docs;
+mod examples;
 mod fields;
 mod guard;
 mod listing;
