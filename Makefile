@@ -7,7 +7,7 @@ PID = $(DIR)/devnet.pid
 LOG = $(DIR)/devnet.log
 API = http://127.0.0.1:4000
 
-.PHONY: help build start-all stop-all status logs test peers sim sim-mutants openapi
+.PHONY: help build start-all stop-all status logs test peers sim sim-mutants openapi bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,3 +47,13 @@ sim-mutants: ## plant each known bug and see that the simulator finds it
 openapi: ## write openapi/openapi.json anew
 	@cargo run --quiet --locked --bin vintner -- openapi > openapi/openapi.json.new
 	@mv openapi/openapi.json.new openapi/openapi.json
+
+# What `make bench` is told: rounds, seconds of each load; QUICK=1, OURS_ONLY=1, ONLY=latency,creates,memory,grape.
+ROUNDS ?= 3
+SECONDS ?= 5
+BENCH_ARGS = --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(QUICK),--quick) $(if $(OURS_ONLY),--ours-only) \
+	$(if $(ONLY),--only $(ONLY))
+
+bench: ## measure vintner and stock Grenache side by side: make bench ROUNDS=3
+	@$(if $(OURS_ONLY),:,sh benches/stock/install.sh)
+	@cargo bench --locked --bench network -- $(BENCH_ARGS)

@@ -1,0 +1,197 @@
+//! `make bench`: our network and the same network on stock Grenache, measured in turns by one client in one run.
+//!
+//! `docs/benchmarks.md` says what each figure means. [`processes`] starts and ends the six processes of either side, [`offers`]
+//! and [`grape`] measure, [`load`] and [`http`] are the client, [`report`] writes the table, [`machine`] says where.
+
+mod figures;
+mod grape;
+mod http;
+mod load;
+mod machine;
+mod offers;
+mod processes;
+mod report;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, ValueEnum};
+use figures::Figures;
+use processes::{Network, System};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+/// What a shell expects of a program that an interrupt ended.
+const INTERRUPTED: i32 = 130;
+
+/// Measure vintner and stock Grenache side by side
+#[derive(Parser)]
+struct Options {
+    /// Rounds; each measures both systems, and the medians count
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Seconds of each load
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Offers that are made, seen and taken one at a time
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    runs: u32,
+    /// Offers for the figure of memory
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    offers: u32,
+    /// One short round, to see that everything works; its figures say little
+    #[arg(long)]
+    quick: bool,
+    /// Leave the stock network out, and with it ratios
+    #[arg(long)]
+    ours_only: bool,
+    /// Measure these parts only
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// Where data and the figures of each round go: on a disk, not in memory [default: bench in Cargo's target directory]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Write the table and the machine here too
+    #[arg(long)]
+    markdown: Option<PathBuf>,
+    /// What `cargo bench` adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// One offer at a time
+    Latency,
+    /// Creates a second
+    Creates,
+    /// Resident memory
+    Memory,
+    /// The Grape HTTP API
+    Grape,
+}
+
+fn main() -> ExitCode {
+    end_on_signals();
+    match run(Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            processes::kill_all();
+            eprintln!("make bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Ends the children first, whatever is being measured.
+fn end_on_signals() {
+    std::thread::spawn(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            tokio::select! {
+                interrupted = tokio::signal::ctrl_c() => interrupted,
+                _ = terminate.recv() => Ok(()),
+            }
+        })?;
+        eprintln!("make bench: stopped");
+        processes::kill_all();
+        std::process::exit(INTERRUPTED);
+        #[allow(unreachable_code, reason = "says what the question marks above return")]
+        std::io::Result::Ok(())
+    });
+}
+
+fn run(mut options: Options) -> Result<()> {
+    if options.quick {
+        options = Options { rounds: 1, seconds: 1, runs: 20, offers: 1000, ..options };
+    }
+    let dir = options.dir.clone().unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("../bench"));
+    fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+    let dir = fs::canonicalize(&dir)?;
+    machine::check_disk(&dir)?;
+    let systems = if options.ours_only { &[System::Ours][..] } else { &[System::Ours, System::Stock] };
+    let (mut ours, mut stock) = (Vec::new(), Vec::new());
+    for round in 1..=options.rounds {
+        // Whoever goes first may find a cooler machine, so they take turns.
+        let mut order = systems.to_vec();
+        if round % 2 == 0 {
+            order.reverse();
+        }
+        for system in order {
+            eprintln!("round {round} of {}: {}", options.rounds, system.name());
+            let figures = measure(system, &options, &dir)?;
+            let path = dir.join(format!("round-{round}-{}.json", system.name()));
+            fs::write(&path, serde_json::to_string_pretty(&figures)?)
+                .with_context(|| format!("{} cannot be written", path.display()))?;
+            if system == System::Ours { ours.push(figures) } else { stock.push(figures) }
+        }
+    }
+    finish(&options, &dir, &ours, &stock)
+}
+
+fn finish(options: &Options, dir: &Path, ours: &[Figures], stock: &[Figures]) -> Result<()> {
+    let mut text = report::table(ours, stock);
+    text.push_str(&format!(
+        "\nMedians of {} rounds, each load {} s, {} offers one at a time.\n\n",
+        options.rounds, options.seconds, options.runs
+    ));
+    text.push_str(&machine::description(dir, !options.ours_only).join("\n"));
+    text.push('\n');
+    println!("\n{text}");
+    println!("The figures of each round are in {}.", dir.display());
+    if let Some(path) = &options.markdown {
+        fs::write(path, &text).with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    let (our_errors, stock_errors) = (report::errors(ours), report::errors(stock));
+    ensure!(
+        our_errors + stock_errors == 0.0,
+        "answers that were wrong or missing: {our_errors} of vintner, {stock_errors} of stock; the table does not count"
+    );
+    Ok(())
+}
+
+/// One round of one system. The market and the grape get a network each, so that neither pays for what the other has stored.
+fn measure(system: System, options: &Options, dir: &Path) -> Result<Figures> {
+    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
+    let time = Duration::from_secs(options.seconds);
+    let data = dir.join("data");
+    let mut figures = Figures::new();
+    figures.insert("load_average_before".into(), machine::load_average());
+    if [Part::Latency, Part::Creates, Part::Memory].into_iter().any(wanted) {
+        let network = start(system, &data)?;
+        if wanted(Part::Memory) {
+            offers::idle_memory(&network, &mut figures)?;
+        }
+        if wanted(Part::Latency) {
+            eprintln!("  one offer at a time");
+            offers::latency(&network, options.runs as usize, &mut figures)?;
+        }
+        if wanted(Part::Creates) {
+            for connections in [1, 64] {
+                eprintln!("  creates, {connections} connections");
+                offers::creates(&network, connections, time, &mut figures)?;
+            }
+        }
+        if wanted(Part::Memory) {
+            eprintln!("  memory at {} offers", options.offers);
+            offers::full_memory(&network, options.offers as usize, &mut figures)?;
+        }
+    }
+    if wanted(Part::Grape) {
+        eprintln!("  Grape HTTP");
+        let network = start(system, &data)?;
+        grape::operations(&network, time, &mut figures)?;
+    }
+    Ok(figures)
+}
+
+/// Starts a network in an empty directory.
+fn start(system: System, data: &Path) -> Result<Network> {
+    if data.exists() {
+        fs::remove_dir_all(data).with_context(|| format!("{} cannot be emptied", data.display()))?;
+    }
+    Network::start(system, data)
+}
