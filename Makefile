@@ -48,12 +48,13 @@ openapi: ## write openapi/openapi.json anew
 	@cargo run --quiet --locked --bin vintner -- openapi > openapi/openapi.json.new
 	@mv openapi/openapi.json.new openapi/openapi.json
 
-# What `make bench` is told: rounds, seconds of each load; QUICK=1, OURS_ONLY=1, ONLY=latency,creates,memory,grape.
+# What `make bench` is told: rounds, seconds of each load; QUICK=1, OURS_ONLY=1, ONLY=latency,creates,memory,grape,
+# AGAINST=path/to/another/build/of/vintner.
 ROUNDS ?= 3
 SECONDS ?= 5
 BENCH_ARGS = --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(QUICK),--quick) $(if $(OURS_ONLY),--ours-only) \
-	$(if $(ONLY),--only $(ONLY))
+	$(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against $(abspath $(AGAINST)))
 
 bench: ## measure vintner and stock Grenache side by side: make bench ROUNDS=3
-	@$(if $(OURS_ONLY),:,sh benches/stock/install.sh)
+	@$(if $(OURS_ONLY)$(AGAINST),:,sh benches/stock/install.sh)
 	@cargo bench --locked --bench network -- $(BENCH_ARGS)

@@ -53,7 +53,7 @@ pub(super) fn cpu_of(processes: &[u32]) -> Result<Duration> {
         let after = text.rsplit_once(") ").map_or("", |(_, after)| after);
         let fields: Vec<&str> = after.split(' ').collect();
         let field = |n: usize| fields.get(n).and_then(|field| field.parse::<u32>().ok());
-        Ok(field(11).zip(field(12)).map(|(user, system)| user + system).context(path)?)
+        field(11).zip(field(12)).map(|(user, system)| user + system).context(path)
     };
     let total: u32 = processes.iter().map(ticks).sum::<Result<u32>>()?;
     Ok(TICK * total)
@@ -73,5 +73,5 @@ pub(super) fn median(values: &mut [f64]) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     let upper = *values.get(middle)?;
-    Some(if values.len() % 2 == 0 { f64::midpoint(values[middle - 1], upper) } else { upper })
+    Some(if values.len().is_multiple_of(2) { f64::midpoint(values[middle - 1], upper) } else { upper })
 }

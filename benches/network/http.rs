@@ -16,6 +16,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// The largest head that any server here sends has 300 bytes.
 const HEAD_BYTES_MAX: usize = 8 << 10;
+/// What one system call reads: a page of a list.
+const READ_BYTES: usize = 64 << 10;
 
 /// Appends a request with a JSON body, or with none when it is empty.
 pub(super) fn write_request(to: &mut Vec<u8>, method: &str, host: SocketAddr, path: &str, body: &str) {
@@ -123,6 +125,7 @@ pub(super) struct Connection {
     stream: TcpStream,
     out: Vec<u8>,
     read: Vec<u8>,
+    buffer: Box<[u8]>,
 }
 
 impl Connection {
@@ -130,7 +133,8 @@ impl Connection {
         let stream = TcpStream::connect(address).with_context(|| format!("{address} takes no connection"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-        Ok(Self { address, stream, out: Vec::new(), read: Vec::new() })
+        let buffer = vec![0; READ_BYTES].into_boxed_slice();
+        Ok(Self { address, stream, out: Vec::new(), read: Vec::new(), buffer })
     }
 
     pub(super) fn send(&mut self, method: &str, path: &str, body: &str) -> Result<()> {
@@ -140,16 +144,15 @@ impl Connection {
     }
 
     pub(super) fn receive(&mut self) -> Result<Answer> {
-        let mut buffer = [0; 64 << 10];
         loop {
             if let Some(frame) = frame(&self.read)? {
                 let answer = Answer { status: frame.status, body: frame.text(&self.read)? };
                 self.read.drain(..frame.end());
                 return Ok(answer);
             }
-            match self.stream.read(&mut buffer) {
+            match self.stream.read(&mut self.buffer) {
                 Ok(0) => bail!("{} closed the connection instead of answering", self.address),
-                Ok(n) => self.read.extend_from_slice(&buffer[..n]),
+                Ok(n) => self.read.extend_from_slice(&self.buffer[..n]),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                     bail!("{} has not answered for {ANSWER_TIMEOUT:?}", self.address)
                 }

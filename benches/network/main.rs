@@ -17,6 +17,7 @@ use clap::{Parser, ValueEnum};
 use figures::Figures;
 use processes::{Network, System};
 use std::{
+    fmt::Write,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -44,9 +45,12 @@ struct Options {
     /// One short round, to see that everything works; its figures say little
     #[arg(long)]
     quick: bool,
-    /// Leave the stock network out, and with it ratios
+    /// Measure vintner alone, without ratios
     #[arg(long)]
     ours_only: bool,
+    /// Compare with this other build of vintner instead of stock Grenache
+    #[arg(long, value_name = "PROGRAM", conflicts_with = "ours_only")]
+    against: Option<PathBuf>,
     /// Measure these parts only
     #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
@@ -112,49 +116,56 @@ fn run(mut options: Options) -> Result<()> {
     fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
     let dir = fs::canonicalize(&dir)?;
     machine::check_disk(&dir)?;
-    let systems = if options.ours_only { &[System::Ours][..] } else { &[System::Ours, System::Stock] };
-    let (mut ours, mut stock) = (Vec::new(), Vec::new());
+    let mut systems = vec![System::Ours];
+    match &options.against {
+        Some(program) => systems.push(System::Other(program.clone())),
+        None if options.ours_only => {}
+        None => systems.push(System::Stock),
+    }
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     for round in 1..=options.rounds {
         // Whoever goes first may find a cooler machine, so they take turns.
-        let mut order = systems.to_vec();
+        let mut order = systems.clone();
         if round % 2 == 0 {
             order.reverse();
         }
         for system in order {
             eprintln!("round {round} of {}: {}", options.rounds, system.name());
-            let figures = measure(system, &options, &dir)?;
+            let figures = measure(&system, &options, &dir)?;
             let path = dir.join(format!("round-{round}-{}.json", system.name()));
             fs::write(&path, serde_json::to_string_pretty(&figures)?)
                 .with_context(|| format!("{} cannot be written", path.display()))?;
-            if system == System::Ours { ours.push(figures) } else { stock.push(figures) }
+            if system == System::Ours { ours.push(figures) } else { theirs.push(figures) }
         }
     }
-    finish(&options, &dir, &ours, &stock)
+    finish(&options, &dir, &ours, &theirs)
 }
 
-fn finish(options: &Options, dir: &Path, ours: &[Figures], stock: &[Figures]) -> Result<()> {
-    let mut text = report::table(ours, stock);
-    text.push_str(&format!(
-        "\nMedians of {} rounds, each load {} s, {} offers one at a time.\n\n",
+fn finish(options: &Options, dir: &Path, ours: &[Figures], theirs: &[Figures]) -> Result<()> {
+    let other = if options.against.is_some() { "other build" } else { "stock" };
+    let mut text = report::table(ours, theirs, other);
+    writeln!(
+        text,
+        "\nMedians of {} rounds; each load {} s, {} offers one at a time.\n",
         options.rounds, options.seconds, options.runs
-    ));
-    text.push_str(&machine::description(dir, !options.ours_only).join("\n"));
+    )?;
+    text.push_str(&machine::description(dir, options.against.is_none() && !options.ours_only).join("\n"));
     text.push('\n');
     println!("\n{text}");
     println!("The figures of each round are in {}.", dir.display());
     if let Some(path) = &options.markdown {
         fs::write(path, &text).with_context(|| format!("{} cannot be written", path.display()))?;
     }
-    let (our_errors, stock_errors) = (report::errors(ours), report::errors(stock));
+    let (our_errors, their_errors) = (report::errors(ours), report::errors(theirs));
     ensure!(
-        our_errors + stock_errors == 0.0,
-        "answers that were wrong or missing: {our_errors} of vintner, {stock_errors} of stock; the table does not count"
+        our_errors + their_errors == 0.0,
+        "answers that were wrong or missing: {our_errors} of vintner, {their_errors} of the other side; the table does not count"
     );
     Ok(())
 }
 
 /// One round of one system. The market and the grape get a network each, so that neither pays for what the other has stored.
-fn measure(system: System, options: &Options, dir: &Path) -> Result<Figures> {
+fn measure(system: &System, options: &Options, dir: &Path) -> Result<Figures> {
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     let time = Duration::from_secs(options.seconds);
     let data = dir.join("data");
@@ -189,7 +200,7 @@ fn measure(system: System, options: &Options, dir: &Path) -> Result<Figures> {
 }
 
 /// Starts a network in an empty directory.
-fn start(system: System, data: &Path) -> Result<Network> {
+fn start(system: &System, data: &Path) -> Result<Network> {
     if data.exists() {
         fs::remove_dir_all(data).with_context(|| format!("{} cannot be emptied", data.display()))?;
     }

@@ -14,32 +14,37 @@ use std::{
 /// Grapes, and as many nodes.
 const EACH: usize = 3;
 /// A network that takes longer to start does not start.
-const START_TIMEOUT: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_mins(1);
 const START_POLL: Duration = Duration::from_millis(50);
 /// Stock nodes announce their ids a second after they listen, and say nothing when that is done.
 const STOCK_SETTLES: Duration = Duration::from_secs(3);
 /// Lines of a log that are shown when its process has ended.
 const LOG_LINES_SHOWN: usize = 10;
 
-/// Which of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Which network.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum System {
+    /// The program that Cargo built for this bench.
     Ours,
+    /// Another build of it.
+    Other(PathBuf),
+    /// Stock Grenache.
     Stock,
 }
 
 impl System {
-    pub(super) fn name(self) -> &'static str {
+    pub(super) fn name(&self) -> &'static str {
         match self {
             Self::Ours => "vintner",
             Self::Stock => "stock",
+            Self::Other(_) => "other",
         }
     }
 
     /// Where the API's paths begin.
-    pub(super) fn prefix(self) -> &'static str {
+    pub(super) fn prefix(&self) -> &'static str {
         match self {
-            Self::Ours => "/api/v1",
+            Self::Ours | Self::Other(_) => "/api/v1",
             Self::Stock => "",
         }
     }
@@ -130,7 +135,7 @@ fn local(port: u16) -> SocketAddr {
 
 impl Network {
     /// Starts one and waits until every node knows every other.
-    pub(super) fn start(system: System, dir: &Path) -> Result<Self> {
+    pub(super) fn start(system: &System, dir: &Path) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
         let ports = Ports::free().context("no free port is left")?;
         let bootstrap = ports.grape_dht.map(|port| local(port).to_string());
@@ -148,7 +153,7 @@ impl Network {
         let mut node_processes = [0; EACH];
         node_processes.copy_from_slice(&processes[EACH..]);
         let network = Self {
-            system,
+            system: system.clone(),
             apis: ports.api.map(local),
             grapes: ports.grape_http.map(local),
             node_processes,
@@ -181,9 +186,9 @@ impl Network {
 
     fn is_ready(&self, api: SocketAddr) -> bool {
         let ask = |path: &str| Connection::open(api).and_then(|mut node| node.ask("GET", path, ""));
-        match self.system {
+        match &self.system {
             System::Stock => ask("/offers").is_ok_and(|answer| answer.status == 200),
-            System::Ours => {
+            System::Ours | System::Other(_) => {
                 let others = 2 * EACH as u64 - 1;
                 let knows_all = |text: &str| {
                     let node: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
@@ -214,14 +219,13 @@ impl Network {
 }
 
 /// The command line that one would type, and that `vintner devnet` uses.
-fn grape(system: System, ports: &Ports, n: usize, bootstrap: &[String; EACH], dir: &Path) -> Command {
-    if system == System::Stock {
+fn grape(system: &System, ports: &Ports, n: usize, bootstrap: &[String; EACH], dir: &Path) -> Command {
+    let Some(mut command) = vintner(system) else {
         let options = serde_json::json!({"dht": ports.grape_dht[n], "http": ports.grape_http[n], "bootstrap": bootstrap});
         return stock("grape.js", &options);
-    }
+    };
     let own = &bootstrap[n];
     let others: Vec<&str> = bootstrap.iter().filter(|other| *other != own).map(String::as_str).collect();
-    let mut command = vintner();
     command.args([
         "grape",
         "--dp",
@@ -234,14 +238,13 @@ fn grape(system: System, ports: &Ports, n: usize, bootstrap: &[String; EACH], di
     command
 }
 
-fn node(system: System, ports: &Ports, n: usize, bootstrap: &[String; EACH], dir: &Path) -> Command {
-    if system == System::Stock {
+fn node(system: &System, ports: &Ports, n: usize, bootstrap: &[String; EACH], dir: &Path) -> Command {
+    let Some(mut command) = vintner(system) else {
         let options = serde_json::json!({
             "dht": ports.dht[n], "http": ports.http[n], "rpc": ports.rpc[n], "api": ports.api[n], "bootstrap": bootstrap,
         });
         return stock("node.js", &options);
-    }
-    let mut command = vintner();
+    };
     command.args(["node", "--network", "bench", "--bootstrap", &bootstrap.join(",")]);
     command.args(["--api", &local(ports.api[n]).to_string(), "--rpc", &local(ports.rpc[n]).to_string()]);
     command.args(["--dht", &local(ports.dht[n]).to_string(), "--data-dir"]);
@@ -249,16 +252,20 @@ fn node(system: System, ports: &Ports, n: usize, bootstrap: &[String; EACH], dir
     command
 }
 
-/// The optimised program that Cargo built for this bench.
-fn vintner() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vintner"));
+/// Our program, or nothing for a stock network.
+fn vintner(system: &System) -> Option<Command> {
+    let mut command = match system {
+        System::Ours => Command::new(env!("CARGO_BIN_EXE_vintner")),
+        System::Other(program) => Command::new(program),
+        System::Stock => return None,
+    };
     // Settings of the person who measures are not those of the networks.
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("VINTNER_") {
             command.env_remove(name);
         }
     }
-    command
+    Some(command)
 }
 
 /// The directory of the stock side.

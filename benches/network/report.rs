@@ -118,13 +118,12 @@ impl Row {
 }
 
 /// The table in Markdown.
-pub(super) fn table(ours: &[Figures], stock: &[Figures]) -> String {
-    let mut text =
-        String::from("| what | vintner | stock | better by | goal | |\n|---|--:|--:|--:|--:|--:|\n");
+pub(super) fn table(ours: &[Figures], theirs: &[Figures], name: &str) -> String {
+    let mut text = format!("| what | vintner | {name} | better by | goal | |\n|---|--:|--:|--:|--:|--:|\n");
     for row in ROWS {
         if let Some(value) = of(ours, row.figure) {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{}", row.line(value, of(stock, row.figure)));
+            let _ = writeln!(text, "{}", row.line(value, of(theirs, row.figure)));
         }
     }
     text
