@@ -7,7 +7,7 @@ PID = $(DIR)/devnet.pid
 LOG = $(DIR)/devnet.log
 API = http://127.0.0.1:4000
 
-.PHONY: help build start-all stop-all status logs test peers sim sim-mutants openapi bench
+.PHONY: help build start-all stop-all status logs test peers sim sim-mutants openapi bench bench-micro
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,3 +58,6 @@ BENCH_ARGS = --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(QUICK),--quick) $(if
 bench: ## measure vintner and stock Grenache side by side: make bench ROUNDS=3
 	@$(if $(OURS_ONLY)$(AGAINST),:,sh benches/stock/install.sh)
 	@cargo bench --locked --bench network -- $(BENCH_ARGS)
+
+bench-micro: ## measure single steps: make bench-micro BENCH=store
+	@cargo bench --locked --bench micro -- $(BENCH)
