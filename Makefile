@@ -7,7 +7,7 @@ PID = $(DIR)/devnet.pid
 LOG = $(DIR)/devnet.log
 API = http://127.0.0.1:4000
 
-.PHONY: help build start-all stop-all status logs test peers sim sim-mutants openapi bench bench-micro
+.PHONY: help build start-all stop-all status logs test peers sim sim-mutants openapi bench bench-docs bench-micro
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,12 @@ BENCH_ARGS = --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(QUICK),--quick) $(if
 bench: ## measure vintner and stock Grenache side by side: make bench ROUNDS=3
 	@$(if $(OURS_ONLY)$(AGAINST),:,sh benches/stock/install.sh)
 	@cargo bench --locked --bench network -- $(BENCH_ARGS)
+
+bench-docs: ## put the table of the last `make bench` into docs/benchmarks.md
+	@test -f target/bench/table.md || { echo "there are no figures yet; run: make bench"; exit 1; }
+	@awk 'NR == FNR { table = table $$0 "\n"; next } /<!-- end of the table -->/ { skip = 0 } !skip { print } \
+		/<!-- the table -->/ { printf "%s", table; skip = 1 }' target/bench/table.md docs/benchmarks.md > docs/benchmarks.md.new
+	@mv docs/benchmarks.md.new docs/benchmarks.md
 
 bench-micro: ## measure single steps: make bench-micro BENCH=store
 	@cargo bench --locked --bench micro -- $(BENCH)

@@ -57,9 +57,6 @@ struct Options {
     /// Where data and the figures of each round go: on a disk, not in memory [default: bench in Cargo's target directory]
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Write the table and the machine here too
-    #[arg(long)]
-    markdown: Option<PathBuf>,
     /// What `cargo bench` adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -146,16 +143,15 @@ fn finish(options: &Options, dir: &Path, ours: &[Figures], theirs: &[Figures]) -
     let mut text = report::table(ours, theirs, other);
     writeln!(
         text,
-        "\nMedians of {} rounds; each load {} s, {} offers one at a time.\n",
-        options.rounds, options.seconds, options.runs
+        "\nMedians of {} rounds; each load {} s, {} offers one at a time, memory with {} offers.\n",
+        options.rounds, options.seconds, options.runs, options.offers
     )?;
     text.push_str(&machine::description(dir, options.against.is_none() && !options.ours_only).join("\n"));
     text.push('\n');
     println!("\n{text}");
-    println!("The figures of each round are in {}.", dir.display());
-    if let Some(path) = &options.markdown {
-        fs::write(path, &text).with_context(|| format!("{} cannot be written", path.display()))?;
-    }
+    let path = dir.join("table.md");
+    fs::write(&path, &text).with_context(|| format!("{} cannot be written", path.display()))?;
+    println!("This text and the figures of each round are in {}.", dir.display());
     let (our_errors, their_errors) = (report::errors(ours), report::errors(theirs));
     ensure!(
         our_errors + their_errors == 0.0,
@@ -164,18 +160,15 @@ fn finish(options: &Options, dir: &Path, ours: &[Figures], theirs: &[Figures]) -
     Ok(())
 }
 
-/// One round of one system. The market and the grape get a network each, so that neither pays for what the other has stored.
+/// One round of one system. Each part that stores much gets a network of its own, so that none pays for another.
 fn measure(system: &System, options: &Options, dir: &Path) -> Result<Figures> {
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     let time = Duration::from_secs(options.seconds);
     let data = dir.join("data");
     let mut figures = Figures::new();
     figures.insert("load_average_before".into(), machine::load_average());
-    if [Part::Latency, Part::Creates, Part::Memory].into_iter().any(wanted) {
+    if wanted(Part::Latency) || wanted(Part::Creates) {
         let network = start(system, &data)?;
-        if wanted(Part::Memory) {
-            offers::idle_memory(&network, &mut figures)?;
-        }
         if wanted(Part::Latency) {
             eprintln!("  one offer at a time");
             offers::latency(&network, options.runs as usize, &mut figures)?;
@@ -186,15 +179,14 @@ fn measure(system: &System, options: &Options, dir: &Path) -> Result<Figures> {
                 offers::creates(&network, connections, time, &mut figures)?;
             }
         }
-        if wanted(Part::Memory) {
-            eprintln!("  memory at {} offers", options.offers);
-            offers::full_memory(&network, options.offers as usize, &mut figures)?;
-        }
+    }
+    if wanted(Part::Memory) {
+        eprintln!("  memory, idle and with {} offers", options.offers);
+        offers::memory(&start(system, &data)?, u64::from(options.offers), &mut figures)?;
     }
     if wanted(Part::Grape) {
         eprintln!("  Grape HTTP");
-        let network = start(system, &data)?;
-        grape::operations(&network, time, &mut figures)?;
+        grape::operations(&start(system, &data)?, time, &mut figures)?;
     }
     Ok(figures)
 }

@@ -6,7 +6,7 @@ use super::{
     load::{Load, Until, Work, drive},
     processes::Network,
 };
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use std::{
     collections::HashSet,
     net::SocketAddr,
@@ -158,7 +158,7 @@ pub(super) fn creates(
     let cpu = cpu_of(&network.processes)?;
     let (ids, mut load) = drive_creates(network, connections, Until::Elapsed(time))?;
     std::thread::sleep(LISTED_WITHIN);
-    let lists = [listed(network, network.apis[1])?, listed(network, network.apis[2])?];
+    let lists = listed_by_both(network)?;
     let cpu = cpu_of(&network.processes)?.saturating_sub(cpu);
     let counted = ids.iter().filter(|id| lists.iter().all(|list| list.contains(*id))).count();
     let name = format!("creates_{connections}");
@@ -175,6 +175,17 @@ pub(super) fn creates(
 /// Processor time for one request, in microseconds.
 pub(super) fn per_request_us(cpu: Duration, load: &Load) -> f64 {
     cpu.as_secs_f64() * 1e6 / (load.right + load.wrong).max(1) as f64
+}
+
+/// What the other two nodes list, read at the same time: a list takes a moment, in which more would arrive.
+fn listed_by_both(network: &Network) -> Result<[HashSet<String>; 2]> {
+    let [_, second, third] = network.apis;
+    std::thread::scope(|scope| {
+        let other = scope.spawn(|| listed(network, third));
+        let second = listed(network, second)?;
+        let third = other.join().map_err(|_| anyhow!("the reader of a list has died"))??;
+        Ok([second, third])
+    })
 }
 
 /// Every id that a node lists. A stock node answers with all at once, ours in pages.
@@ -200,26 +211,22 @@ fn listed(network: &Network, api: SocketAddr) -> Result<HashSet<String>> {
     }
 }
 
-/// Resident memory of a node that has done nothing yet: the mean of the three.
-pub(super) fn idle_memory(network: &Network, figures: &mut Figures) -> Result<()> {
+/// Resident memory of nodes that have done nothing yet, the mean of the three; and once the first has made `offers`, of itself and
+/// of the two that list them.
+pub(super) fn memory(network: &Network, offers: u64, figures: &mut Figures) -> Result<()> {
+    let resident = |nodes: &[u32]| -> Result<f64> {
+        let total: f64 = nodes.iter().map(|process| resident_mb(*process)).sum::<Result<f64>>()?;
+        Ok(total / nodes.len() as f64)
+    };
     std::thread::sleep(SETTLES);
-    let total: f64 =
-        network.node_processes.iter().map(|process| resident_mb(*process)).sum::<Result<f64>>()?;
-    figures.insert("idle_mb".into(), total / network.node_processes.len() as f64);
-    Ok(())
-}
-
-/// Resident memory once the first node has made `offers`, of itself and of the others.
-pub(super) fn full_memory(network: &Network, offers: usize, figures: &mut Figures) -> Result<()> {
-    let before = listed(network, network.apis[0])?.len();
-    let missing = offers.saturating_sub(before) as u64;
-    let (_, load) = drive_creates(network, FILL_CONNECTIONS, Until::Requests(missing))?;
+    figures.insert("idle_mb".into(), resident(&network.node_processes)?);
+    let (_, load) = drive_creates(network, FILL_CONNECTIONS, Until::Requests(offers))?;
     std::thread::sleep(SETTLES);
-    let [maker, reader, other] = network.node_processes;
+    figures.insert("full_maker_mb".into(), resident(&network.node_processes[..1])?);
+    figures.insert("full_reader_mb".into(), resident(&network.node_processes[1..])?);
+    // After the memory: the list itself takes some.
+    let listed = listed(network, network.apis[1])?.len() as f64;
+    figures.insert("full_reader_unlisted".into(), offers as f64 - listed);
     figures.insert("full_errors".into(), load.wrong as f64);
-    figures.insert("full_offers_maker".into(), listed(network, network.apis[0])?.len() as f64);
-    figures.insert("full_offers_reader".into(), listed(network, network.apis[1])?.len() as f64);
-    figures.insert("full_maker_mb".into(), resident_mb(maker)?);
-    figures.insert("full_reader_mb".into(), f64::midpoint(resident_mb(reader)?, resident_mb(other)?));
     Ok(())
 }
