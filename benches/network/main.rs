@@ -79,7 +79,7 @@ fn main() -> ExitCode {
     match run(Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            processes::kill_all();
+            processes::clean_up();
             eprintln!("make bench: {error:#}");
             ExitCode::FAILURE
         }
@@ -98,7 +98,7 @@ fn end_on_signals() {
             }
         })?;
         eprintln!("make bench: stopped");
-        processes::kill_all();
+        processes::clean_up();
         std::process::exit(INTERRUPTED);
         #[allow(unreachable_code, reason = "says what the question marks above return")]
         std::io::Result::Ok(())
@@ -164,37 +164,38 @@ fn finish(options: &Options, dir: &Path, ours: &[Figures], theirs: &[Figures]) -
 fn measure(system: &System, options: &Options, dir: &Path) -> Result<Figures> {
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     let time = Duration::from_secs(options.seconds);
-    let data = dir.join("data");
     let mut figures = Figures::new();
     figures.insert("load_average_before".into(), machine::load_average());
     if wanted(Part::Latency) || wanted(Part::Creates) {
-        let network = start(system, &data)?;
-        if wanted(Part::Latency) {
-            eprintln!("  one offer at a time");
-            offers::latency(&network, options.runs as usize, &mut figures)?;
-        }
-        if wanted(Part::Creates) {
-            for connections in [1, 64] {
-                eprintln!("  creates, {connections} connections");
-                offers::creates(&network, connections, time, &mut figures)?;
+        on_a_network(system, dir, |network| {
+            if wanted(Part::Latency) {
+                eprintln!("  one offer at a time");
+                offers::latency(network, options.runs as usize, &mut figures)?;
             }
-        }
+            if wanted(Part::Creates) {
+                for connections in [1, 64] {
+                    eprintln!("  creates, {connections} connections");
+                    offers::creates(network, connections, time, &mut figures)?;
+                }
+            }
+            Ok(())
+        })?;
     }
     if wanted(Part::Memory) {
         eprintln!("  memory, idle and with {} offers", options.offers);
-        offers::memory(&start(system, &data)?, u64::from(options.offers), &mut figures)?;
+        on_a_network(system, dir, |network| {
+            offers::memory(network, u64::from(options.offers), &mut figures)
+        })?;
     }
     if wanted(Part::Grape) {
         eprintln!("  Grape HTTP");
-        grape::operations(&start(system, &data)?, time, &mut figures)?;
+        on_a_network(system, dir, |network| grape::operations(network, time, &mut figures))?;
     }
     Ok(figures)
 }
 
-/// Starts a network in an empty directory.
-fn start(system: &System, data: &Path) -> Result<Network> {
-    if data.exists() {
-        fs::remove_dir_all(data).with_context(|| format!("{} cannot be emptied", data.display()))?;
-    }
-    Network::start(system, data)
+/// A new network for one measurement. When that fails because a process has ended, the process is what is told of.
+fn on_a_network(system: &System, dir: &Path, measure: impl FnOnce(&Network) -> Result<()>) -> Result<()> {
+    let network = Network::start(system, &dir.join("data"))?;
+    measure(&network).or_else(|error| network.check().and(Err(error)))
 }

@@ -7,7 +7,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -50,18 +50,31 @@ impl System {
     }
 }
 
-/// All children of this program: one network runs at a time. Here, so that an interrupt ends them too.
-static CHILDREN: Mutex<Vec<(String, Child)>> = Mutex::new(Vec::new());
+/// What must not outlive this program, also when it is interrupted: the one network that runs at a time.
+struct Running {
+    children: Vec<(String, Child)>,
+    dir: Option<PathBuf>,
+}
 
-/// Kills all children and waits for their end.
-pub(super) fn kill_all() {
-    let mut children = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
-    for (_, child) in children.iter_mut() {
+static RUNNING: Mutex<Running> = Mutex::new(Running { children: Vec::new(), dir: None });
+
+fn running() -> MutexGuard<'static, Running> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills all children, waits for their end, and removes what they wrote.
+pub(super) fn clean_up() {
+    let mut running = running();
+    for (_, child) in &mut running.children {
         // It may have ended by itself.
         let _ = child.kill();
     }
-    for (_, mut child) in children.drain(..) {
+    for (_, mut child) in running.children.drain(..) {
         let _ = child.wait();
+    }
+    if let Some(dir) = running.dir.take() {
+        // What is left of it is removed before the next network starts.
+        let _ = fs::remove_dir_all(dir);
     }
 }
 
@@ -81,9 +94,7 @@ pub(super) struct Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        kill_all();
-        // The next network makes its own; `make clean` finds what is left.
-        let _ = fs::remove_dir_all(&self.dir);
+        clean_up();
     }
 }
 
@@ -134,9 +145,13 @@ fn local(port: u16) -> SocketAddr {
 }
 
 impl Network {
-    /// Starts one and waits until every node knows every other.
+    /// Starts one in an empty directory and waits until every node knows every other.
     pub(super) fn start(system: &System, dir: &Path) -> Result<Self> {
+        if dir.exists() {
+            fs::remove_dir_all(dir).with_context(|| format!("{} cannot be emptied", dir.display()))?;
+        }
         fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+        running().dir = Some(dir.to_owned());
         let ports = Ports::free().context("no free port is left")?;
         let bootstrap = ports.grape_dht.map(|port| local(port).to_string());
         let mut processes = Vec::new();
@@ -202,8 +217,7 @@ impl Network {
 
     /// An error that says why, when a process has ended.
     pub(super) fn check(&self) -> Result<()> {
-        let mut children = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, child) in children.iter_mut() {
+        for (name, child) in &mut running().children {
             if let Some(status) = child.try_wait()? {
                 let log = fs::read_to_string(self.dir.join(format!("{name}.log"))).unwrap_or_default();
                 let lines: Vec<&str> = log.lines().collect();
@@ -282,7 +296,7 @@ fn stock(script: &str, options: &serde_json::Value) -> Command {
 fn spawn(name: &str, mut command: Command, dir: &Path) -> Result<u32> {
     let log = File::create(dir.join(format!("{name}.log"))).context("a log cannot be written")?;
     // The lock is held over the start: an interrupt finds the child, or comes before it.
-    let mut children = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut running = running();
     let child = command
         .stdin(Stdio::piped())
         .stdout(log.try_clone()?)
@@ -290,6 +304,6 @@ fn spawn(name: &str, mut command: Command, dir: &Path) -> Result<u32> {
         .spawn()
         .with_context(|| format!("{} cannot be started", command.get_program().display()))?;
     let id = child.id();
-    children.push((name.to_owned(), child));
+    running.children.push((name.to_owned(), child));
     Ok(id)
 }
