@@ -194,8 +194,10 @@ fn measure(system: &System, options: &Options, dir: &Path) -> Result<Figures> {
     Ok(figures)
 }
 
-/// A new network for one measurement. When that fails because a process has ended, the process is what is told of.
+/// A new network for one measurement. One whose process ends meanwhile measures nothing, whatever the others answered.
 fn on_a_network(system: &System, dir: &Path, measure: impl FnOnce(&Network) -> Result<()>) -> Result<()> {
     let network = Network::start(system, &dir.join("data"))?;
-    measure(&network).or_else(|error| network.check().and(Err(error)))
+    let outcome = measure(&network);
+    network.check()?;
+    outcome
 }
