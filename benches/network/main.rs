@@ -141,22 +141,22 @@ fn run(mut options: Options) -> Result<()> {
 fn finish(options: &Options, dir: &Path, ours: &[Figures], theirs: &[Figures]) -> Result<()> {
     let other = if options.against.is_some() { "other build" } else { "stock" };
     let mut text = report::table(ours, theirs, other);
+    let wrong = format!("{} of vintner, {} of {other}", report::errors(ours), report::errors(theirs));
+    let is_right = report::errors(ours) + report::errors(theirs) == 0.0;
     writeln!(
         text,
-        "\nMedians of {} rounds; each load {} s, {} offers one at a time, memory with {} offers.\n",
+        "\nMedians of {} rounds; each load {} s, {} offers one at a time, memory with {} offers. Wrong or missing\nanswers: {wrong}.\n",
         options.rounds, options.seconds, options.runs, options.offers
     )?;
     text.push_str(&machine::description(dir, options.against.is_none() && !options.ours_only).join("\n"));
-    text.push('\n');
+    // Ours goes first, so this is what the machine did before anything was measured.
+    let busy = ours.first().and_then(|figures| figures.get("load_average_before"));
+    writeln!(text, "\n- Load average before the first round: {:.1}", busy.copied().unwrap_or_default())?;
     println!("\n{text}");
     let path = dir.join("table.md");
     fs::write(&path, &text).with_context(|| format!("{} cannot be written", path.display()))?;
     println!("This text and the figures of each round are in {}.", dir.display());
-    let (our_errors, their_errors) = (report::errors(ours), report::errors(theirs));
-    ensure!(
-        our_errors + their_errors == 0.0,
-        "answers that were wrong or missing: {our_errors} of vintner, {their_errors} of the other side; the table does not count"
-    );
+    ensure!(is_right, "answers that were wrong or missing: {wrong}; these figures do not count");
     Ok(())
 }
 
