@@ -17,8 +17,10 @@ use tokio::{
     task::LocalSet,
 };
 
-/// After the load's end, for the answers that are on their way.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longer than 64 requests wait for each other on the slowest side and a busy machine.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A whole answer, nearly always.
+const READ_BYTES: usize = 16 << 10;
 /// What is kept of wrong answers, for the report.
 const WRONG_KEPT: usize = 3;
 
@@ -101,34 +103,49 @@ pub(super) fn drive<W: Work + 'static>(
     Ok((shared.work.into_inner(), load))
 }
 
+/// One connection's requests. An answer that does not come counts as wrong, and its connection is replaced.
 async fn connection<W: Work>(shared: Rc<Shared<W>>) -> Result<()> {
-    let mut stream = TcpStream::connect(shared.address).await.context("a server takes no connection")?;
-    stream.set_nodelay(true)?;
-    let (mut out, mut body, mut read) = (Vec::new(), String::new(), Vec::with_capacity(16 << 10));
+    let mut stream = connect(shared.address).await?;
+    let (mut out, mut body, mut read) = (Vec::new(), String::new(), Vec::with_capacity(READ_BYTES));
     while shared.goes_on() {
         shared.left.set(shared.left.get() - 1);
         out.clear();
         body.clear();
         {
             let mut work = shared.work.borrow_mut();
-            // The path borrows the work, the body is the caller's.
-            let path = work.next(&mut body).to_owned();
-            write_request(&mut out, "POST", shared.address, &path, &body);
+            let path = work.next(&mut body);
+            write_request(&mut out, "POST", shared.address, path, &body);
         }
         let sent = Instant::now();
-        stream.write_all(&out).await.context("a server takes no request")?;
-        let answer = tokio::time::timeout(DRAIN_TIMEOUT, answer(&mut stream, &mut read)).await;
-        let (status, text) = answer.with_context(|| format!("no answer for {DRAIN_TIMEOUT:?}"))??;
-        shared.count(status, &text, sent.elapsed());
+        match exchange(&mut stream, &out, &mut read).await {
+            Ok((status, text)) => shared.count(status, &text, sent.elapsed()),
+            Err(error) => {
+                shared.count_wrong(format!("{error:#}"));
+                stream = connect(shared.address).await?;
+            }
+        }
     }
     Ok(())
+}
+
+async fn connect(address: SocketAddr) -> Result<TcpStream> {
+    let stream =
+        TcpStream::connect(address).await.with_context(|| format!("{address} takes no connection"))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn exchange(stream: &mut TcpStream, out: &[u8], read: &mut Vec<u8>) -> Result<(u16, String)> {
+    stream.write_all(out).await.context("no request was taken")?;
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer(stream, read)).await;
+    answer.with_context(|| format!("no answer for {ANSWER_TIMEOUT:?}"))?
 }
 
 async fn answer(stream: &mut TcpStream, read: &mut Vec<u8>) -> Result<(u16, String)> {
     read.clear();
     loop {
-        if stream.read_buf(read).await.context("a server gave no answer")? == 0 {
-            bail!("a server closed its connection instead of answering");
+        if stream.read_buf(read).await.context("no answer")? == 0 {
+            bail!("the connection was closed instead of an answer");
         }
         if let Some(frame) = frame(read)? {
             return Ok((frame.status, frame.text(read)?));
@@ -142,16 +159,20 @@ impl<W: Work> Shared<W> {
     }
 
     fn count(&self, status: u16, body: &str, took: Duration) {
-        let right = self.work.borrow_mut().is_right(status, body);
-        let mut load = self.load.borrow_mut();
-        if right {
+        if self.work.borrow_mut().is_right(status, body) {
+            let mut load = self.load.borrow_mut();
             load.right += 1;
             load.latencies.add(took);
         } else {
-            load.wrong += 1;
-            if load.samples.len() < WRONG_KEPT {
-                load.samples.push(format!("{status} {body:.200}"));
-            }
+            self.count_wrong(format!("{status} {body:.200}"));
+        }
+    }
+
+    fn count_wrong(&self, sample: String) {
+        let mut load = self.load.borrow_mut();
+        load.wrong += 1;
+        if load.samples.len() < WRONG_KEPT {
+            load.samples.push(sample);
         }
     }
 }
