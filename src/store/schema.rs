@@ -17,7 +17,7 @@ const APPLICATION_ID: i64 = 0x5649_4e54;
 pub(super) const BUSY_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Pages in the write-ahead log after which a commit also moves them to the database: SQLite's own default, 4 MiB. Larger
 /// ones make commits rarer that take 5 to 20 ms, and recovery after a crash longer.
-const CHECKPOINT_PAGES: i64 = 1000;
+pub(super) const CHECKPOINT_PAGES: i64 = 1000;
 /// A log that grew beyond it, because somebody read for long, is cut back to it.
 const LOG_BYTES_KEPT_MAX: i64 = 64 << 20;
 /// Different statements, about thirty of them, that stay prepared.
