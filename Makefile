@@ -28,9 +28,10 @@ logs: ## follow the network's log
 	@test -f $(LOG) || { echo "no log yet; run: make start-all"; exit 1; }
 	@tail -n 100 -f $(LOG)
 
-# The stock Grenache programs that tests/interop_grape.rs runs.
+# The stock Grenache programs that tests/interop_grape.rs runs, and what tests/faces drives Postman and Swagger UI with.
 peers:
 	@sh tests/peers/install.sh
+	@sh tests/faces/install.sh
 
 test: peers ## check the form and the lints, run all tests
 	cargo fmt --check

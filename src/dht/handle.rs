@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 /// Calls that may wait for the driver's task. A caller beyond that waits for room.
 const COMMANDS_MAX: usize = 1024;
 /// Events that a slow listener may be behind before it loses the oldest.
-const EVENTS_MAX: usize = 4096;
+const EVENTS_MAX: usize = 8192;
 
 /// How a DHT node is set up.
 #[derive(Clone, Debug)]

@@ -18,8 +18,12 @@
 pub mod core;
 mod driver;
 mod handle;
+mod metrics;
 
 pub use self::{
-    core::{DhtEvent, DhtStatus, Found, GetMode, Item, NAME_BYTES_MAX, NodeId, Put, PutOutcome, Refusal},
+    core::{
+        DhtEvent, DhtStatus, Dropped, ErrorsOut, Found, GetMode, Item, NAME_BYTES_MAX, NodeId, Put,
+        PutOutcome, Refusal,
+    },
     handle::{Dht, DhtConfig, DhtError},
 };
