@@ -136,6 +136,16 @@ fn announced(name: &[u8]) -> Option<Target> {
     std::str::from_utf8(hash).ok()?.parse().ok()
 }
 
+/// The events that a node listens to.
+pub(super) fn is_heard(event: &DhtEvent) -> bool {
+    match event {
+        DhtEvent::Announce { name, .. } => announced(name).is_some(),
+        DhtEvent::Stored(item) => item.salt.is_empty(),
+        DhtEvent::Node { .. } | DhtEvent::Warning(_) => true,
+        DhtEvent::Peer { .. } | DhtEvent::Ready => false,
+    }
+}
+
 /// The worker behind [`Listener`].
 pub(super) struct Ears {
     pub dht: Dht,

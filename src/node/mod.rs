@@ -375,6 +375,8 @@ async fn start_dht(config: &NodeConfig, store: &mut Store, workers: Workers) -> 
     let dht_config = DhtConfig {
         node_id,
         items_max: DHT_ITEMS_MAX,
+        own_thread: true,
+        tells: listener::is_heard,
         ..DhtConfig::new(config.dht, config.bootstrap.clone(), seed)
     };
     let dht = Dht::start(dht_config, workers).await?;
