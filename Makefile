@@ -60,11 +60,10 @@ bench: ## measure vintner and stock Grenache side by side: make bench ROUNDS=3
 	@$(if $(OURS_ONLY)$(AGAINST),:,sh benches/stock/install.sh)
 	@cargo bench --locked --bench network -- $(BENCH_ARGS)
 
-bench-docs: ## put the table of the last `make bench` into docs/benchmarks.md
+bench-docs: ## put what the last bench and bench-micro found into docs/benchmarks.md
 	@test -f target/bench/table.md || { echo "there are no figures yet; run: make bench"; exit 1; }
-	@awk 'NR == FNR { table = table $$0 "\n"; next } /<!-- end of the table -->/ { skip = 0 } !skip { print } \
-		/<!-- the table -->/ { printf "%s", table; skip = 1 }' target/bench/table.md docs/benchmarks.md > docs/benchmarks.md.new
-	@mv docs/benchmarks.md.new docs/benchmarks.md
+	@sh scripts/splice.sh docs/benchmarks.md "the table" target/bench/table.md
+	@if test -f target/bench/steps.md; then sh scripts/splice.sh docs/benchmarks.md "the steps" target/bench/steps.md; fi
 
 bench-micro: ## measure single steps: make bench-micro BENCH=store
 	@cargo bench --locked --bench micro -- $(BENCH)

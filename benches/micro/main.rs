@@ -7,11 +7,13 @@ mod krpc;
 mod records;
 mod samples;
 mod store;
+mod table;
 
 use criterion::Criterion;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-fn main() {
+fn main() -> std::io::Result<()> {
+    let start = SystemTime::now();
     // Twenty samples of three seconds in all: a change of a few percent shows, and the whole takes a minute and a half.
     let mut criterion = Criterion::default()
         .sample_size(20)
@@ -23,4 +25,5 @@ fn main() {
     exchange::benches(&mut criterion);
     store::benches(&mut criterion);
     criterion.final_summary();
+    table::write(start)
 }

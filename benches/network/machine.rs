@@ -10,7 +10,7 @@ pub(super) fn description(dir: &Path, with_stock: bool) -> Vec<String> {
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let mut lines = vec![
         format!("- Processor: {}, {cores} cores", field("/proc/cpuinfo", "model name").unwrap_or_default()),
-        format!("- Memory: {}", field("/proc/meminfo", "MemTotal").unwrap_or_default()),
+        format!("- Memory: {}", memory()),
         format!("- System: {}, kernel {}", system(), read("/proc/sys/kernel/osrelease")),
         format!("- Data on: {}", mount(dir).map_or_else(|| "unknown".into(), |(kind, _)| kind)),
         format!("- vintner {}", env!("CARGO_PKG_VERSION")),
@@ -48,6 +48,13 @@ fn field(path: &str, name: &str) -> Option<String> {
     let text = read(path);
     let line = text.lines().find(|line| line.starts_with(name))?;
     line.split_once(':').map(|(_, value)| value.trim().to_owned())
+}
+
+/// In GB (10^9 bytes).
+fn memory() -> String {
+    let kib =
+        field("/proc/meminfo", "MemTotal").and_then(|text| text.trim_end_matches(" kB").parse::<f64>().ok());
+    kib.map_or_else(|| "unknown".into(), |kib| format!("{:.1} GB", kib * 1024.0 / 1e9))
 }
 
 fn system() -> String {

@@ -50,6 +50,7 @@ const ROWS: &[Row] = &[
     ms("gone_p99_ms", "gone everywhere, p99", Goal::None),
     rate("creates_1_per_s", "creates, 1 connection", Goal::None),
     rate("creates_64_per_s", "creates, 64 connections", Goal::AtLeast(3500.0)),
+    rate("creates_64_answered_per_s", "creates, 64 connections, listed or not", Goal::None),
     ms("creates_64_p99_ms", "a create among 64, p99", Goal::None),
     cpu("creates_64_servers_cpu_us", "processor time a create, all six processes"),
     memory("idle_mb", "memory, idle node", Goal::AtMost(20.0)),
