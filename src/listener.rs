@@ -1,17 +1,24 @@
 //! HTTP/1.1 connections within limits: how many, from whom, how slow, and how they end.
 //!
 //! `axum::serve` has none of these, and a port that strangers reach needs all of them. Both the RPC server and the Grape
-//! HTTP API listen through [`serve`]; each brings its own [`Router`] and bounds its own bodies.
+//! HTTP API listen through [`serve`]; each brings its own [`App`] and bounds its own bodies.
 
 use crate::metrics::{Counter, Page};
 use axum::{Router, body::Body};
-use hyper::{body::Incoming, server::conn::http1, service::Service};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use std::{
     collections::HashMap,
+    convert::Infallible,
+    error::Error,
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
@@ -45,6 +52,33 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// The longest request head. Not below 8,192, hyper's smallest buffer.
     pub header_bytes_max: usize,
+}
+
+/// What answers requests. A [`Router`] does, and finds the [`Peer`] in the extensions of each request; an app with one handler
+/// for everything saves itself what a router costs.
+pub trait App: Clone + Send + Sync + 'static {
+    /// The body of its answers.
+    type Body: hyper::body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
+
+    /// The answer to a request.
+    fn answer(
+        self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Result<Response<Self::Body>, Infallible>> + Send;
+}
+
+impl App for Router {
+    type Body = Body;
+
+    fn answer(
+        self,
+        mut request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send {
+        request.extensions_mut().insert(peer);
+        TowerToHyperService::new(self).call(request.map(Body::new))
+    }
 }
 
 /// How many connections came and went.
@@ -95,7 +129,7 @@ impl Serving {
 /// When the listener cannot say where it listens.
 pub fn serve(
     listener: TcpListener,
-    app: Router,
+    app: impl App,
     limits: Limits,
     traffic: Arc<Traffic>,
 ) -> io::Result<Serving> {
@@ -107,7 +141,7 @@ pub fn serve(
 
 async fn accept(
     listener: TcpListener,
-    app: Router,
+    app: impl App,
     limits: Limits,
     traffic: Arc<Traffic>,
     mut stopped: watch::Receiver<bool>,
@@ -153,7 +187,7 @@ async fn next(
 async fn connection(
     stream: TcpStream,
     from: SocketAddr,
-    app: Router,
+    app: impl App,
     limits: Limits,
     mut stopped: watch::Receiver<bool>,
     _slot: Option<OwnedSemaphorePermit>,
@@ -161,11 +195,7 @@ async fn connection(
 ) {
     // Answers are small and one write each: waiting for more to send with them only delays them.
     let _ = stream.set_nodelay(true);
-    let app = TowerToHyperService::new(app);
-    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
-        request.extensions_mut().insert(Peer(from));
-        app.call(request.map(Body::new))
-    });
+    let service = service_fn(move |request| app.clone().answer(request, Peer(from)));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)

@@ -27,18 +27,15 @@ use self::{
 use crate::{
     bep44::Target,
     dht::{self, Dht, DhtError, Found, GetMode, Item},
-    listener::{self, Limits, Serving},
+    listener::{self, App, Limits, Peer, Serving},
 };
-use axum::{
-    Router,
-    body::{Body, to_bytes},
-    extract::State,
-    http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header},
-    response::Response,
-};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::{Bytes, Incoming};
 use serde::Serialize;
 use serde_json::Value;
 use std::{
+    convert::Infallible,
     io,
     net::IpAddr,
     sync::Arc,
@@ -59,6 +56,8 @@ pub const LIMITS: Limits = Limits {
     header_bytes_max: 16 * 1024,
 };
 
+type Response = axum::http::Response<Full<Bytes>>;
+
 struct Grape {
     dht: Dht,
     payload_bytes_max: usize,
@@ -77,18 +76,25 @@ pub fn serve(
     let meter = Meter::new();
     let traffic = Arc::clone(&meter.traffic);
     let grape = Grape { dht, payload_bytes_max, loopback, meter };
-    let app = Router::new().fallback(answer).with_state(Arc::new(grape));
-    listener::serve(listener, app, limits, traffic)
+    listener::serve(listener, Arc::new(grape), limits, traffic)
 }
 
-async fn answer(State(grape): State<Arc<Grape>>, request: Request<Body>) -> Response {
+impl App for Arc<Grape> {
+    type Body = Full<Bytes>;
+
+    async fn answer(self, request: Request<Incoming>, _: Peer) -> Result<Response, Infallible> {
+        Ok(answer(&self, request).await)
+    }
+}
+
+async fn answer(grape: &Grape, request: Request<Incoming>) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let closes = parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
     let asked =
         if metrics::is_asked(&parts) { Asked::Metrics } else { Asked::Operation(path::operation_of(path)) };
-    let outcome = match (guard(&grape, &parts.headers), asked) {
+    let outcome = match (guard(grape, &parts.headers), asked) {
         (Ok(()), Asked::Metrics) => Ok(grape.meter.page(&grape.dht)),
         (Ok(()), Asked::Operation(operation)) => grape.handle(operation, body).await,
         (Err(text), _) => Err(Failure::Forbidden(text)),
@@ -134,8 +140,9 @@ fn is_loopback_host(host: &str) -> bool {
 
 impl Grape {
     /// The body of the answer, JSON text or empty.
-    async fn handle(&self, operation: Option<Operation>, body: Body) -> Result<String, Failure> {
-        let data = request::data_of(&self.read(body).await?)?;
+    async fn handle(&self, operation: Option<Operation>, body: Incoming) -> Result<String, Failure> {
+        // As in a stock grape, bytes that are no UTF-8 are replaced.
+        let data = request::data_of(&String::from_utf8_lossy(&self.read(body).await?))?;
         match operation {
             None => Err(Failure::Message("ERR_REQ_NOTFOUND".to_owned())),
             Some(Operation::Announce) => {
@@ -147,14 +154,14 @@ impl Grape {
         }
     }
 
-    /// The body as far as it is allowed; the rest is not read. As a stock grape, bytes that are no UTF-8 are replaced.
-    async fn read(&self, body: Body) -> Result<String, Failure> {
-        let bytes = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, self.payload_bytes_max)).await {
-            Ok(Ok(bytes)) => bytes,
-            Ok(Err(_)) => return Err(Failure::TooLarge),
-            Err(_) => return Err(Failure::TooSlow),
-        };
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    /// The body as far as it is allowed; the rest is not read.
+    async fn read(&self, body: Incoming) -> Result<Bytes, Failure> {
+        let body = Limited::new(body, self.payload_bytes_max).collect();
+        match tokio::time::timeout(BODY_TIMEOUT, body).await {
+            Ok(Ok(body)) => Ok(body.to_bytes()),
+            Ok(Err(_)) => Err(Failure::TooLarge),
+            Err(_) => Err(Failure::TooSlow),
+        }
     }
 
     async fn announce(&self, Announce { name, port }: Announce) -> Result<String, Failure> {
@@ -269,7 +276,7 @@ fn plain(status: StatusCode, text: impl Into<String>) -> Response {
 
 /// No content type: a stock grape sends none.
 fn respond(status: StatusCode, body: String) -> Response {
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
     response
 }

@@ -1,5 +1,7 @@
 //! Which operation a path asks for.
 
+use std::borrow::Cow;
+
 /// The four things that a grape does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
@@ -12,7 +14,12 @@ pub(super) enum Operation {
 /// The operation of a request target (path and query). A stock grape camel-cases what follows the first slash and looks for a
 /// method of that name, so `/lookup`, `/Lookup` and `/_lookup` are one, while `/LOOKUP`, `/lookup/` and `/lookup?x` are none.
 pub(super) fn operation_of(target: &str) -> Option<Operation> {
-    match camel_case(target.get(1..)?).as_str() {
+    // Nearly all requests spell the names out.
+    let method = match target {
+        "/announce" | "/lookup" | "/put" | "/get" => Cow::Borrowed(&target[1..]),
+        _ => Cow::Owned(camel_case(target.get(1..)?)),
+    };
+    match method.as_ref() {
         "announce" => Some(Operation::Announce),
         "lookup" => Some(Operation::Lookup),
         "put" => Some(Operation::Put),

@@ -220,7 +220,9 @@ fn utf8(text: &str) -> Vec<u8> {
 
 /// Hex as Node reads it: up to the first pair that is none. A JSON array of bytes in the string is taken as these bytes.
 fn hex(text: &str) -> Vec<u8> {
-    if let Ok(Value::Array(bytes)) = serde_json::from_str(text) {
+    if text.trim_start().starts_with('[')
+        && let Ok(Value::Array(bytes)) = serde_json::from_str(text)
+    {
         return bytes_of(&bytes);
     }
     let digit = |byte: u8| char::from(byte).to_digit(16);
