@@ -45,6 +45,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock, atomic::Ordering},
+    time::Duration,
 };
 use tokio::{
     net::TcpListener,
@@ -54,6 +55,9 @@ use tokio::{
 
 /// Items that a node's DHT part stores for the network: about 30 MB when full, four times a stock grape's most.
 const DHT_ITEMS_MAX: usize = 20_000;
+/// How long other nodes' requests may go on when this node stops: they are asked again with the same ids, and the API's own
+/// callers are told only after them.
+const RPC_DRAIN: Duration = Duration::from_millis(500);
 /// The store's note of the DHT node id and the address it belongs to.
 const META_DHT_NODE: &str = "dht_node";
 
@@ -321,7 +325,7 @@ impl Node {
     pub async fn stop(&self) {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Running { rpc, tasks }) = running else { return };
-        rpc.shutdown().await;
+        rpc.shutdown_within(RPC_DRAIN).await;
         let writer = Arc::clone(&self.inner.writer);
         // The inbox may be full, and this thread must go on serving it.
         let _ = tokio::task::spawn_blocking(move || writer.stop()).await;
