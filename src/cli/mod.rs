@@ -5,6 +5,7 @@
 
 mod bids;
 mod client;
+mod completions;
 mod devnet;
 pub mod grape;
 mod logs;
@@ -79,6 +80,8 @@ enum Command {
     Recover(Remote<status::RecoverArgs>),
     /// Print the OpenAPI description of the REST API
     Openapi,
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
 }
 
 /// A command that asks a running node.
@@ -152,5 +155,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
             output::print(crate::http::api::openapi_json());
             Ok(Exit::Done)
         }
+        Command::Completions(args) => Ok(completions::completions(&args)),
+        Command::Man(args) => completions::man(&args),
     }
 }
