@@ -41,12 +41,13 @@ async fn a_node_ends_in_time_and_keeps_what_it_acknowledged() {
     let (mut grape, bootstrap) = grape();
     let mut maker = NodeProcess::start(&dirs.path().join("maker"), &bootstrap);
     let mut taker = NodeProcess::start(&dirs.path().join("taker"), &bootstrap);
-    maker.ready().await;
-    taker.ready().await;
-    let body = json!({"btc_quantity": "1", "offer_price": "100"});
-    let (_, offer) = maker.post("/offers", "a", body).await.unwrap();
-    let id = offer["id"].as_str().unwrap().to_owned();
-    super::testnet::until("the offer to be listed", || taker.lists(&id)).await;
+    for node in [&maker, &taker] {
+        super::testnet::until("both nodes and the grape to know each other", || async {
+            node.get("/node").await.is_some_and(|view| view["dht"]["nodes"] == 2)
+        })
+        .await;
+    }
+    let id = offer_known_to(&maker, &taker).await;
     let mut clients = rude(maker.url().trim_start_matches("http://"));
     clients.extend(rude(taker.url().trim_start_matches("http://")));
     let rpc = maker.settings()[3].clone();
@@ -75,6 +76,22 @@ async fn a_node_ends_in_time_and_keeps_what_it_acknowledged() {
     let (status, took) = grape.terminate();
     assert!(status.success() && took < GONE_WITHIN, "{status} after {took:?}");
     drop(clients);
+}
+
+/// An offer of `maker` that `taker` lists. News that nobody has heard is told again after a minute only; a new offer is quicker.
+async fn offer_known_to(maker: &NodeProcess, taker: &NodeProcess) -> String {
+    for attempt in 0..20 {
+        let body = json!({"btc_quantity": "1", "offer_price": "100"});
+        let (_, offer) = maker.post("/offers", &format!("offer-{attempt}"), body).await.unwrap();
+        let id = offer["id"].as_str().unwrap().to_owned();
+        for _ in 0..100 {
+            if taker.lists(&id).await {
+                return id;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    panic!("none of twenty offers reached the taker")
 }
 
 #[test]
