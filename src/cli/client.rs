@@ -234,9 +234,12 @@ impl Client {
         let api = || self.base.clone();
         let silent =
             |error| NoAnswer::Silent { api: api(), reason: root_cause(&error), next: next.to_owned() };
-        let response = request.send().await.map_err(|error| match error.is_connect() {
-            true => NoAnswer::Unreachable { api: api(), reason: root_cause(&error) },
-            false => silent(error),
+        let response = request.send().await.map_err(|error| {
+            if error.is_connect() {
+                NoAnswer::Unreachable { api: api(), reason: root_cause(&error) }
+            } else {
+                silent(error)
+            }
         })?;
         let status = response.status();
         let text = response.text().await.map_err(silent)?;

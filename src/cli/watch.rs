@@ -237,7 +237,8 @@ fn screen(
         text += &table(&HEADINGS, &rows[..rows.len().min(fits)]);
     }
     if rows.len() > fits {
-        text += &format!("and {} more: enlarge the window, or ask for less (--help)\n", rows.len() - fits);
+        let more = (rows.len() - fits).to_string();
+        text += &["and ", &more, " more: enlarge the window, or ask for less (--help)\n"].concat();
     }
     let cut = |line: &str| line.chars().take(width).collect::<String>();
     let lines: String = text.lines().map(|line| cut(line) + TO_LINE_END + "\n").collect();

@@ -1,13 +1,18 @@
 //! A look at a data directory that changes nothing in it, whether a node runs on it or not.
 
-use super::{DATABASE_FILE, StoreError, backup::open_to_read, lock, schema};
+use super::{
+    DATABASE_FILE, StoreError,
+    backup::open_to_read,
+    lock::{self, Holder},
+    schema,
+};
 use std::path::Path;
 
 /// What a data directory holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspected {
-    /// The process that has the directory, as far as it said its number. `None`: nobody has it.
-    pub held_by: Option<Option<u32>>,
+    /// The process that has the directory, if one has.
+    pub held_by: Option<Holder>,
     /// The database, if there is one.
     pub database: Option<InspectedDatabase>,
 }

@@ -60,8 +60,15 @@ impl DirLock {
     }
 }
 
-/// Who has `dir`, without taking it: `None` for nobody, else the process number as far as it is known.
-pub(super) fn holder(dir: &Path) -> Result<Option<Option<u32>>, StoreError> {
+/// A process that has a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its number, as far as it said it.
+    pub pid: Option<u32>,
+}
+
+/// Who has `dir`, without taking it.
+pub(super) fn holder(dir: &Path) -> Result<Option<Holder>, StoreError> {
     let path = dir.join(LOCK_FILE);
     let file = match File::open(&path) {
         Ok(file) => file,
@@ -71,7 +78,7 @@ pub(super) fn holder(dir: &Path) -> Result<Option<Option<u32>>, StoreError> {
     // Shared, so that two who look do not see each other; let go of when the file is closed, at once.
     match file.try_lock_shared() {
         Ok(()) => Ok(None),
-        Err(TryLockError::WouldBlock) => Ok(Some(read_pid(&file))),
+        Err(TryLockError::WouldBlock) => Ok(Some(Holder { pid: read_pid(&file) })),
         Err(TryLockError::Error(source)) => Err(StoreError::Io { doing: "look at the lock", path, source }),
     }
 }

@@ -31,6 +31,7 @@ mod write;
 pub use backup::{BackupError, Copied, backup};
 pub use error::{CommitError, StoreError};
 pub use inspect::{Inspected, InspectedDatabase, inspect};
+pub use lock::Holder;
 
 use crate::{
     exchange::Event,

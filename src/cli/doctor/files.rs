@@ -76,10 +76,12 @@ fn space(dir: &Path, report: &mut Report) {
         Ok(disk) => {
             let free = disk.f_bavail.saturating_mul(disk.f_frsize);
             let detail = format!("{} MiB free", free >> 20);
-            match free {
-                ..SPACE_FAILED_BYTES => report.failed(NAME, detail, next),
-                ..SPACE_WARNING_BYTES => report.warning(NAME, detail, next),
-                _ => report.ok(NAME, detail),
+            if free < SPACE_FAILED_BYTES {
+                report.failed(NAME, detail, next);
+            } else if free < SPACE_WARNING_BYTES {
+                report.warning(NAME, detail, next);
+            } else {
+                report.ok(NAME, detail);
             }
         }
         Err(error) => report.warning(NAME, format!("not known: {error}"), next),

@@ -36,7 +36,7 @@ pub(super) async fn check(settings: &Effective, files: &Files, report: &mut Repo
     const NAME: &str = "node";
     let running = ask(settings, files).await;
     let held_by = files.inspected.as_ref().and_then(|inspected| inspected.held_by);
-    let holder = held_by.map(|pid| pid.map_or("a process".to_owned(), |pid| format!("process {pid}")));
+    let holder = held_by.map(|by| by.pid.map_or("a process".to_owned(), |pid| format!("process {pid}")));
     match (&running, holder) {
         (Running::Ours(node), _) => match &node.not_ready_because {
             None => report.ok(NAME, format!("runs since {} and is ready", node.started_at)),
