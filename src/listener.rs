@@ -21,7 +21,10 @@ use std::{
     error::Error,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -30,9 +33,9 @@ use tokio::{
     task::{JoinHandle, JoinSet},
 };
 
-/// How long connections may go on after [`Serving::shutdown`]: one request's deadline is shorter than this in practice, and a
-/// process that is told to stop should be gone within the ten seconds that supervisors give.
-pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long connections may go on after [`Serving::shutdown`]. Answers take milliseconds; what lasts longer waits for a client
+/// that is slow or gone, and a process that is told to stop should be gone within two seconds.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// How long to wait after the system refused to accept (too many open files): it recovers only when connections close.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -106,7 +109,8 @@ impl Traffic {
 #[derive(Debug)]
 pub struct Serving {
     address: SocketAddr,
-    stop: watch::Sender<bool>,
+    /// How long connections may go on, once it is told to stop.
+    stop: watch::Sender<Option<Duration>>,
     task: JoinHandle<()>,
 }
 
@@ -118,7 +122,12 @@ impl Serving {
 
     /// Stops accepting, lets answers that are on their way finish for at most [`DRAIN_TIMEOUT`], then closes the rest.
     pub async fn shutdown(self) {
-        let _ = self.stop.send(true);
+        self.shutdown_within(DRAIN_TIMEOUT).await;
+    }
+
+    /// As [`Serving::shutdown`], for a listener whose callers lose nothing by a shorter wait.
+    pub async fn shutdown_within(self, drain: Duration) {
+        let _ = self.stop.send(Some(drain));
         let _ = self.task.await;
     }
 }
@@ -134,24 +143,26 @@ pub fn serve(
     traffic: Arc<Traffic>,
 ) -> io::Result<Serving> {
     let address = listener.local_addr()?;
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(None);
     let task = tokio::spawn(accept(listener, app, limits, traffic, stopped));
     Ok(Serving { address, stop, task })
 }
+
+type Stopped = watch::Receiver<Option<Duration>>;
 
 async fn accept(
     listener: TcpListener,
     app: impl App,
     limits: Limits,
     traffic: Arc<Traffic>,
-    mut stopped: watch::Receiver<bool>,
+    mut stopped: Stopped,
 ) {
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let sources = Sources { counts: Arc::default(), max: limits.connections_per_ip_max, traffic };
     let mut connections = JoinSet::new();
-    loop {
+    let drain = loop {
         let (slot, stream, from) = tokio::select! {
-            () = told_to_stop(&mut stopped) => break,
+            drain = told_to_stop(&mut stopped) => break drain,
             Some(_) = connections.join_next() => continue,
             (slot, accepted) = next(&listener, &slots) => match accepted {
                 Ok((stream, from)) => (slot, stream, from),
@@ -164,15 +175,14 @@ async fn accept(
         };
         let Some(source) = sources.admit(from.ip()) else { continue };
         connections.spawn(connection(stream, from, app.clone(), limits, stopped.clone(), slot, source));
-    }
+    };
     drop(listener);
-    let _ =
-        tokio::time::timeout(DRAIN_TIMEOUT, async { while connections.join_next().await.is_some() {} }).await;
+    let _ = tokio::time::timeout(drain, async { while connections.join_next().await.is_some() {} }).await;
 }
 
-/// Ends at a shutdown, and when the [`Serving`] was dropped.
-async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
-    let _ = stopped.wait_for(|&stop| stop).await;
+/// Ends at a shutdown, and when the [`Serving`] was dropped; with how long connections may go on.
+async fn told_to_stop(stopped: &mut Stopped) -> Duration {
+    stopped.wait_for(Option::is_some).await.ok().and_then(|drain| *drain).unwrap_or(DRAIN_TIMEOUT)
 }
 
 /// A free slot first, then a connection: whoever comes when all are taken waits outside.
@@ -189,13 +199,17 @@ async fn connection(
     from: SocketAddr,
     app: impl App,
     limits: Limits,
-    mut stopped: watch::Receiver<bool>,
+    mut stopped: Stopped,
     _slot: Option<OwnedSemaphorePermit>,
     _source: Source,
 ) {
     // Answers are small and one write each: waiting for more to send with them only delays them.
     let _ = stream.set_nodelay(true);
-    let service = service_fn(move |request| app.clone().answer(request, Peer(from)));
+    let asked = AtomicBool::new(false);
+    let service = service_fn(|request| {
+        asked.store(true, Ordering::Relaxed);
+        app.clone().answer(request, Peer(from))
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
@@ -205,9 +219,10 @@ async fn connection(
     // An error here is a peer that went away or spoke no HTTP: nothing to do, nobody to tell.
     let stopping = tokio::select! {
         _ = connection.as_mut() => false,
-        () = told_to_stop(&mut stopped) => true,
+        _ = told_to_stop(&mut stopped) => true,
     };
-    if stopping {
+    // hyper closes a connection that rests between two requests, but would wait for the first one of a new connection.
+    if stopping && asked.load(Ordering::Relaxed) {
         connection.as_mut().graceful_shutdown();
         let _ = connection.await;
     }
@@ -315,6 +330,44 @@ mod tests {
         let address = serving.local_addr();
         serving.shutdown().await;
         assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn shutdown_waits_for_nobody_who_is_not_being_answered() {
+        let serving = start().await;
+        let silent = TcpStream::connect(serving.local_addr()).await.unwrap();
+        let mut resting = TcpStream::connect(serving.local_addr()).await.unwrap();
+        resting.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        assert!(resting.read(&mut [0; 256]).await.unwrap() > 0);
+        let started = std::time::Instant::now();
+        serving.shutdown_within(Duration::from_secs(20)).await;
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        drop(silent);
+    }
+
+    #[tokio::test]
+    async fn shutdown_lets_a_running_answer_finish_and_cuts_one_that_never_does() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let app = Router::new().fallback(|request: axum::extract::Request| async move {
+            let slow: u64 = request.uri().path()[1..].parse().unwrap();
+            tokio::time::sleep(Duration::from_millis(slow)).await;
+            "done"
+        });
+        let serving = serve(listener, app, LIMITS, Arc::default()).unwrap();
+        let address = serving.local_addr();
+        let ask = |path: &'static str| async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(format!("GET /{path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            let _ = stream.read_to_string(&mut answer).await;
+            answer
+        };
+        let (short, endless) = (tokio::spawn(ask("300")), tokio::spawn(ask("3600000")));
+        // Both are being answered.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        serving.shutdown_within(Duration::from_secs(2)).await;
+        assert!(short.await.unwrap().ends_with("done"));
+        assert_eq!(endless.await.unwrap(), "");
     }
 
     #[test]

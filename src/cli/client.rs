@@ -2,7 +2,7 @@
 
 use super::{output, settings::read_token};
 use crate::http::types::ProblemView;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use reqwest::{Method, StatusCode, Url};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{fmt, path::PathBuf, time::Duration};
@@ -63,17 +63,38 @@ impl Refused {
             let place = error.pointer.as_deref().or(error.parameter.as_deref()).unwrap_or_default();
             eprintln!("  {place} {}", error.detail);
         }
-        eprintln!("next: {}", next_step(&self.problem.code));
+        eprintln!("next: {}", next_step(&self.problem.code).unwrap_or(LOOK_AT_THE_FORM));
+    }
+
+    /// Whether the very same question may be answered later.
+    pub(crate) fn is_retryable(&self) -> bool {
+        self.problem.retryable
+    }
+
+    /// The problem's code.
+    pub(crate) fn code(&self) -> &str {
+        &self.problem.code
     }
 }
 
+/// For the problems of a node that is newer than this program.
+const LOOK_AT_THE_FORM: &str = "change the request and try again; `--help` shows the form";
+
 /// What to do about a problem.
-fn next_step(code: &str) -> &'static str {
-    match code {
+fn next_step(code: &str) -> Option<&'static str> {
+    Some(match code {
         "offer_not_found" => {
             "look at `vintner offers list`; an offer that was just made needs a moment to arrive"
         }
         "offer_not_available" => "choose another one from `vintner offers list`",
+        "terms_mismatch" => {
+            "look at `vintner offers show` again: it has changed, or its maker sent you another one"
+        }
+        "acceptance_unknown" => "bid with a newer version of this program, or choose another offer",
+        "bid_expired" => "bid again, firm for longer (--valid-for); `vintner doctor` compares the clocks",
+        "invalid_bid" => "`vintner doctor` compares this machine's clock with others'",
+        "refused" => "choose another offer; a newer version of this program may know the reason",
+        "id_reuse" => "bid again: a new bid has an id of its own",
         "price_below_ask" | "price_above_offer" => "bid the offer's own price: leave --price out",
         "own_offer" => "bid from another node (--api), or withdraw the offer with `vintner offers withdraw`",
         "not_own_offer" => "withdraw it on its maker's node",
@@ -88,8 +109,42 @@ fn next_step(code: &str) -> &'static str {
         "storage_full" => "free some space on the node's disk and try again",
         "busy" | "stopping" | "not_ready" | "internal" | "body_timeout" => "try again in a moment",
         "limit_reached" => "see the limit above; `vintner status` shows how the node stands",
-        _ => "change the request and try again; `--help` shows the form",
+        "malformed_json" | "invalid_query" | "invalid_header" | "invalid_id" | "validation_failed" => {
+            "correct what is named above; `--help` shows the form"
+        }
+        "bad_request" | "not_found" | "method_not_allowed" | "unsupported_media_type" | "body_too_large" => {
+            "use the same version of this program as the node's; check --api"
+        }
+        _ => return None,
+    })
+}
+
+/// No answer that says anything.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    /// Nobody there.
+    #[error(
+        "no node answers at {api} ({reason}); start one with `vintner node` or `vintner devnet`, or name it with --api"
+    )]
+    Unreachable { api: Url, reason: String },
+    /// The connection broke, or time is up.
+    #[error("the node at {api} did not answer: {reason}; {next}")]
+    Silent { api: Url, reason: String, next: String },
+    /// Somebody else's answer.
+    #[error("{api} {says}, not like a vintner node of this version; check --api")]
+    Foreign { api: Url, says: String },
+}
+
+/// What the system said; the HTTP client's own words only repeat the address.
+fn root_cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return format!("no answer within {} s", ANSWER_WITHIN.as_secs());
     }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
 }
 
 /// A client of one node.
@@ -103,19 +158,21 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn new(args: &ClientArgs) -> Result<Self> {
-        let with_scheme =
-            if args.api.contains("://") { args.api.clone() } else { format!("http://{}", args.api) };
-        let base = Url::parse(&with_scheme)
-            .ok()
-            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .with_context(|| {
-                format!("--api {:?} is not a URL; write it as http://127.0.0.1:4000", args.api)
-            })?;
         let token = match (&args.token, &args.token_file) {
             (Some(token), _) => Some(token.clone()),
             (None, Some(file)) => Some(read_token(file)?),
             (None, None) => None,
         };
+        Self::at(&args.api, token, args.json)
+    }
+
+    /// A client of the node whose API is at `api`.
+    pub(crate) fn at(api: &str, token: Option<String>, json: bool) -> Result<Self> {
+        let with_scheme = if api.contains("://") { api.to_owned() } else { format!("http://{api}") };
+        let base = Url::parse(&with_scheme)
+            .ok()
+            .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            .with_context(|| format!("--api {api:?} is not a URL; write it as http://127.0.0.1:4000"))?;
         // An error means that one is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
@@ -124,7 +181,7 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("the HTTP client did not start; check the system's certificates")?;
-        Ok(Self { base, token, http, json: args.json })
+        Ok(Self { base, token, http, json })
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T> {
@@ -174,25 +231,26 @@ impl Client {
             Some(token) => request.bearer_auth(token),
             None => request,
         };
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) if error.is_connect() => bail!(
-                "no node answers at {}; start one with `vintner node` or `vintner devnet`, or name it with --api",
-                self.base
-            ),
-            Err(error) => bail!("the node at {} did not answer: {error:#}; {next}", self.base),
-        };
+        let api = || self.base.clone();
+        let silent =
+            |error| NoAnswer::Silent { api: api(), reason: root_cause(&error), next: next.to_owned() };
+        let response = request.send().await.map_err(|error| {
+            if error.is_connect() {
+                NoAnswer::Unreachable { api: api(), reason: root_cause(&error) }
+            } else {
+                silent(error)
+            }
+        })?;
         let status = response.status();
-        let text = response.text().await.with_context(|| format!("the answer broke off; {next}"))?;
+        let text = response.text().await.map_err(silent)?;
         if status.is_success() {
-            let answer = serde_json::from_str(&text).with_context(|| {
-                format!("{} does not answer like a vintner node of this version; check --api", self.base)
-            })?;
+            let says = "answers something else".to_owned();
+            let answer = serde_json::from_str(&text).map_err(|_| NoAnswer::Foreign { api: api(), says })?;
             return Ok((status, answer));
         }
         match serde_json::from_str(&text) {
             Ok(problem) => Err(Refused { problem: Box::new(problem), json: self.json }.into()),
-            Err(_) => bail!("{} answers {status}, not like a vintner node; check --api", self.base),
+            Err(_) => Err(NoAnswer::Foreign { api: api(), says: format!("answers {status}") }.into()),
         }
     }
 }
@@ -223,6 +281,13 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_problem_has_advice_of_its_own() {
+        for code in crate::http::api::Code::ALL {
+            assert!(next_step(code.as_str()).is_some(), "{}", code.as_str());
+        }
+    }
 
     #[test]
     fn durations_and_ids_are_read_strictly() {

@@ -3,9 +3,13 @@
 //! `node`, `grape` and `devnet` run until they are told to stop; all others ask a running node over its REST API and end.
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 in doubt (a bid whose maker has not answered yet).
 
+mod advice;
+mod backup;
 mod bids;
 mod client;
+mod completions;
 mod devnet;
+mod doctor;
 pub mod grape;
 mod logs;
 mod node;
@@ -16,6 +20,7 @@ mod signals;
 mod status;
 mod supervisor;
 mod trades;
+mod watch;
 
 use clap::{Args, Parser, Subcommand};
 use client::{Client, Refused};
@@ -77,8 +82,12 @@ enum Command {
     ///
     /// For a node that says `store_behind`: its data directory was lost, restored from a backup, or copied.
     Recover(Remote<status::RecoverArgs>),
+    Doctor(Box<doctor::DoctorArgs>),
+    Backup(backup::BackupArgs),
     /// Print the OpenAPI description of the REST API
     Openapi,
+    Completions(completions::CompletionsArgs),
+    Man(completions::ManArgs),
 }
 
 /// A command that asks a running node.
@@ -109,7 +118,9 @@ pub fn main() -> ExitCode {
     let runtime = match runtime(&cli.command) {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: cannot start the runtime: {error}; free some memory or threads and try again");
+            eprintln!(
+                "error: cannot start the runtime: {error}\nnext: free some memory or threads and try again"
+            );
             return Exit::Failed.into();
         }
     };
@@ -132,7 +143,7 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
 fn report(error: anyhow::Error) -> Exit {
     match error.downcast_ref::<Refused>() {
         Some(refused) => refused.report(),
-        None => eprintln!("error: {error:#}"),
+        None => eprintln!("{}", advice::Told::of(&error)),
     }
     Exit::Failed
 }
@@ -153,7 +164,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
             logs::start(cli.log_format.unwrap_or_default());
             devnet::run(args, stop).await
         }
-        Command::Offers(Remote { command, to }) => offers::run(command, &Client::new(&to)?).await,
+        Command::Offers(Remote { command, to }) => offers::run(command, &Client::new(&to)?, stop).await,
         Command::Bids(Remote { command, to }) => bids::run(command, &Client::new(&to)?).await,
         Command::Trades(Remote { command, to }) => trades::run(command, &Client::new(&to)?).await,
         Command::Status(Remote { to, .. }) => status::run(&Client::new(&to)?).await,
@@ -162,5 +173,9 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
             output::print(crate::http::api::openapi_json());
             Ok(Exit::Done)
         }
+        Command::Doctor(args) => doctor::run(*args).await,
+        Command::Backup(args) => backup::run(args).await,
+        Command::Completions(args) => Ok(completions::completions(&args)),
+        Command::Man(args) => completions::man(&args),
     }
 }

@@ -4,12 +4,11 @@ use super::{
     Exit,
     logs::{self, LogFormat},
     output,
-    settings::Settings,
+    settings::SettingsArgs,
     signals::Stop,
 };
 use crate::{http::api, node::Node};
 use anyhow::{Context, Result};
-use std::path::PathBuf;
 
 /// Run a trading node
 ///
@@ -20,11 +19,7 @@ use std::path::PathBuf;
     VINTNER_LOG sets what is logged, such as `debug` or `vintner::dht=trace,info`.")]
 pub(crate) struct NodeArgs {
     #[command(flatten)]
-    settings: Settings,
-
-    /// TOML file of settings, with the names of the flags: data_dir = "/srv/vintner"
-    #[arg(long, env = "VINTNER_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
+    settings: SettingsArgs,
 
     /// Print the settings as they would be used, as TOML, and end
     #[arg(long)]
@@ -33,8 +28,7 @@ pub(crate) struct NodeArgs {
 
 /// Runs until it is asked to stop, or cannot go on.
 pub(crate) async fn run(args: NodeArgs, log_format: Option<LogFormat>, stop: Stop) -> Result<Exit> {
-    let file = args.config.as_deref().map(Settings::of_file).transpose()?.unwrap_or_default();
-    let settings = args.settings.over(file, log_format)?;
+    let settings = args.settings.effective(log_format)?;
     if args.print_config {
         output::print(&settings.to_toml()?);
         return Ok(Exit::Done);

@@ -1,10 +1,12 @@
-//! `vintner offers`: create, list, show, withdraw, bid.
+//! `vintner offers`: create, list (`watch` keeps it up to date), show, withdraw, bid.
 
 use super::{
     Exit,
     bids::print_bid,
     client::{Client, duration, id},
     output::{self, facts, table},
+    signals::Stop,
+    watch,
 };
 use crate::{
     amount::{Price, Quantity},
@@ -121,6 +123,12 @@ struct ListArgs {
     /// Where the page before said to go on
     #[arg(long, value_name = "CURSOR")]
     cursor: Option<String>,
+    /// Keep the list up to date; when not on a terminal, or with --json, one line a change
+    #[arg(long, conflicts_with = "cursor")]
+    watch: bool,
+    /// How often --watch asks the node, from 1s to 1h
+    #[arg(long, value_name = "DURATION", value_parser = watch::interval, default_value = "2s", requires = "watch")]
+    interval: Duration,
 }
 
 /// Bid on an offer; without --price at the offer's own
@@ -146,9 +154,10 @@ struct BidArgs {
     idempotency_key: Option<String>,
 }
 
-pub(crate) async fn run(command: OffersCommand, client: &Client) -> Result<Exit> {
+pub(crate) async fn run(command: OffersCommand, client: &Client, stop: Stop) -> Result<Exit> {
     match command.command {
         OffersSub::Create(args) => create(args, client).await,
+        OffersSub::List(args) if args.watch => watch::run(client, &args.query(), args.interval, stop).await,
         OffersSub::List(args) => list(&args, client).await,
         OffersSub::Show { offer } => {
             let offer: OfferView = client.get(&format!("/api/v1/offers/{offer}"), &[]).await?;
@@ -184,24 +193,30 @@ async fn create(args: CreateArgs, client: &Client) -> Result<Exit> {
     print_offer(&offer, client.json)
 }
 
+impl ListArgs {
+    /// As the API is asked.
+    fn query(&self) -> Vec<(&'static str, String)> {
+        let text = |value: Option<String>, name| value.map(|value| (name, value));
+        [
+            self.mine.then(|| ("mine", "true".into())),
+            self.all.then(|| ("availability", "all".into())),
+            self.side.map(|side| ("side", side.as_str().into())),
+            text(self.currency.map(|currency| currency.to_string()), "currency"),
+            text(self.min_price.map(|price| price.to_string()), "min_price"),
+            text(self.max_price.map(|price| price.to_string()), "max_price"),
+            text(self.min_quantity.map(|quantity| quantity.to_string()), "min_quantity"),
+            text(self.max_quantity.map(|quantity| quantity.to_string()), "max_quantity"),
+            Some(("limit", self.limit.to_string())),
+            text(self.cursor.clone(), "cursor"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
 async fn list(args: &ListArgs, client: &Client) -> Result<Exit> {
-    let text = |value: Option<String>, name| value.map(|value| (name, value));
-    let query: Vec<(&str, String)> = [
-        args.mine.then(|| ("mine", "true".into())),
-        args.all.then(|| ("availability", "all".into())),
-        args.side.map(|side| ("side", side.as_str().into())),
-        text(args.currency.map(|currency| currency.to_string()), "currency"),
-        text(args.min_price.map(|price| price.to_string()), "min_price"),
-        text(args.max_price.map(|price| price.to_string()), "max_price"),
-        text(args.min_quantity.map(|quantity| quantity.to_string()), "min_quantity"),
-        text(args.max_quantity.map(|quantity| quantity.to_string()), "max_quantity"),
-        Some(("limit", args.limit.to_string())),
-        text(args.cursor.clone(), "cursor"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let page: Page<OfferView> = client.get("/api/v1/offers", &query).await?;
+    let page: Page<OfferView> = client.get("/api/v1/offers", &args.query()).await?;
     if client.json {
         output::print_json(&page)?;
         return Ok(Exit::Done);
@@ -210,25 +225,29 @@ async fn list(args: &ListArgs, client: &Client) -> Result<Exit> {
         output::print("no offers; `vintner offers create --quantity 0.5 --price 64000` makes one\n");
         return Ok(Exit::Done);
     }
-    let row = |offer: &OfferView| {
-        vec![
-            offer.id.to_string(),
-            side(offer.side).into(),
-            offer.btc_quantity.to_string(),
-            offer.offer_price.to_string(),
-            offer.currency.to_string(),
-            offer.status.as_str().into(),
-            offer.expires_at.map_or_else(String::new, |at| at.to_string()),
-            if offer.mine { "own".into() } else { format!("{:.8}", offer.client_id.to_string()) },
-        ]
-    };
     let rows: Vec<Vec<String>> = page.items.iter().map(row).collect();
-    let headings = ["ID", "SIDE", "BTC", "PRICE", "IN", "STATUS", "EXPIRES", "MAKER"];
-    output::print(&table(&headings, &rows));
+    output::print(&table(&HEADINGS, &rows));
     if let Some(cursor) = page.next_cursor {
         output::print(&format!("more: --cursor {cursor}\n"));
     }
     Ok(Exit::Done)
+}
+
+/// What [`row`] shows.
+pub(crate) const HEADINGS: [&str; 8] = ["ID", "SIDE", "BTC", "PRICE", "IN", "STATUS", "EXPIRES", "MAKER"];
+
+/// An offer on one line.
+pub(crate) fn row(offer: &OfferView) -> Vec<String> {
+    vec![
+        offer.id.to_string(),
+        side(offer.side).into(),
+        offer.btc_quantity.to_string(),
+        offer.offer_price.to_string(),
+        offer.currency.to_string(),
+        offer.status.as_str().into(),
+        offer.expires_at.map_or_else(String::new, |at| at.to_string()),
+        if offer.mine { "own".into() } else { format!("{:.8}", offer.client_id.to_string()) },
+    ]
 }
 
 pub(crate) fn side(side: Side) -> &'static str {

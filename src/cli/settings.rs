@@ -65,17 +65,56 @@ pub(crate) struct Settings {
     log_format: Option<LogFormat>,
 }
 
+/// The settings of a command that is about a node, and the file of settings.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct SettingsArgs {
+    #[command(flatten)]
+    settings: Settings,
+
+    /// TOML file of settings, with the names of the flags: data_dir = "/srv/vintner"
+    #[arg(long, env = "VINTNER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl SettingsArgs {
+    /// The settings as they are used.
+    pub(crate) fn effective(self, log_format: Option<LogFormat>) -> Result<Effective> {
+        let file = self.config.as_deref().map(Settings::of_file).transpose()?.unwrap_or_default();
+        self.settings.over(file, log_format)
+    }
+}
+
+/// Only where the data is, for a command that needs no other setting.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct DataDirArgs {
+    /// The node's data directory [default: .vintner/node]
+    #[arg(long, env = "VINTNER_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+
+    /// The node's TOML file of settings, to find the data directory
+    #[arg(long, env = "VINTNER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl DataDirArgs {
+    /// The directory that the node uses with the same settings.
+    pub(crate) fn find(self) -> Result<PathBuf> {
+        let settings = Settings { data_dir: self.data_dir, ..Settings::default() };
+        Ok(SettingsArgs { settings, config: self.config }.effective(None)?.data_dir)
+    }
+}
+
 /// The settings as they are used; in this form `--print-config` shows them, and a file can hold them.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Effective {
     pub(crate) api: SocketAddr,
-    rpc: SocketAddr,
-    dht: SocketAddrV4,
-    bootstrap: Vec<String>,
+    pub(crate) rpc: SocketAddr,
+    pub(crate) dht: SocketAddrV4,
+    pub(crate) bootstrap: Vec<String>,
     pub(crate) data_dir: PathBuf,
-    network: Network,
+    pub(crate) network: Network,
     advertise: Vec<SocketAddr>,
-    allow_private: bool,
+    pub(crate) allow_private: bool,
     /// The file's name; what it holds is a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     token_file: Option<PathBuf>,
@@ -153,15 +192,19 @@ impl Effective {
         }
     }
 
+    /// The file that the API's token is read from, or made in; `None` when the API asks for none.
+    pub(crate) fn token_path(&self) -> Option<PathBuf> {
+        let needed = !self.api.ip().is_loopback() && !self.insecure_no_token;
+        let made = || needed.then(|| self.data_dir.join(keyfile::TOKEN_FILE));
+        self.token_file.clone().or_else(made)
+    }
+
     /// For its API; reads the token, or makes one where one is needed. The data directory must exist.
     pub(crate) fn api(&self) -> Result<ApiConfig> {
-        let needed = !self.api.ip().is_loopback() && !self.insecure_no_token;
-        let token = match &self.token_file {
-            Some(file) => Some(read_token(file)?),
-            None if needed => {
-                Some(keyfile::load_or_create_token(&self.data_dir.join(keyfile::TOKEN_FILE))?.to_string())
-            }
-            None => None,
+        let token = match (&self.token_file, self.token_path()) {
+            (Some(file), _) => Some(read_token(file)?),
+            (None, Some(file)) => Some(keyfile::load_or_create_token(&file)?.to_string()),
+            (None, None) => None,
         };
         let token = token.map(|text| ApiToken::new(&text)).transpose();
         let token =

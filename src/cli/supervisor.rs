@@ -23,7 +23,7 @@ const RESTART_AFTER_MAX: Duration = Duration::from_secs(10);
 const LIVED_WELL: Duration = Duration::from_secs(30);
 /// Deaths in a row after which there is no use in starting it again.
 const DEATHS_MAX: u32 = 6;
-/// How long a child may take to stop; the slowest part of a node's stop is given 5 s.
+/// How long a child may take to stop: a node takes two seconds, or a commit's patience with a busy disk.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// What to run, and under which name its lines are shown.

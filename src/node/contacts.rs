@@ -8,7 +8,10 @@ use super::clock;
 use crate::{
     bep44::{VerifiedItem, bdecode_bytes, bencode_bytes},
     dht::{Dht, DhtError, GetMode, Item},
-    grenache::client::{CallError, Client},
+    grenache::{
+        client::{CallError, Client},
+        envelope::VerifiedReply,
+    },
     identity::{ClientId, KeyPair, Network, encode_hex},
     metrics::{Counter, Page},
     time::UnixMillis,
@@ -234,15 +237,7 @@ impl Contacts {
 
     /// Checks that `client` is at `address`.
     async fn hello(&self, client: ClientId, address: SocketAddr) -> Result<(), CallError> {
-        let bad = |reason: &str| CallError::NotAReply { address, reason: reason.into() };
-        let nonce = nonce().ok_or_else(|| bad("no randomness for a nonce"))?;
-        let body = serde_json::to_string(&Hello { nonce: nonce.clone() }).map_err(|e| bad(&e.to_string()))?;
-        let reply = self.client.call_signed(address, &self.key, client, HELLO, &body, clock::now).await?;
-        let card = reply.outcome.ok().and_then(|body| serde_json::from_str::<Card>(&body).ok());
-        let card = card.ok_or_else(|| bad("it refused the hello"))?;
-        if card.nonce.as_deref() != Some(&nonce) || card.client_id != client || card.network != self.network {
-            return Err(bad("its hello is for another nonce, client or network"));
-        }
+        hello(&self.client, &self.key, &self.network, client, address, clock::now).await?;
         self.seen(client, address);
         Ok(())
     }
@@ -250,6 +245,27 @@ impl Contacts {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ClientId, Contact>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Has whoever is at `address` prove that it is `client`, on `network`.
+pub(super) async fn hello(
+    http: &Client,
+    key: &KeyPair,
+    network: &Network,
+    client: ClientId,
+    address: SocketAddr,
+    now: impl Fn() -> UnixMillis,
+) -> Result<VerifiedReply, CallError> {
+    let bad = |reason: &str| CallError::NotAReply { address, reason: reason.into() };
+    let nonce = nonce().ok_or_else(|| bad("no randomness for a nonce"))?;
+    let body = serde_json::to_string(&Hello { nonce: nonce.clone() }).map_err(|e| bad(&e.to_string()))?;
+    let reply = http.call_signed(address, key, client, HELLO, &body, now).await?;
+    let card = reply.outcome.as_ref().ok().and_then(|body| serde_json::from_str::<Card>(body).ok());
+    let card = card.ok_or_else(|| bad("it refused the hello"))?;
+    if card.nonce.as_deref() != Some(&nonce) || card.client_id != client || card.network != *network {
+        return Err(bad("its hello is for another nonce, client or network"));
+    }
+    Ok(reply)
 }
 
 fn nonce() -> Option<String> {

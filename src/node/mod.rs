@@ -13,6 +13,7 @@ pub mod clock;
 mod config;
 mod contacts;
 mod exchange;
+pub mod greeting;
 mod listener;
 mod meter;
 mod metrics;
@@ -45,9 +46,10 @@ use listener::{Ears, Heard, Listener};
 use publisher::{Attempts, Publisher};
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, SocketAddrV4},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 use tokio::{
     net::TcpListener,
@@ -57,8 +59,11 @@ use tokio::{
 
 /// Items that a node's DHT part stores for the network: about 30 MB when full, four times a stock grape's most.
 const DHT_ITEMS_MAX: usize = 20_000;
-/// The store's note of the DHT node id and the address it belongs to.
-const META_DHT_NODE: &str = "dht_node";
+/// How long other nodes' requests may go on when this node stops: they are asked again with the same ids, and the API's own
+/// callers are told only after them.
+const RPC_DRAIN: Duration = Duration::from_millis(500);
+/// The store's note of the DHT node id and the address it belongs to: `ID ADDR:PORT`.
+pub const META_DHT_NODE: &str = "dht_node";
 
 /// A running node. Clones share it.
 #[derive(Clone)]
@@ -193,6 +198,13 @@ impl Node {
             heard: Arc::clone(&heard),
             newcomers: Arc::clone(&newcomers),
         };
+        let greeter = greeting::Greeter {
+            dht: dht.clone(),
+            client: client.clone(),
+            contacts: contacts.clone(),
+            key: key.clone(),
+            network: config.network.clone(),
+        };
         let asker = rpc::Asker {
             exchange: exchange.clone(),
             contacts: contacts.clone(),
@@ -207,6 +219,7 @@ impl Node {
         let tasks = vec![
             tokio::spawn(ears.run(wanted, fetches_queue)),
             tokio::spawn(asker.run(asks_queue)),
+            tokio::spawn(greeter.run()),
             tokio::spawn(publisher.run(publications_queue, newcomers)),
             tokio::spawn(listener.revisit(exchange.clone())),
             tokio::spawn(async move {
@@ -245,13 +258,14 @@ impl Node {
         Ok(node)
     }
 
-    /// Lets others find this node: the signed item under its client key, and its id as a Grenache service.
+    /// Lets others find this node: the signed item under its client key, and its id and its network's name as Grenache services.
     async fn say_where(&self, key: &KeyPair) -> Result<(), DhtError> {
         let Inner { exchange, dht, rpc, advertised, .. } = &*self.inner;
         let card = Card::new(exchange.network(), exchange.client_id(), advertised);
         if let Some(item) = card.item(key, clock::now()).filter(|_| !advertised.is_empty()) {
             dht.keep_item(Item::Mutable(item)).await?;
         }
+        dht.keep_announced(exchange.network().as_str().as_bytes(), rpc.port()).await?;
         dht.keep_announced(exchange.client_id().to_string().as_bytes(), rpc.port()).await
     }
 
@@ -340,7 +354,7 @@ impl Node {
     pub async fn stop(&self) {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Running { rpc, tasks }) = running else { return };
-        rpc.shutdown().await;
+        rpc.shutdown_within(RPC_DRAIN).await;
         let writer = Arc::clone(&self.inner.writer);
         // The inbox may be full, and this thread must go on serving it.
         let _ = tokio::task::spawn_blocking(move || writer.stop()).await;
@@ -362,16 +376,19 @@ fn advertised(config: &NodeConfig, rpc: SocketAddr) -> Vec<SocketAddr> {
     }
 }
 
+/// The DHT node id in a note under [`META_DHT_NODE`], if it is for this address: another must have another id.
+#[must_use]
+pub fn noted_dht_id(note: &str, address: SocketAddrV4) -> Option<NodeId> {
+    let (id, of) = note.split_once(' ')?;
+    (of == address.to_string()).then(|| id.parse().ok())?
+}
+
 /// Starts the DHT under the id that belongs to its address.
 async fn start_dht(config: &NodeConfig, store: &mut Store, workers: Workers) -> Result<Dht, NodeError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(io::Error::other)?;
     let note = store.get_meta(META_DHT_NODE)?;
-    let node_id: Option<NodeId> = note
-        .as_deref()
-        .and_then(|note| note.split_once(' '))
-        .filter(|(_, address)| *address == config.dht.to_string())
-        .and_then(|(id, _)| id.parse().ok());
+    let node_id = note.as_deref().and_then(|note| noted_dht_id(note, config.dht));
     let dht_config = DhtConfig {
         node_id,
         items_max: DHT_ITEMS_MAX,

@@ -103,6 +103,11 @@ pub fn load_or_create(path: &Path) -> Result<MasterKey, KeyFileError> {
     Ok(MasterKey::from_bytes(bytes))
 }
 
+/// The master key in the file at `path`, if there is such a file; makes none.
+pub fn load(path: &Path) -> Result<Option<MasterKey>, KeyFileError> {
+    if path.symlink_metadata().is_ok() { load_or_create(path).map(Some) } else { Ok(None) }
+}
+
 /// The API's bearer token in the file at `path`; makes one of 32 random bytes in base64url if there is no such file. An owner
 /// may put any other line of [`TOKEN_BYTES_MIN`] to [`TOKEN_BYTES_MAX`] visible ASCII characters there.
 pub fn load_or_create_token(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {

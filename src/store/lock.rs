@@ -60,6 +60,29 @@ impl DirLock {
     }
 }
 
+/// A process that has a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its number, as far as it said it.
+    pub pid: Option<u32>,
+}
+
+/// Who has `dir`, without taking it.
+pub(super) fn holder(dir: &Path) -> Result<Option<Holder>, StoreError> {
+    let path = dir.join(LOCK_FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(StoreError::Io { doing: "open", path, source }),
+    };
+    // Shared, so that two who look do not see each other; let go of when the file is closed, at once.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::WouldBlock) => Ok(Some(Holder { pid: read_pid(&file) })),
+        Err(TryLockError::Error(source)) => Err(StoreError::Io { doing: "look at the lock", path, source }),
+    }
+}
+
 fn read_pid(file: &File) -> Option<u32> {
     let mut text = String::new();
     file.take(PID_BYTES_MAX).read_to_string(&mut text).ok()?;

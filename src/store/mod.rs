@@ -10,11 +10,14 @@
 //! - There is no `PRAGMA quick_check` at start: it reads the whole file once more, seconds a gigabyte, to find what loading
 //!   finds anyway, since that reads every row of every table and checks it.
 //! - `schema` opens and migrates, `tables`, `write`, `load` and `row` are the mapping, `lock` holds the directory,
-//!   [`keyfile`] keeps the secrets that are *not* in the database.
+//!   [`keyfile`] keeps the secrets that are *not* in the database. [`backup()`] copies a store that is in use, [`inspect()`]
+//!   looks at one without touching it.
 //! - The readers of the market never come here: they read snapshots of the state in memory. Users may: the columns are
 //!   made to be read with the `sqlite3` shell, also while the node runs.
 
+mod backup;
 mod error;
+mod inspect;
 pub mod keyfile;
 mod load;
 mod lock;
@@ -25,7 +28,10 @@ mod tables;
 mod tests;
 mod write;
 
+pub use backup::{BackupError, Copied, backup};
 pub use error::{CommitError, StoreError};
+pub use inspect::{Inspected, InspectedDatabase, inspect};
+pub use lock::Holder;
 
 use crate::{
     exchange::Event,

@@ -60,7 +60,7 @@ pub(super) fn prepare(
 }
 
 /// The schema's number; nothing is changed before it is known to be ours and not from the future.
-fn recognise(conn: &Connection, path: &Path) -> Result<i64, StoreError> {
+pub(super) fn recognise(conn: &Connection, path: &Path) -> Result<i64, StoreError> {
     let read = |sql| conn.query_row(sql, (), |row| row.get::<_, i64>(0));
     let read = || -> rusqlite::Result<_> {
         let version = read("PRAGMA user_version")?;

@@ -29,6 +29,13 @@ impl Process {
         self.0.wait().unwrap();
     }
 
+    /// SIGTERM; how it ended, and how long that took.
+    pub fn terminate(&mut self) -> (std::process::ExitStatus, Duration) {
+        let started = std::time::Instant::now();
+        assert!(Command::new("kill").arg(self.0.id().to_string()).status().unwrap().success());
+        (self.0.wait().unwrap(), started.elapsed())
+    }
+
     /// Whether it has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         self.0.try_wait().unwrap().is_some()
@@ -40,6 +47,16 @@ impl Drop for Process {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// A command as a user types it. What the machine's owner has set does not reach it.
+pub fn vintner<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Command {
+    let mut command = Command::new(BINARY);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("VINTNER_")) {
+        command.env_remove(name);
+    }
+    command.args(args);
+    command
 }
 
 /// A grape process; returns its bootstrap address.
@@ -84,6 +101,16 @@ impl NodeProcess {
         Self { process: Process::spawn(&args), api: format!("http://{}/api/v1", local(api)), args, http }
     }
 
+    /// The settings, as another command takes them.
+    pub fn settings(&self) -> &[String] {
+        &self.args[1..]
+    }
+
+    /// The address of the API, for `--api`.
+    pub fn url(&self) -> &str {
+        self.api.trim_end_matches("/api/v1")
+    }
+
     pub fn restart(&mut self) {
         self.process = Process::spawn(&self.args);
     }
@@ -107,6 +134,21 @@ impl NodeProcess {
         let answer: Response = request.send().await.ok()?;
         let status = answer.status().as_u16();
         Some((status, answer.json().await.ok()?))
+    }
+
+    /// As `post`, while the test does something else.
+    pub fn post_later(
+        &self,
+        path: &str,
+        key: &'static str,
+        body: Value,
+    ) -> tokio::task::JoinHandle<Option<(u16, Value)>> {
+        let (http, url) = (self.http.clone(), format!("{}{path}", self.api));
+        tokio::spawn(async move {
+            let request = http.post(url).header("Idempotency-Key", key).json(&body);
+            let answer = request.timeout(Duration::from_mins(1)).send().await.ok()?;
+            Some((answer.status().as_u16(), answer.json().await.ok()?))
+        })
     }
 
     /// All trades, by id.

@@ -1,5 +1,6 @@
 //! The store as its owner uses it: opened, filled, closed, opened again, refused.
 
+mod copies;
 mod driven;
 mod power_loss;
 

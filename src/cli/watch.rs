@@ -1,0 +1,301 @@
+//! `vintner offers list --watch`: the list, kept up to date by asking again.
+//!
+//! On a terminal it is drawn in place. Elsewhere, and with `--json`, each change is one line: `+` came, `-` went, `~` changed.
+//! What only moved out of a full page has not gone, and is not told. A node that is started again is waited for.
+
+use super::{
+    Exit,
+    client::{Client, NoAnswer, Refused, duration},
+    offers::{HEADINGS, row},
+    output::table,
+    signals::Stop,
+};
+use crate::{
+    http::types::{OfferView, Page},
+    node::clock,
+};
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::json;
+use std::{
+    io::{self, IsTerminal, Write, stdout},
+    time::{Duration, Instant},
+};
+
+/// The shortest interval: a list of a thousand offers costs a node milliseconds, and people do not read faster.
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// The longest one.
+const INTERVAL_MAX: Duration = Duration::from_hours(1);
+/// Asking takes at most this share of the time: a node that is slow to answer is asked less often.
+const SHARE: u32 = 10;
+/// How soon a reader that went away is noticed.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Lines of the screen that are not rows: what is shown, the headings, how many more there are.
+const FRAME_LINES: usize = 4;
+/// What a terminal that does not tell its size is taken for.
+const SIZE_UNTOLD: (usize, usize) = (24, 80);
+
+/// `--interval`.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if (INTERVAL_MIN..=INTERVAL_MAX).contains(&interval) {
+        Ok(interval)
+    } else {
+        Err("is not between 1s and 1h".into())
+    }
+}
+
+/// Shows the offers that `query` finds until it is told to stop, or nobody reads any more.
+pub(crate) async fn run(
+    client: &Client,
+    query: &[(&str, String)],
+    interval: Duration,
+    stop: Stop,
+) -> Result<Exit> {
+    let face = match (client.json, stdout().is_terminal()) {
+        (true, _) => Face::Json,
+        (false, true) => Face::Screen,
+        (false, false) => Face::Lines,
+    };
+    let asked_to_stop = stop.asked();
+    tokio::pin!(asked_to_stop);
+    let mut shown: Option<Page<OfferView>> = None;
+    let mut waiting = false;
+    loop {
+        let started = Instant::now();
+        let answer = tokio::select! {
+            answer = client.get::<Page<OfferView>>("/api/v1/offers", query) => answer,
+            ended = &mut asked_to_stop => return ended.map(|()| Exit::Done),
+        };
+        match answer {
+            Ok(page) => {
+                if std::mem::take(&mut waiting) && face != Face::Screen {
+                    eprintln!("the node answers again");
+                }
+                if face.show(shown.as_ref(), &page, interval)?.is_break() {
+                    return Ok(Exit::Done);
+                }
+                shown = Some(page);
+            }
+            Err(error) if shown.is_some() && passes(&error) => {
+                if !std::mem::replace(&mut waiting, true) {
+                    eprintln!("the node does not answer; it is asked again until it does, Ctrl-C ends");
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        let pause = interval.max((started.elapsed() * SHARE).min(INTERVAL_MAX));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = reader_gone() => return Ok(Exit::Done),
+            ended = &mut asked_to_stop => return ended.map(|()| Exit::Done),
+        }
+    }
+}
+
+/// Whether the node may answer when it is asked again.
+fn passes(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(NoAnswer::Unreachable { .. } | NoAnswer::Silent { .. }))
+        || error.downcast_ref::<Refused>().is_some_and(Refused::is_retryable)
+}
+
+/// Ends when nobody reads standard output any more. Writing would tell it too, but there may be nothing to write for hours.
+async fn reader_gone() {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let out = stdout();
+        let mut polled = [PollFd::new(&out, PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        if poll(&mut polled, Some(&at_once)).is_ok_and(|ready| ready > 0) {
+            return;
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Face {
+    Screen,
+    Lines,
+    Json,
+}
+
+/// Whether to go on.
+type Flow = std::ops::ControlFlow<()>;
+
+impl Face {
+    fn show(
+        self,
+        before: Option<&Page<OfferView>>,
+        page: &Page<OfferView>,
+        interval: Duration,
+    ) -> Result<Flow> {
+        let text = match self {
+            Self::Screen => screen(page, interval, terminal_size(), before.is_none()),
+            Self::Lines => lines(before, page, |change, offer| {
+                format!("{} {}", change.sign(), row(offer).join("  ").trim_end())
+            }),
+            Self::Json => lines(before, page, |change, offer| {
+                json!({"change": change.name(), "offer": offer}).to_string()
+            }),
+        };
+        match write(&text) {
+            Ok(()) => Ok(Flow::Continue(())),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Flow::Break(())),
+            Err(error) => Err(error).context("the list cannot be written; look at where the output goes"),
+        }
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut out = stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Change {
+    Came,
+    Changed,
+    Went,
+}
+
+impl Change {
+    fn sign(self) -> char {
+        match self {
+            Self::Came => '+',
+            Self::Changed => '~',
+            Self::Went => '-',
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Came => "came",
+            Self::Changed => "changed",
+            Self::Went => "went",
+        }
+    }
+}
+
+fn lines(
+    before: Option<&Page<OfferView>>,
+    page: &Page<OfferView>,
+    line: impl Fn(Change, &OfferView) -> String,
+) -> String {
+    let before = before.map_or(&[][..], |page| &page.items);
+    let changes = changes(before, &page.items, page.next_cursor.is_some());
+    changes.into_iter().map(|(change, offer)| line(change, offer) + "\n").collect()
+}
+
+/// What is different, the newest last. `full`: the page does not show all there is, so what stood at its end may only have been
+/// pushed out by what came.
+fn changes<'a>(before: &'a [OfferView], now: &'a [OfferView], full: bool) -> Vec<(Change, &'a OfferView)> {
+    let find = |list: &'a [OfferView], id| list.iter().find(|offer| offer.id == id);
+    let stays = before.iter().rposition(|offer| find(now, offer.id).is_some());
+    let reaches = if full { stays.map_or(0, |at| at + 1) } else { before.len() };
+    let went = before[..reaches].iter().filter(|offer| find(now, offer.id).is_none());
+    let mut changes: Vec<_> = went.map(|offer| (Change::Went, offer)).collect();
+    changes.extend(now.iter().rev().filter_map(|offer| match find(before, offer.id) {
+        None => Some((Change::Came, offer)),
+        Some(old) if (old.sequence, old.status) != (offer.sequence, offer.status) => {
+            Some((Change::Changed, offer))
+        }
+        Some(_) => None,
+    }));
+    changes
+}
+
+fn terminal_size() -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(stdout()) {
+        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (size.ws_row.into(), size.ws_col.into()),
+        _ => SIZE_UNTOLD,
+    }
+}
+
+/// The whole screen, no line longer than it is wide: each line is written over the old one, and the rest cleared, so that
+/// nothing flickers.
+fn screen(
+    page: &Page<OfferView>,
+    interval: Duration,
+    (height, width): (usize, usize),
+    first: bool,
+) -> String {
+    const CLEAR: &str = "\x1b[2J";
+    const HOME: &str = "\x1b[H";
+    const TO_LINE_END: &str = "\x1b[K";
+    const TO_SCREEN_END: &str = "\x1b[J";
+    let rows: Vec<Vec<String>> = page.items.iter().map(row).collect();
+    let fits = height.saturating_sub(FRAME_LINES).max(1);
+    let all = if page.next_cursor.is_some() { "newest offers" } else { "offers" };
+    let mut text = format!(
+        "{} {all} at {}, asked every {} s, Ctrl-C ends\n",
+        rows.len(),
+        clock::now(),
+        interval.as_secs()
+    );
+    if !rows.is_empty() {
+        text += &table(&HEADINGS, &rows[..rows.len().min(fits)]);
+    }
+    if rows.len() > fits {
+        let more = (rows.len() - fits).to_string();
+        text += &["and ", &more, " more: enlarge the window, or ask for less (--help)\n"].concat();
+    }
+    let cut = |line: &str| line.chars().take(width).collect::<String>();
+    let lines: String = text.lines().map(|line| cut(line) + TO_LINE_END + "\n").collect();
+    format!("{}{HOME}{lines}{TO_SCREEN_END}", if first { CLEAR } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(n: u8, sequence: u64, status: &str) -> OfferView {
+        serde_json::from_value(json!({
+            "id": format!("00000000-0000-7000-8000-0000000000{n:02}"), "hash": "ab".repeat(20),
+            "client_id": "cd".repeat(32), "mine": false, "side": "sell", "btc_quantity": "1", "offer_price": "100",
+            "currency": "USD", "sequence": sequence, "availability": status == "open", "status": status,
+            "created_at": "2026-11-21T03:30:58.271Z", "acceptance": "first",
+        }))
+        .unwrap()
+    }
+
+    fn signs(before: &[OfferView], now: &[OfferView], full: bool) -> Vec<String> {
+        let last = |offer: &OfferView| offer.id.to_string()[35..].to_owned();
+        let changes = changes(before, now, full).into_iter();
+        changes.map(|(change, offer)| format!("{}{}", change.sign(), last(offer))).collect()
+    }
+
+    #[test]
+    fn each_change_is_told_once_and_the_newest_last() {
+        let open = |n| offer(n, 1, "open");
+        assert_eq!(signs(&[], &[open(3), open(2), open(1)], false), ["+1", "+2", "+3"]);
+        assert_eq!(signs(&[open(2), open(1)], &[open(3), open(1)], false), ["-2", "+3"]);
+        assert_eq!(signs(&[open(2), open(1)], &[offer(2, 2, "withdrawn"), open(1)], false), ["~2"]);
+        assert!(signs(&[open(1)], &[open(1)], false).is_empty());
+    }
+
+    #[test]
+    fn what_is_pushed_off_a_full_page_has_not_gone() {
+        let open = |n| offer(n, 1, "open");
+        assert_eq!(signs(&[open(3), open(2), open(1)], &[open(4), open(3), open(2)], true), ["+4"]);
+        assert_eq!(signs(&[open(3), open(2), open(1)], &[open(4), open(3), open(1)], true), ["-2", "+4"]);
+    }
+
+    #[test]
+    fn the_screen_is_never_left() {
+        let items: Vec<OfferView> = (0..50).map(|n| offer(n, 1, "open")).collect();
+        let page = Page { items, next_cursor: None };
+        let drawn = screen(&page, INTERVAL_MIN, (10, 40), false);
+        assert!(drawn.lines().count() <= 10 && drawn.contains("and 44 more"), "{drawn}");
+        let drawn = drawn.replace("\x1b[H", "").replace("\x1b[K", "").replace("\x1b[J", "");
+        assert!(drawn.lines().all(|line| line.chars().count() <= 40), "{drawn}");
+    }
+
+    #[test]
+    fn intervals_are_polite() {
+        assert_eq!(interval("5s"), Ok(Duration::from_secs(5)));
+        for bad in ["0s", "2h", "5", "x"] {
+            assert!(interval(bad).is_err(), "{bad}");
+        }
+    }
+}
