@@ -6,7 +6,7 @@ DIR ?= .vintner
 WITH ?=
 NETWORK = MAKE="$(MAKE)" VINTNER="$(VINTNER)" DIR="$(DIR)" WITH="$(WITH)" sh scripts/network.sh
 
-.PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants openapi
+.PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants openapi bench bench-docs bench-micro
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,9 +29,10 @@ logs: ## follow the network's log
 docker-test: ## test the image and Compose (needs a Docker engine, Compose, curl, and ports 4000 to 4002 free)
 	@bash tests/docker.sh
 
-# The stock Grenache programs that tests/interop_grape.rs runs.
+# The stock Grenache programs that tests/interop_grape.rs runs, and what tests/faces drives Postman and Swagger UI with.
 peers:
 	@sh tests/peers/install.sh
+	@sh tests/faces/install.sh
 
 test: peers ## check the form and the lints, run all tests
 	cargo fmt --check
@@ -48,3 +49,23 @@ sim-mutants: ## plant each known bug and see that the simulator finds it
 openapi: ## write openapi/openapi.json anew
 	@cargo run --quiet --locked --bin vintner -- openapi > openapi/openapi.json.new
 	@mv openapi/openapi.json.new openapi/openapi.json
+
+# What `make bench` is told: rounds, seconds of each load; QUICK=1, OURS_ONLY=1, ONLY=latency,creates,memory,grape,
+# AGAINST=path/to/another/build/of/vintner.
+ROUNDS ?= 3
+SECONDS ?= 5
+BENCH_ARGS = --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(QUICK),--quick) $(if $(OURS_ONLY),--ours-only) \
+	$(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against $(abspath $(AGAINST)))
+
+bench: ## measure vintner and stock Grenache side by side: make bench ROUNDS=3
+	@$(if $(OURS_ONLY)$(AGAINST),:,sh benches/stock/install.sh)
+	@cargo bench --locked --bench network -- $(BENCH_ARGS)
+
+bench-docs: ## put the table of the last `make bench` into docs/benchmarks.md
+	@test -f target/bench/table.md || { echo "there are no figures yet; run: make bench"; exit 1; }
+	@awk 'NR == FNR { table = table $$0 "\n"; next } /<!-- end of the table -->/ { skip = 0 } !skip { print } \
+		/<!-- the table -->/ { printf "%s", table; skip = 1 }' target/bench/table.md docs/benchmarks.md > docs/benchmarks.md.new
+	@mv docs/benchmarks.md.new docs/benchmarks.md
+
+bench-micro: ## measure single steps: make bench-micro BENCH=store
+	@cargo bench --locked --bench micro -- $(BENCH)

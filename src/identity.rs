@@ -202,46 +202,52 @@ impl fmt::Debug for KeyPair {
 
 /// The 32 bytes that a node's owner must keep: every other key is derived from them by HKDF-SHA-256 (RFC 5869).
 #[derive(Clone)]
-pub struct MasterKey(Zeroizing<[u8; 32]>);
+pub struct MasterKey {
+    bytes: Zeroizing<[u8; 32]>,
+    /// Derived once: it signs in every record.
+    client: KeyPair,
+}
 
 impl MasterKey {
     /// From 32 bytes of a good random source.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(Zeroizing::new(bytes))
+        let bytes = Zeroizing::new(bytes);
+        let client = KeyPair::from_seed(&derive(&bytes, &[b"vintner/1/client"]));
+        Self { bytes, client }
     }
 
     /// The bytes, for the file that keeps them.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    fn derive(&self, purpose: &[&[u8]]) -> Zeroizing<[u8; 32]> {
-        let mut out = Zeroizing::new([0; 32]);
-        let hkdf = hkdf::Hkdf::<Sha256>::new(None, &self.0[..]);
-        hkdf.expand_multi_info(purpose, &mut out[..])
-            .unwrap_or_else(|_| unreachable!("32 bytes are within HKDF's limit"));
-        out
+        &self.bytes
     }
 
     /// The key that says who this node is.
     #[must_use]
     pub fn client_key(&self) -> KeyPair {
-        KeyPair::from_seed(&self.derive(&[b"vintner/1/client"]))
+        self.client.clone()
     }
 
     /// The key of one record: its own for each, so that any grape client can fetch and check it by its hash alone.
     #[must_use]
     pub fn record_key(&self, id: uuid::Uuid) -> KeyPair {
-        KeyPair::from_seed(&self.derive(&[b"vintner/1/record/", id.as_bytes()]))
+        KeyPair::from_seed(&derive(&self.bytes, &[b"vintner/1/record/", id.as_bytes()]))
     }
 
     /// A secret for a purpose that is not a signature, such as making DHT write tokens.
     #[must_use]
     pub fn secret(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
-        self.derive(&[b"vintner/1/secret/", purpose.as_bytes()])
+        derive(&self.bytes, &[b"vintner/1/secret/", purpose.as_bytes()])
     }
+}
+
+fn derive(master: &[u8; 32], purpose: &[&[u8]]) -> Zeroizing<[u8; 32]> {
+    let mut out = Zeroizing::new([0; 32]);
+    let hkdf = hkdf::Hkdf::<Sha256>::new(None, master);
+    hkdf.expand_multi_info(purpose, &mut out[..])
+        .unwrap_or_else(|_| unreachable!("32 bytes are within HKDF's limit"));
+    out
 }
 
 impl fmt::Debug for MasterKey {

@@ -18,6 +18,7 @@
 //! | 2 | [`store`] | SQLite, the key file, the lock of the data directory |
 //! | 2 | [`workers`] | a bounded pool of threads for signatures |
 //! | 2 | [`listener`] | HTTP listening within limits |
+//! | 2 | [`metrics`] | counters, histograms, and the page that Prometheus reads |
 //! | 3 | [`node`] | wires the drivers to the cores: start, stop, the writer, the clock |
 //! | 4 | [`http`] | REST, OpenAPI, the Grape HTTP API |
 //! | 5 | [`cli`] | commands; the only place that reads arguments, environment and files of settings |
@@ -32,6 +33,7 @@ pub mod http;
 pub mod identity;
 pub mod listener;
 pub mod market;
+pub mod metrics;
 pub mod node;
 pub mod store;
 pub mod time;

@@ -3,6 +3,7 @@
 //! `axum::serve` has none of these, and a port that strangers reach needs all of them. Both the RPC server and the Grape
 //! HTTP API listen through [`serve`]; each brings its own [`Router`] and bounds its own bodies.
 
+use crate::metrics::{Counter, Page};
 use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::Service};
 use hyper_util::{
@@ -46,6 +47,27 @@ pub struct Limits {
     pub header_bytes_max: usize,
 }
 
+/// How many connections came and went.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Connections that were served.
+    pub accepted: Counter,
+    /// Of these, the ones that have ended.
+    pub closed: Counter,
+    /// Connections that were closed at once, because their address had its share.
+    pub refused: Counter,
+}
+
+impl Traffic {
+    /// Writes them down: the gauge of open connections under `gauge`, the refused ones as hits of the limit `bound`.
+    pub fn write(&self, gauge: &'static str, bound: &'static str, page: &mut Page) {
+        // In this order, so that one that ends in between does not make the number negative.
+        let closed = self.closed.get();
+        page.gauge(gauge, "Open connections").is(self.accepted.get().saturating_sub(closed));
+        page.bound(bound, self.refused.get());
+    }
+}
+
 /// A running listener. Dropping it stops accepting without waiting for anybody.
 #[derive(Debug)]
 pub struct Serving {
@@ -67,20 +89,31 @@ impl Serving {
     }
 }
 
-/// Serves `app` on `listener` until [`Serving::shutdown`].
+/// Serves `app` on `listener` until [`Serving::shutdown`], and counts in `traffic`.
 ///
 /// # Errors
 /// When the listener cannot say where it listens.
-pub fn serve(listener: TcpListener, app: Router, limits: Limits) -> io::Result<Serving> {
+pub fn serve(
+    listener: TcpListener,
+    app: Router,
+    limits: Limits,
+    traffic: Arc<Traffic>,
+) -> io::Result<Serving> {
     let address = listener.local_addr()?;
     let (stop, stopped) = watch::channel(false);
-    let task = tokio::spawn(accept(listener, app, limits, stopped));
+    let task = tokio::spawn(accept(listener, app, limits, traffic, stopped));
     Ok(Serving { address, stop, task })
 }
 
-async fn accept(listener: TcpListener, app: Router, limits: Limits, mut stopped: watch::Receiver<bool>) {
+async fn accept(
+    listener: TcpListener,
+    app: Router,
+    limits: Limits,
+    traffic: Arc<Traffic>,
+    mut stopped: watch::Receiver<bool>,
+) {
     let slots = Arc::new(Semaphore::new(limits.connections_max));
-    let sources = Sources { counts: Arc::default(), max: limits.connections_per_ip_max };
+    let sources = Sources { counts: Arc::default(), max: limits.connections_per_ip_max, traffic };
     let mut connections = JoinSet::new();
     loop {
         let (slot, stream, from) = tokio::select! {
@@ -155,11 +188,13 @@ async fn connection(
 struct Sources {
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
     max: usize,
+    traffic: Arc<Traffic>,
 }
 
 /// One connection of an address; gives its place back when dropped.
 struct Source {
     counts: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    traffic: Arc<Traffic>,
     ip: IpAddr,
 }
 
@@ -169,15 +204,18 @@ impl Sources {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(ip).or_default();
         if *count >= self.max && !ip.is_loopback() {
+            self.traffic.refused.inc();
             return None;
         }
         *count += 1;
-        Some(Source { counts: Arc::clone(&self.counts), ip })
+        self.traffic.accepted.inc();
+        Some(Source { counts: Arc::clone(&self.counts), traffic: Arc::clone(&self.traffic), ip })
     }
 }
 
 impl Drop for Source {
     fn drop(&mut self) {
+        self.traffic.closed.inc();
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.ip) {
             *count -= 1;
@@ -204,7 +242,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let app =
             Router::new().fallback(|peer: axum::Extension<Peer>| async move { peer.0.0.ip().to_string() });
-        serve(listener, app, LIMITS).unwrap()
+        serve(listener, app, LIMITS, Arc::default()).unwrap()
     }
 
     #[tokio::test]
@@ -251,11 +289,13 @@ mod tests {
 
     #[test]
     fn one_address_gets_its_share_only_and_gives_it_back() {
-        let sources = Sources { counts: Arc::default(), max: 1 };
+        let sources = Sources { counts: Arc::default(), max: 1, traffic: Arc::default() };
         let ip = "203.0.113.5".parse().unwrap();
         let held = sources.admit(ip).unwrap();
         assert!(sources.admit(ip).is_none());
         drop(held);
         assert!(sources.admit(ip).is_some() && sources.counts.lock().unwrap().is_empty());
+        let Traffic { accepted, closed, refused } = &*sources.traffic;
+        assert_eq!((accepted.get(), closed.get(), refused.get()), (2, 2, 1));
     }
 }

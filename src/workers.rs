@@ -3,6 +3,7 @@
 //! A job is refused, not queued without end, when [`QUEUE_MAX`] others wait: the caller drops what it was about to check (a
 //! hint that will come again) or answers that the node is busy.
 
+use crate::metrics::Counter;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -22,6 +23,18 @@ type Job = Box<dyn FnOnce() + Send>;
 #[derive(Clone, Debug)]
 pub struct Workers {
     jobs: SyncSender<Job>,
+    load: Arc<Load>,
+}
+
+/// How busy the pool is.
+#[derive(Debug, Default)]
+pub struct Load {
+    /// Jobs that were taken on.
+    pub taken: Counter,
+    /// Of these, the ones that a thread has begun.
+    pub begun: Counter,
+    /// Jobs that were refused because the queue was full.
+    pub refused: Counter,
 }
 
 /// The queue is full: the work was not taken.
@@ -33,19 +46,31 @@ impl Workers {
     /// Starts `threads` threads (at least one).
     pub fn start(threads: usize) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel::<Job>(QUEUE_MAX);
-        let queue = Arc::new(Mutex::new(queue));
+        let (queue, load) = (Arc::new(Mutex::new(queue)), Arc::<Load>::default());
         for n in 0..threads.max(1) {
-            let queue = Arc::clone(&queue);
-            thread::Builder::new().name(format!("verify-{n}")).spawn(move || work(&queue))?;
+            let (queue, load) = (Arc::clone(&queue), Arc::clone(&load));
+            thread::Builder::new().name(format!("verify-{n}")).spawn(move || work(&queue, &load))?;
         }
-        Ok(Self { jobs })
+        Ok(Self { jobs, load })
     }
 
     /// Hands a job over, or refuses it at once.
     pub fn submit(&self, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
-        self.jobs.try_send(Box::new(job)).map_err(|error| match error {
-            TrySendError::Full(_) | TrySendError::Disconnected(_) => Busy,
-        })
+        match self.jobs.try_send(Box::new(job)) {
+            Ok(()) => {
+                self.load.taken.inc();
+                Ok(())
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.load.refused.inc();
+                Err(Busy)
+            }
+        }
+    }
+
+    /// How busy the pool is.
+    pub fn load(&self) -> &Load {
+        &self.load
     }
 
     /// Runs `job` on the pool and waits for its result.
@@ -59,11 +84,12 @@ impl Workers {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>) {
+fn work(queue: &Mutex<Receiver<Job>>, load: &Load) {
     loop {
         // One thread waits inside `recv` and the others for the lock; whoever has a job lets the next one wait.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
+        load.begun.inc();
         // A job that panics has said so on stderr, and its caller is told `Busy`. The thread lives on: without threads the node
         // would refuse everything and look alive.
         let _ = catch_unwind(AssertUnwindSafe(job));
@@ -91,6 +117,8 @@ mod tests {
         let refused = (0..=QUEUE_MAX + 1).find(|_| workers.submit(|| ()).is_err());
         // One fewer fits while the gate itself still waits in the queue.
         assert!(refused.is_some_and(|n| n >= QUEUE_MAX - 1), "{refused:?}");
+        let load = workers.load();
+        assert_eq!((load.begun.get(), load.refused.get()), (2, 1));
         drop(release);
     }
 }

@@ -31,13 +31,14 @@ const ROOMS: &[Room] = &[
     Room { path: "grenache/envelope", pure: true, may_use: LAYER_0 },
     Room { path: "grenache/rate", pure: true, may_use: LAYER_0 },
     Room { path: "grenache/address", pure: true, may_use: LAYER_0 },
-    Room { path: "workers", pure: false, may_use: &[] },
-    Room { path: "listener", pure: false, may_use: &[] },
-    Room { path: "dht", pure: false, may_use: &["time", "identity", "bep44", "workers", "dht"] },
+    Room { path: "metrics", pure: false, may_use: &[] },
+    Room { path: "workers", pure: false, may_use: &["metrics"] },
+    Room { path: "listener", pure: false, may_use: &["metrics"] },
+    Room { path: "dht", pure: false, may_use: &["time", "identity", "bep44", "workers", "metrics", "dht"] },
     Room {
         path: "grenache",
         pure: false,
-        may_use: &["time", "identity", "bep44", "workers", "listener", "grenache"],
+        may_use: &["time", "identity", "bep44", "workers", "listener", "metrics", "grenache"],
     },
     Room {
         path: "store",
@@ -49,7 +50,7 @@ const ROOMS: &[Room] = &[
         pure: false,
         may_use: &[
             "time", "amount", "identity", "bep44", "market", "exchange", "dht", "grenache", "store",
-            "workers", "listener",
+            "workers", "listener", "metrics",
         ],
     },
     Room {
@@ -57,7 +58,7 @@ const ROOMS: &[Room] = &[
         pure: false,
         may_use: &[
             "time", "amount", "identity", "bep44", "market", "exchange", "dht", "grenache", "store",
-            "workers", "listener", "node",
+            "workers", "listener", "metrics", "node",
         ],
     },
     Room {
@@ -65,7 +66,7 @@ const ROOMS: &[Room] = &[
         pure: false,
         may_use: &[
             "time", "amount", "identity", "bep44", "market", "exchange", "dht", "grenache", "store",
-            "workers", "listener", "node", "http",
+            "workers", "listener", "metrics", "node", "http",
         ],
     },
     Room { path: "main", pure: false, may_use: &["cli"] },

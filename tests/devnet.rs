@@ -1,108 +1,17 @@
 //! `vintner devnet` as a user runs it: one command, a whole network of processes, the tour of the README, a clean end.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
+#[path = "support/devnet.rs"]
+mod running;
+
+use running::{Devnet, GRAPES, NODES, PATIENCE, Ports, VINTNER};
 use serde_json::Value;
 use std::{
-    io::{BufRead, BufReader},
     net::{Ipv4Addr, TcpListener, UdpSocket},
-    path::Path,
-    process::{Child, Command, Output, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    process::{Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
-
-const VINTNER: &str = env!("CARGO_BIN_EXE_vintner");
-const PATIENCE: Duration = Duration::from_mins(1);
-const GRAPES: u16 = 3;
-const NODES: u16 = 3;
-
-/// Five blocks of ports of which none is taken now.
-#[derive(Clone, Copy)]
-struct Ports(u16);
-
-impl Ports {
-    fn find() -> Self {
-        let is_free = |port: u16| {
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
-                && UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
-        };
-        // Below the range from which the system gives ports to whoever asks for any.
-        let start = 12_000 + (std::process::id() % 150) as u16 * 100;
-        let base = (0..150u16).map(|n| 12_000 + (start - 12_000 + n * 100) % 15_000);
-        Self(
-            base.into_iter()
-                .find(|base| (*base..base + 50).all(is_free))
-                .expect("no fifty free ports in a row"),
-        )
-    }
-
-    fn api(self, node: u16) -> String {
-        format!("http://127.0.0.1:{}", self.0 + node)
-    }
-}
-
-struct Devnet {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Devnet {
-    fn start(dir: &Path, ports: Ports) -> Self {
-        let port = |block: u16| (ports.0 + block * 10).to_string();
-        let mut child = Command::new(VINTNER)
-            .args(["devnet", "--grapes", &GRAPES.to_string(), "--nodes", &NODES.to_string(), "--data-dir"])
-            .arg(dir)
-            .args(["--api-port", &port(0), "--rpc-port", &port(1), "--dht-port", &port(2)])
-            .args(["--grape-dht-port", &port(3), "--grape-http-port", &port(4)])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let (send, lines) = channel();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
-        Self { child, lines }
-    }
-
-    fn ready(&self) {
-        let start = Instant::now();
-        loop {
-            match self.lines.recv_timeout(Duration::from_millis(100)) {
-                Ok(line) if line.contains("network ready") => return,
-                Ok(_) | Err(RecvTimeoutError::Timeout) => {
-                    assert!(start.elapsed() < PATIENCE, "no `network ready` line");
-                }
-                Err(RecvTimeoutError::Disconnected) => panic!("devnet ended before it was ready"),
-            }
-        }
-    }
-
-    fn signal(&mut self, signal: &str) {
-        let killed = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(killed.success());
-    }
-
-    fn ended(&mut self) -> Option<i32> {
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        panic!("devnet does not end");
-    }
-}
-
-impl Drop for Devnet {
-    fn drop(&mut self) {
-        // Its children end with it: they watch their standard input.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 fn vintner(api: &str, args: &[&str]) -> Output {
     Command::new(VINTNER).args(args).args(["--json", "--api", api]).output().unwrap()

@@ -92,7 +92,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { usage } else { Exit::Done }.into();
         }
     };
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime(&cli.command) {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: cannot start the runtime: {error}; free some memory or threads and try again");
@@ -103,6 +103,16 @@ pub fn main() -> ExitCode {
     // A read of standard input that never ends must not keep the process.
     runtime.shutdown_background();
     exit.unwrap_or_else(report).into()
+}
+
+/// A grape lives on one thread, as a stock grape does: its requests and its datagrams go through one DHT task anyway, and on one
+/// thread they meet there without waking anybody. All else has a thread for each core.
+fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
+    use tokio::runtime::Builder;
+    match command {
+        Command::Grape(_) => Builder::new_current_thread().enable_all().build(),
+        _ => Builder::new_multi_thread().enable_all().build(),
+    }
 }
 
 fn report(error: anyhow::Error) -> Exit {

@@ -9,6 +9,7 @@ use super::{
         Outcome, Output, Put, PutOutcome, Request, Verdict, VerifyId,
     },
     handle::{DhtConfig, DhtError},
+    socket::{RECEIVE_BYTES_MAX, Socket},
 };
 use crate::{
     bep44::{MutableItem, Target},
@@ -17,19 +18,19 @@ use crate::{
 use std::{
     collections::HashMap,
     io::ErrorKind,
-    net::{SocketAddr, SocketAddrV4},
+    net::{SocketAddr, SocketAddrV4, UdpSocket},
     pin::pin,
     sync::Arc,
+    thread,
     time::Duration,
 };
 use tokio::{
-    net::{UdpSocket, lookup_host},
+    net::lookup_host,
+    runtime::{Builder, Runtime},
     sync::{broadcast, mpsc, oneshot, watch},
     time::{Instant, sleep_until, timeout},
 };
 
-/// The largest datagram there is. One buffer of this size serves them all.
-const DATAGRAM_BYTES_MAX: usize = 65_536;
 /// Datagrams, commands or verdicts taken at one wake-up, so that no source starves the others.
 const BATCH_MAX: usize = 256;
 /// Verdicts that may wait. The core has no more checks out than this.
@@ -69,11 +70,12 @@ enum Caller {
 
 struct Driver {
     core: Core,
-    socket: UdpSocket,
+    socket: Socket,
     started: Instant,
     callers: HashMap<OpId, Caller>,
     ops: u64,
     events: broadcast::Sender<DhtEvent>,
+    tells: fn(&DhtEvent) -> bool,
     status: watch::Sender<DhtStatus>,
     workers: Workers,
     verdicts: mpsc::Sender<(VerifyId, Verdict)>,
@@ -82,7 +84,7 @@ struct Driver {
 }
 
 /// Binds the socket and starts the task.
-pub(super) async fn start(
+pub(super) fn start(
     config: DhtConfig,
     workers: Workers,
     inbox: mpsc::Receiver<Command>,
@@ -90,10 +92,16 @@ pub(super) async fn start(
 ) -> Result<watch::Receiver<DhtStatus>, DhtError> {
     let addr = config.listen;
     let bind_error = |source| DhtError::Bind { addr, source };
-    let socket = UdpSocket::bind(addr).await.map_err(bind_error)?;
-    let local_addr = match socket.local_addr().map_err(bind_error)? {
+    let udp = UdpSocket::bind(addr).map_err(bind_error)?;
+    let local_addr = match udp.local_addr().map_err(bind_error)? {
         SocketAddr::V4(local) => local,
         SocketAddr::V6(_) => addr,
+    };
+    let runtime = config.own_thread.then(|| Builder::new_current_thread().enable_all().build());
+    let runtime = runtime.transpose().map_err(DhtError::Thread)?;
+    let socket = {
+        let _inside = runtime.as_ref().map(Runtime::enter);
+        Socket::new(udp).map_err(bind_error)?
     };
     let started = Instant::now();
     let core_config = CoreConfig {
@@ -118,13 +126,25 @@ pub(super) async fn start(
         callers: HashMap::new(),
         ops: 0,
         events,
+        tells: config.tells,
         status,
         workers,
         verdicts,
         bootstrap: config.bootstrap.into(),
         resolved,
     };
-    tokio::spawn(run(driver, inbox, verdict_inbox, resolved_inbox));
+    let run = run(driver, inbox, verdict_inbox, resolved_inbox);
+    match runtime {
+        None => drop(tokio::spawn(run)),
+        Some(runtime) => {
+            let work = move || {
+                runtime.block_on(run);
+                // A name that takes long to be resolved must not hold the thread.
+                runtime.shutdown_background();
+            };
+            thread::Builder::new().name("dht".to_owned()).spawn(work).map_err(DhtError::Thread)?;
+        }
+    }
     Ok(status_reader)
 }
 
@@ -135,7 +155,7 @@ async fn run(
     mut verdicts: mpsc::Receiver<(VerifyId, Verdict)>,
     mut resolved: mpsc::Receiver<Vec<SocketAddrV4>>,
 ) {
-    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
+    let mut buffer = vec![0; RECEIVE_BYTES_MAX];
     let mut sleep = pin!(sleep_until(driver.started));
     let stopped = 'awake: loop {
         let wake_at = driver.wake_at();
@@ -198,31 +218,24 @@ impl Driver {
     }
 
     fn receive(&mut self, buffer: &mut [u8]) {
-        for _ in 0..BATCH_MAX {
-            match self.socket.try_recv_from(buffer) {
-                Ok((len, SocketAddr::V4(from))) => {
-                    let now = self.now();
-                    self.core.handle(now, Input::Datagram { from, bytes: &buffer[..len] });
-                }
-                Ok((_, SocketAddr::V6(_))) => {}
+        let mut taken = 0;
+        while taken < BATCH_MAX {
+            let (now, core) = (self.now(), &mut self.core);
+            let take = |from, bytes: &[u8]| core.handle(now, Input::Datagram { from, bytes });
+            match self.socket.try_receive(buffer, take) {
+                Ok(count) => taken += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // Such as an ICMP message about an earlier datagram on some systems: the next one may be fine.
-                Err(error) => tracing::debug!(%error, "a datagram could not be received"),
+                Err(error) => {
+                    taken += 1;
+                    tracing::debug!(%error, "a datagram could not be received");
+                }
             }
         }
     }
 
     async fn send(&mut self) {
-        for (to, bytes) in self.core.datagrams() {
-            let to = SocketAddr::V4(to);
-            let sent = match self.socket.try_send_to(bytes, to) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.socket.send_to(bytes, to).await,
-                sent => sent,
-            };
-            if let Err(error) = sent {
-                tracing::debug!(%to, %error, "a datagram could not be sent");
-            }
-        }
+        self.socket.send(self.core.datagrams()).await;
         self.core.clear_datagrams();
     }
 
@@ -242,8 +255,10 @@ impl Driver {
         if let DhtEvent::Warning(text) = &event {
             tracing::warn!("{text}");
         }
-        // Nobody listening is fine.
-        let _ = self.events.send(event);
+        if (self.tells)(&event) {
+            // Nobody listening is fine.
+            let _ = self.events.send(event);
+        }
     }
 
     fn verify(&mut self, id: VerifyId, item: MutableItem) {

@@ -19,7 +19,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 /// Calls that may wait for the driver's task. A caller beyond that waits for room.
 const COMMANDS_MAX: usize = 1024;
 /// Events that a slow listener may be behind before it loses the oldest.
-const EVENTS_MAX: usize = 4096;
+const EVENTS_MAX: usize = 8192;
 
 /// How a DHT node is set up.
 #[derive(Clone, Debug)]
@@ -44,6 +44,11 @@ pub struct DhtConfig {
     pub peer_max_age: Duration,
     /// How long a node may be silent before it is pinged.
     pub node_liveness: Duration,
+    /// Whether the node has a thread of its own, or shares the runtime that it is started in. Where that runtime has several
+    /// threads, each datagram would wake two of them.
+    pub own_thread: bool,
+    /// Which events listeners are told. Each wakes all of them, and a busy network makes many that nobody asked for.
+    pub tells: fn(&DhtEvent) -> bool,
 }
 
 impl DhtConfig {
@@ -61,6 +66,8 @@ impl DhtConfig {
             peers_max: 20_000,
             peer_max_age: Duration::from_mins(2),
             node_liveness: Duration::from_mins(5),
+            own_thread: false,
+            tells: |_| true,
         }
     }
 }
@@ -76,6 +83,9 @@ pub enum DhtError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The system gave no thread for the node.
+    #[error("cannot start the DHT's thread: {0}; free some memory or threads and try again")]
+    Thread(std::io::Error),
     /// No other node is known.
     #[error("no other DHT node is known; check the bootstrap addresses, or wait until one is up")]
     NoNodes,
@@ -144,10 +154,11 @@ pub struct Dht {
 
 impl Dht {
     /// Binds the socket and starts the node. It joins by itself, and keeps trying while nobody answers.
+    #[expect(clippy::unused_async, reason = "it must be called inside a runtime, as everything async")]
     pub async fn start(config: DhtConfig, workers: Workers) -> Result<Self, DhtError> {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (events, _) = broadcast::channel(EVENTS_MAX);
-        let status = driver::start(config, workers, inbox, events.clone()).await?;
+        let status = driver::start(config, workers, inbox, events.clone())?;
         // One look: two at once would wait for each other when the driver reports in between.
         let DhtStatus { node_id, local_addr, .. } = *status.borrow();
         Ok(Self { commands, events, status, node_id, local_addr })

@@ -5,6 +5,7 @@
 //! 1. [`core`] is the protocol as a state machine without IO: datagrams, timers and commands in; datagrams, events, finished
 //!    operations and signature checks out. It decides everything, and it knows no clock, no socket and no thread.
 //! 2. `driver` is one task that owns the socket and the core. It moves bytes and time between them and decides nothing.
+//!    Below it, `socket` sends and receives several datagrams in one system call where the system can.
 //! 3. [`Dht`] is the handle that the rest of the program (or any Rust program) holds: cheap to clone, every call a message to
 //!    the driver.
 //!
@@ -18,8 +19,13 @@
 pub mod core;
 mod driver;
 mod handle;
+mod metrics;
+mod socket;
 
 pub use self::{
-    core::{DhtEvent, DhtStatus, Found, GetMode, Item, NAME_BYTES_MAX, NodeId, Put, PutOutcome, Refusal},
+    core::{
+        DhtEvent, DhtStatus, Dropped, ErrorsOut, Found, GetMode, Item, NAME_BYTES_MAX, NodeId, Put,
+        PutOutcome, Refusal,
+    },
     handle::{Dht, DhtConfig, DhtError},
 };

@@ -36,12 +36,32 @@ pub struct Counters {
     pub records_dead: u64,
     /// Records from the future that waited.
     pub records_parked: u64,
-    /// Records dropped because a bound was reached.
-    pub records_over_limit: u64,
+    /// What was dropped because a bound was reached.
+    pub over: OverLimit,
     /// Makers caught signing one sequence twice.
     pub equivocations: u64,
     /// Answers to own bids that did not belong to them.
     pub answers_mismatched: u64,
+}
+
+/// What was refused, dropped or forgotten before its time, by the bound in [`super::limits`] that was reached. Bounds at which
+/// an owner's command is refused are told to the owner instead.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OverLimit {
+    /// Records of others: `RECORDS_MAX`.
+    pub records: u64,
+    /// Records from the future: `PARKED_MAX`.
+    pub parked: u64,
+    /// Proofs of fraud: `EQUIVOCATIONS_MAX`.
+    pub equivocations: u64,
+    /// Own records that the network knows better: `AHEAD_MAX`.
+    pub ahead: u64,
+    /// Refusals given: `BIDS_IN_REFUSED_MAX`.
+    pub refusals_given: u64,
+    /// Refusals received: `BIDS_OUT_REFUSED_MAX`.
+    pub refusals_received: u64,
+    /// Callers that could not wait for a bid's answer: `WAITERS_A_BID_MAX`.
+    pub waiters: u64,
 }
 
 /// How one own bid without an answer is being asked.

@@ -118,6 +118,7 @@ impl Core {
 
     fn remember_refusal(&mut self, bid: Signed<Bid>, refusal: Refusal, output: &mut Output) {
         if self.state.bids_in_refused >= BIDS_IN_REFUSED_MAX {
+            self.counters.over.refusals_given += 1;
             self.forget_first_refusal(output);
         }
         let bid = BidIn { bid, answer: Err(refusal), at: self.now };

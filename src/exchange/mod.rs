@@ -25,7 +25,7 @@ mod testing;
 mod timers;
 
 pub use batch::{BatchError, rebuild, run_batch};
-pub use core::{Core, Counters, Output};
+pub use core::{Core, Counters, Output, OverLimit};
 pub use message::{
     BidAnswer, CommandError, Done, Effect, Heard, IdempotencyKey, Input, NotNow, OfferRef, Refusal,
     RefusalCode, Reply, ReplyTo,

@@ -34,7 +34,7 @@ impl Core {
         }
         let Some(held) = self.state.market.records.get(&target) else {
             if self.state.market.records.len() >= RECORDS_MAX {
-                self.counters.records_over_limit += 1;
+                self.counters.over.records += 1;
             } else {
                 self.emit(Event::Heard(offer), output);
             }
@@ -65,7 +65,7 @@ impl Core {
     fn equivocation(&mut self, held: Arc<Offer>, other: Arc<Offer>, output: &mut Output) {
         self.counters.equivocations += 1;
         if self.state.market.equivocated.len() >= EQUIVOCATIONS_MAX {
-            self.counters.records_over_limit += 1;
+            self.counters.over.equivocations += 1;
             return;
         }
         self.emit(Event::Equivocated(held, other), output);
@@ -84,7 +84,7 @@ impl Core {
         let is_ahead = self.state.ahead.get(&target).is_none_or(|ahead| offer.sequence > ahead.sequence);
         let fits = self.state.ahead.len() < AHEAD_MAX || self.state.ahead.contains_key(&target);
         if is_news && is_ahead && !fits {
-            self.counters.records_over_limit += 1;
+            self.counters.over.ahead += 1;
         } else if is_news && is_ahead && !cfg!(mutant = "store_behind_unnoticed") {
             self.emit(Event::Ahead(offer), output);
         } else {
@@ -100,7 +100,7 @@ impl Core {
             // It would hold its place until nobody could believe it any more.
             self.counters.records_dead += 1;
         } else if self.parked.len() >= PARKED_MAX && parked.is_none() {
-            self.counters.records_over_limit += 1;
+            self.counters.over.parked += 1;
         } else if parked.is_none_or(|parked| offer.sequence > parked.sequence) {
             self.counters.records_parked += 1;
             if let Some(replaced) = parked {
@@ -192,7 +192,7 @@ mod tests {
         for _ in 0..=PARKED_MAX {
             hear(&mut node, &maker.create());
         }
-        assert_eq!(node.core.counters().records_over_limit, 1);
+        assert_eq!(node.core.counters().over.parked, 1);
     }
 
     #[test]

@@ -182,6 +182,7 @@ impl Core {
     /// Replies at once when the outcome is known, otherwise when it becomes known or `wait` is over.
     fn wait(&mut self, bid: BidId, again: bool, wait: Duration, to: ReplyTo, output: &mut Output) {
         let waiters = self.waiting.get(&bid).map_or(0, Vec::len);
+        self.counters.over.waiters += u64::from(waiters >= WAITERS_A_BID_MAX);
         if self.in_doubt(bid).is_none() || wait.is_zero() || waiters >= WAITERS_A_BID_MAX {
             output.effects.push(Effect::Reply { to, reply: Ok(Done::Bid { bid, again }) });
             return;
@@ -239,6 +240,7 @@ impl Core {
         if self.state.bids_out.len() > kept {
             let refused = |bid: &&Arc<BidOut>| matches!(bid.outcome, BidOutcome::Refused(_));
             if let Some(oldest) = self.state.bids_out.values().find(refused).map(|bid| bid.bid.id) {
+                self.counters.over.refusals_received += 1;
                 self.emit(Event::BidOutForgotten(oldest), output);
             }
         }

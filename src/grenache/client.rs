@@ -6,6 +6,7 @@
 use super::{
     address::AddressPolicy,
     envelope::{EnvelopeError, ReplyError, SignedReply, SignedRequest, VerifiedReply, code},
+    meter::{self, Meter},
     wire::{self, FRAME_BYTES_MAX, Rid, WireError},
 };
 use crate::{
@@ -14,7 +15,11 @@ use crate::{
     workers::Workers,
 };
 use serde_json::value::RawValue;
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// How long a connection may take to open; an address that does not answer by then is a dead one.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -44,6 +49,7 @@ pub struct Client {
     network: Network,
     policy: AddressPolicy,
     timeout: Duration,
+    meter: Arc<Meter>,
 }
 
 /// The HTTP client could not be built.
@@ -114,6 +120,20 @@ impl CallError {
     pub fn never_sent(&self) -> bool {
         matches!(self, Self::AddressRefused(_) | Self::Unsendable(_) | Self::Unreachable { .. })
     }
+
+    /// The word under which it is counted.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::AddressRefused(_) => "address_refused",
+            Self::Unsendable(_) => "unsendable",
+            Self::Unreachable { .. } => "unreachable",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Broken { .. } => "broken",
+            Self::NotAReply { .. } => "not_a_reply",
+            Self::NotBelieved { .. } => "not_believed",
+            Self::Busy(_) => "busy_here",
+        }
+    }
 }
 
 impl From<WireError> for CallError {
@@ -143,7 +163,15 @@ impl Client {
         let http =
             plain_http().and_then(|builder| builder.build().map_err(|e| ClientError(e.to_string())))?;
         let ClientConfig { network, policy, timeout } = config;
-        Ok(Self { http, workers, network, policy, timeout })
+        let meter = Arc::new(Meter::of_client(&[]));
+        Ok(Self { http, workers, network, policy, timeout, meter })
+    }
+
+    /// Counts signed calls there.
+    #[must_use]
+    pub fn counted(mut self, meter: Arc<Meter>) -> Self {
+        self.meter = meter;
+        self
     }
 
     /// Signs and sends a command, and when the receiver's clock is too far from ours, signs once more by its clock.
@@ -154,6 +182,25 @@ impl Client {
         to: PublicKey,
         cmd: &str,
         body: &str,
+        now: impl Fn() -> UnixMillis,
+    ) -> Result<VerifiedReply, CallError> {
+        let started = Instant::now();
+        let reply = self.call_by_either_clock(address, key, to, (cmd, body), now).await;
+        let outcome = match &reply {
+            Ok(VerifiedReply { outcome: Ok(_), .. }) => meter::OK,
+            Ok(VerifiedReply { outcome: Err(refusal), .. }) => &refusal.code,
+            Err(error) => error.outcome(),
+        };
+        self.meter.count(cmd, outcome, started.elapsed());
+        reply
+    }
+
+    async fn call_by_either_clock(
+        &self,
+        address: SocketAddr,
+        key: &KeyPair,
+        to: PublicKey,
+        (cmd, body): (&str, &str),
         now: impl Fn() -> UnixMillis,
     ) -> Result<VerifiedReply, CallError> {
         let sign = |at| SignedRequest::sign(&self.network, key, to, cmd, body.to_owned(), at);

@@ -2,13 +2,15 @@
 //!
 //! [`wire`] is the framing, `[rid, key, payload]` answered by `[rid, error, result]`. [`envelope`] is what this network puts
 //! into it: requests and replies that are signed, because addresses come from strangers. Both are pure. [`client`] and
-//! [`server`] carry them over HTTP; [`address`] says whom the client may connect to, and [`rate`] how often a source may ask.
+//! [`server`] carry them over HTTP; [`address`] says whom the client may connect to, and [`rate`] how often a source may ask;
+//! [`meter`] counts what came of it.
 //!
 //! Nothing here knows what the commands mean: the server is given a handler for each, the client a body to send.
 
 pub mod address;
 pub mod client;
 pub mod envelope;
+pub mod meter;
 pub mod rate;
 pub mod server;
 pub mod wire;

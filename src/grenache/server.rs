@@ -7,12 +7,13 @@
 
 use super::{
     envelope::{Outcome, RequestDigest, RpcRefusal, SignedReply, SignedRequest, VerifiedRequest, code},
+    meter::{self, Meter},
     rate::{Rate, RateLimiter},
     wire::{self, FRAME_BYTES_MAX, Rid},
 };
 use crate::{
     identity::{KeyPair, Network, PublicKey},
-    listener::{self, Limits, Peer, Serving},
+    listener::{self, Limits, Peer, Serving, Traffic},
     time::UnixMillis,
     workers::Workers,
 };
@@ -59,6 +60,7 @@ type Handler = Arc<dyn Fn(VerifiedRequest, SocketAddr) -> Answer + Send + Sync>;
 #[derive(Clone, Default)]
 pub struct Commands {
     handlers: HashMap<&'static str, Handler>,
+    counted: Option<(Arc<Meter>, Arc<Traffic>)>,
 }
 
 impl Commands {
@@ -73,6 +75,13 @@ impl Commands {
         F: Future<Output = Outcome> + Send + 'static,
     {
         self.handlers.insert(cmd, Arc::new(move |request, from| Box::pin(handler(request, from))));
+        self
+    }
+
+    /// Counts requests and connections there.
+    #[must_use]
+    pub fn counted(mut self, meter: Arc<Meter>, traffic: Arc<Traffic>) -> Self {
+        self.counted = Some((meter, traffic));
         self
     }
 }
@@ -99,34 +108,51 @@ struct Server {
     workers: Workers,
     rate: Mutex<RateLimiter>,
     started: Instant,
+    meter: Arc<Meter>,
 }
 
 /// Serves `commands` on `listener` until [`Serving::shutdown`].
 pub fn serve(
     listener: TcpListener,
     config: ServerConfig,
-    commands: Commands,
+    mut commands: Commands,
     workers: Workers,
 ) -> io::Result<Serving> {
     let limits = config.limits;
     let rate = Mutex::new(RateLimiter::new(config.rate));
     let me = config.key.public();
-    let server = Server { config, me, commands, workers, rate, started: Instant::now() };
+    let (meter, traffic) =
+        commands.counted.take().unwrap_or_else(|| (Arc::new(Meter::of_server(&[])), Arc::default()));
+    let server = Server { config, me, commands, workers, rate, started: Instant::now(), meter };
     // One handler for every path and method: stock clients always post to `/`, but a stock server does not care.
     let app = Router::new().fallback(answer).with_state(Arc::new(server));
-    listener::serve(listener, app, limits)
+    listener::serve(listener, app, limits, traffic)
 }
 
-/// A refusal for which there is nothing to sign: its text, which begins with a stable code.
-struct Unsigned(String);
+/// A refusal for which there is nothing to sign: its stable code, and its text, which begins with it.
+struct Unsigned(&'static str, String);
 
 impl Unsigned {
-    fn new(code: &str, detail: impl std::fmt::Display) -> Self {
-        Self(format!("{code}: {detail}"))
+    fn new(code: &'static str, detail: impl std::fmt::Display) -> Self {
+        Self(code, format!("{code}: {detail}"))
+    }
+
+    /// The word under which it is counted.
+    fn outcome(&self) -> &'static str {
+        match self.0 {
+            "ERR_RPC_RATE" => "rate_limited",
+            "ERR_RPC_SIZE" => "too_big",
+            "ERR_RPC_TIMEOUT" => "body_timeout",
+            "ERR_RPC_FRAME" => "bad_frame",
+            "ERR_RPC_UNSIGNED" => "unsigned",
+            "ERR_RPC_KEY" => "wrong_key",
+            other => other,
+        }
     }
 }
 
 async fn answer(State(server): State<Arc<Server>>, request: Request<Body>) -> Response {
+    let started = Instant::now();
     let from = request.extensions().get::<Peer>().map_or(SocketAddr::from(([0, 0, 0, 0], 0)), |peer| peer.0);
     let (parts, body) = request.into_parts();
     let gzip = header(&parts.headers, "grc-compress").is_some_and(|value| value.contains("gzip"));
@@ -144,7 +170,10 @@ async fn answer(State(server): State<Arc<Server>>, request: Request<Body>) -> Re
     };
     let (error, result) = match reply {
         Ok((error, result)) => (error, result),
-        Err(Unsigned(text)) => (Some(text), RawValue::NULL.to_owned()),
+        Err(refusal) => {
+            server.meter.count("", refusal.outcome(), started.elapsed());
+            (Some(refusal.1), RawValue::NULL.to_owned())
+        }
     };
     respond(&rid, error.as_deref(), &result, gzip)
 }
@@ -183,9 +212,14 @@ impl Server {
             let detail = format!("this node answers to {} and to {}", self.me, self.config.network);
             return Err(Unsigned::new("ERR_RPC_KEY", detail));
         }
-        let digest = request.digest();
+        let (digest, started) = (request.digest(), Instant::now());
+        // A command that is not known is not worth a copy of its name.
+        let name = self.commands.handlers.get_key_value(request.cmd()).map_or("", |(name, _)| name);
         let outcome = self.command(request, from).await;
-        self.sign(&digest, outcome)
+        let word = self.meter.known(outcome.as_ref().err().map_or(meter::OK, |refusal| &refusal.code));
+        let signed = self.sign(&digest, outcome)?;
+        self.meter.count(name, word, started.elapsed());
+        Ok(signed)
     }
 
     async fn command(&self, request: SignedRequest, from: SocketAddr) -> Outcome {

@@ -8,14 +8,19 @@
 //! Ignoring methods and content types is an invitation to web pages in the owner's browser, which can post to any local
 //! port. So a request with an `Origin` is refused, and on loopback one whose `Host` is somebody else's name (DNS rebinding).
 //!
+//! Beside them there is `GET /metrics`, for Prometheus.
+//!
 //! This file listens and maps outcomes to HTTP. [`request`] reads what is asked, in the order in which a stock grape checks
-//! it; [`value`] carries values between JSON and bencode; [`path`] finds the operation.
+//! it; [`value`] carries values between JSON and bencode; [`path`] finds the operation;
+//! [`metrics`] counts.
 
+mod metrics;
 mod path;
 mod request;
 mod value;
 
 use self::{
+    metrics::{Asked, Meter},
     path::Operation,
     request::{Announce, Failure, Get, Put},
 };
@@ -33,7 +38,12 @@ use axum::{
 };
 use serde::Serialize;
 use serde_json::Value;
-use std::{io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::net::TcpListener;
 
 /// The longest body unless the owner says otherwise, as in a grape that is started by a program.
@@ -53,6 +63,7 @@ struct Grape {
     dht: Dht,
     payload_bytes_max: usize,
     loopback: bool,
+    meter: Meter,
 }
 
 /// Serves the Grape HTTP API of `dht` until [`Serving::shutdown`].
@@ -63,23 +74,35 @@ pub fn serve(
     limits: Limits,
 ) -> io::Result<Serving> {
     let loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
-    let grape = Grape { dht, payload_bytes_max, loopback };
-    listener::serve(listener, Router::new().fallback(answer).with_state(Arc::new(grape)), limits)
+    let meter = Meter::new();
+    let traffic = Arc::clone(&meter.traffic);
+    let grape = Grape { dht, payload_bytes_max, loopback, meter };
+    let app = Router::new().fallback(answer).with_state(Arc::new(grape));
+    listener::serve(listener, app, limits, traffic)
 }
 
 async fn answer(State(grape): State<Arc<Grape>>, request: Request<Body>) -> Response {
+    let started = Instant::now();
     let (parts, body) = request.into_parts();
     let closes = parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-    let outcome = match guard(&grape, &parts.headers) {
-        Ok(()) => grape.handle(path, body).await,
-        Err(text) => Err(Failure::Forbidden(text)),
+    let asked =
+        if metrics::is_asked(&parts) { Asked::Metrics } else { Asked::Operation(path::operation_of(path)) };
+    let outcome = match (guard(&grape, &parts.headers), asked) {
+        (Ok(()), Asked::Metrics) => Ok(grape.meter.page(&grape.dht)),
+        (Ok(()), Asked::Operation(operation)) => grape.handle(operation, body).await,
+        (Err(text), _) => Err(Failure::Forbidden(text)),
     };
-    let mut response = outcome.map_or_else(respond_failure, |json| respond(StatusCode::OK, json));
+    let mut response = outcome.map_or_else(respond_failure, |text| respond(StatusCode::OK, text));
+    if asked == Asked::Metrics && response.status() == StatusCode::OK {
+        let kind = HeaderValue::from_static(crate::metrics::CONTENT_TYPE);
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    }
     if parts.version == Version::HTTP_11 && !closes {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
         response.headers_mut().insert("keep-alive", HeaderValue::from_static("timeout=5"));
     }
+    grape.meter.count(asked, response.status(), started.elapsed());
     response
 }
 
@@ -111,9 +134,9 @@ fn is_loopback_host(host: &str) -> bool {
 
 impl Grape {
     /// The body of the answer, JSON text or empty.
-    async fn handle(&self, path: &str, body: Body) -> Result<String, Failure> {
+    async fn handle(&self, operation: Option<Operation>, body: Body) -> Result<String, Failure> {
         let data = request::data_of(&self.read(body).await?)?;
-        match path::operation_of(path) {
+        match operation {
             None => Err(Failure::Message("ERR_REQ_NOTFOUND".to_owned())),
             Some(Operation::Announce) => {
                 self.announce(Announce::read(data, self.dht.local_addr().port())?).await

@@ -10,6 +10,7 @@ use crate::{
     dht::{Dht, DhtError, GetMode, Item},
     grenache::client::{CallError, Client},
     identity::{ClientId, KeyPair, Network, encode_hex},
+    metrics::{Counter, Page},
     time::UnixMillis,
 };
 use serde::{Deserialize, Serialize};
@@ -105,6 +106,14 @@ pub(super) struct Contacts {
     known: Arc<Mutex<HashMap<ClientId, Contact>>>,
     seeks: Arc<Semaphore>,
     sought: Arc<Mutex<HashMap<ClientId, Instant>>>,
+    hits: Arc<Hits>,
+}
+
+/// How often bounds were reached.
+#[derive(Debug, Default)]
+struct Hits {
+    contacts: Counter,
+    seeks: Counter,
 }
 
 impl Contacts {
@@ -117,7 +126,16 @@ impl Contacts {
             known: Arc::default(),
             seeks: Arc::new(Semaphore::new(SEEKS_MAX)),
             sought: Arc::default(),
+            hits: Arc::default(),
         }
+    }
+
+    /// Writes down how many there are, and how often bounds were reached.
+    pub(super) fn write(&self, page: &mut Page) {
+        page.gauge("vintner_peers", "Trading nodes whose address was checked by a hello")
+            .is(self.lock().len());
+        page.bound("contacts", self.hits.contacts.get());
+        page.bound("seeks", self.hits.seeks.get());
     }
 
     /// All contacts, the latest first.
@@ -141,7 +159,7 @@ impl Contacts {
         if self.lock().contains_key(&client) {
             return;
         }
-        let Ok(turn) = Arc::clone(&self.seeks).try_acquire_owned() else { return };
+        let Ok(turn) = Arc::clone(&self.seeks).try_acquire_owned() else { return self.hits.seeks.inc() };
         let mut sought = self.sought.lock().unwrap_or_else(PoisonError::into_inner);
         sought.retain(|_, at| at.elapsed() < SEEK_AGAIN_AFTER);
         if sought.len() < CONTACTS_MAX && !sought.contains_key(&client) {
@@ -168,6 +186,7 @@ impl Contacts {
     pub(super) fn seen(&self, client: ClientId, address: SocketAddr) {
         let mut known = self.lock();
         if known.len() >= CONTACTS_MAX && !known.contains_key(&client) {
+            self.hits.contacts.inc();
             let silent = known.iter().min_by_key(|(_, contact)| contact.seen_at).map(|(id, _)| *id);
             silent.and_then(|id| known.remove(&id));
         }

@@ -2,6 +2,7 @@
 
 use super::{
     clock,
+    meter::Meter,
     writer::{Message, Responder},
 };
 use crate::{
@@ -48,6 +49,7 @@ pub struct Exchange {
     pub(super) next_reply: Arc<AtomicU64>,
     pub(super) client_id: ClientId,
     pub(super) network: Network,
+    pub(super) meter: Arc<Meter>,
 }
 
 impl Exchange {
@@ -146,9 +148,16 @@ impl Exchange {
     }
 
     fn send(&self, input: Input, responder: Option<(ReplyTo, Responder)>) -> Result<(), CommandError> {
-        self.inbox.try_send(Message::Input(Box::new(input), responder)).map_err(|error| match error {
-            TrySendError::Full(_) => CommandError::Busy,
-            TrySendError::Disconnected(_) => CommandError::Stopping,
-        })
+        match self.inbox.try_send(Message::Input(Box::new(input), responder)) {
+            Ok(()) => {
+                self.meter.sent.inc();
+                Ok(())
+            }
+            Err(TrySendError::Full(_)) => {
+                self.meter.inbox_full.inc();
+                Err(CommandError::Busy)
+            }
+            Err(TrySendError::Disconnected(_)) => Err(CommandError::Stopping),
+        }
     }
 }

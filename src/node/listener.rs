@@ -1,38 +1,41 @@
 //! Hears announcements, fetches the records they name, and hands what is genuine to the core.
 //!
-//! An announcement proves nothing and names no version: it is a hint to look. The item is read from this node's own DHT store,
-//! where a put usually brought it a moment ago, and from the network when that copy is missing or not news. Signatures were
-//! checked by the DHT; the proof that binds the record to its maker is checked here, on the worker pool.
+//! A record proves itself, so one that is put on this node (it is among the closest to it) is judged at once, without waiting
+//! for its announcement. An announcement proves nothing and names no version: it is a hint to look. The item is then read from
+//! this node's own DHT store, and from the network when that copy is missing or not news. Signatures were checked by the DHT;
+//! the proof that binds the record to its maker is checked here, on the worker pool, many records in one job.
+
+mod queue;
 
 use super::{contacts::Contacts, exchange::Exchange, publisher::ANNOUNCEMENT};
 use crate::{
     bep44::{Target, VerifiedItem},
     dht::{Dht, DhtEvent, GetMode, Item},
-    market::Offer,
+    identity::Network,
+    market::{Offer, RecordError},
+    metrics::{Counter, Gauge, Page},
     workers::Workers,
 };
-use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use queue::{Look, QUEUE_MAX, Queue};
+use std::{sync::Arc, time::Duration};
 use tokio::{
-    sync::{broadcast::error::RecvError, mpsc},
+    sync::{
+        Notify,
+        broadcast::error::{RecvError, TryRecvError},
+        mpsc,
+    },
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 
-/// Records that wait to be looked at. An announcement beyond it is dropped: it comes again within a minute.
-const QUEUE_MAX: usize = 16_384;
 /// Records that are being looked at.
 const IN_FLIGHT_MAX: usize = 128;
-/// How often the network is asked at most about a record that is held already and whose own copy is no news.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(2);
-/// Records of which that is remembered.
-const ASKED_MAX: usize = 100_000;
+/// Records that were put here and are judged in one job: about 2 ms of one worker's time.
+const JUDGED_AT_ONCE: usize = 32;
+/// Such jobs at the same time: while they run, the next ones grow.
+const JUDGES_MAX: usize = 2;
+/// Events taken at one wake-up.
+const EVENTS_AT_ONCE: usize = 256;
 /// Attempts to fetch a record that is not held: its announcement may overtake it.
 const ATTEMPTS: u32 = 4;
 /// The pause between them; it doubles.
@@ -44,11 +47,51 @@ const REVISIT_APART: Duration = Duration::from_millis(20);
 #[derive(Debug, Default)]
 pub(super) struct Heard {
     /// Announcements of offers.
-    pub announcements: AtomicU64,
-    /// Dropped because a bound was reached.
-    pub dropped: AtomicU64,
-    /// Records that were refused.
-    pub refused: AtomicU64,
+    pub announcements: Counter,
+    /// Records that wait to be looked at.
+    pub waiting: Gauge,
+    /// Dropped because [`QUEUE_MAX`] records waited.
+    queue_full: Counter,
+    /// Announcements that were lost because this task was too far behind the DHT.
+    missed: Counter,
+    /// Dropped because the workers or the writer were busy; they count it too.
+    busy: Counter,
+    malformed: Counter,
+    other_network: Counter,
+    bad_field: Counter,
+    bad_proof: Counter,
+}
+
+impl Heard {
+    /// Hints that were dropped because a bound was reached.
+    pub(super) fn dropped(&self) -> u64 {
+        self.queue_full.get() + self.missed.get() + self.busy.get()
+    }
+
+    /// Records that were refused, by reason.
+    pub(super) fn refused(&self) -> [(&'static str, u64); 4] {
+        [
+            ("malformed", self.malformed.get()),
+            ("other_network", self.other_network.get()),
+            ("bad_field", self.bad_field.get()),
+            ("bad_proof", self.bad_proof.get()),
+        ]
+    }
+
+    pub(super) fn write_bounds(&self, page: &mut Page) {
+        page.bound("announcement_queue", self.queue_full.get());
+        page.bound("dht_events", self.missed.get());
+    }
+
+    fn refuse(&self, error: &RecordError) {
+        match error {
+            RecordError::Malformed(_) => &self.malformed,
+            RecordError::WrongNetwork(_) => &self.other_network,
+            RecordError::Field { .. } => &self.bad_field,
+            RecordError::WrongProof => &self.bad_proof,
+        }
+        .inc();
+    }
 }
 
 /// A handle to ask for a record; clones share it.
@@ -67,7 +110,7 @@ impl Listener {
     /// Has a record read again from the network.
     pub(super) fn fetch(&self, target: Target) {
         if self.wanted.try_send(target).is_err() {
-            self.heard.dropped.fetch_add(1, Ordering::Relaxed);
+            self.heard.queue_full.inc();
         }
     }
 
@@ -93,13 +136,14 @@ fn announced(name: &[u8]) -> Option<Target> {
     std::str::from_utf8(hash).ok()?.parse().ok()
 }
 
-/// Whether only the network may answer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Look {
-    /// An announcement: the own store's copy will do when it is news.
-    Hint,
-    /// Somebody has reason to think that what we hold is old.
-    Network,
+/// The events that a node listens to.
+pub(super) fn is_heard(event: &DhtEvent) -> bool {
+    match event {
+        DhtEvent::Announce { name, .. } => announced(name).is_some(),
+        DhtEvent::Stored(item) => item.salt.is_empty(),
+        DhtEvent::Node { .. } | DhtEvent::Warning(_) => true,
+        DhtEvent::Peer { .. } | DhtEvent::Ready => false,
+    }
 }
 
 /// The worker behind [`Listener`].
@@ -109,83 +153,8 @@ pub(super) struct Ears {
     pub contacts: Contacts,
     pub workers: Workers,
     pub heard: Arc<Heard>,
-}
-
-/// What waits, each record once.
-#[derive(Default)]
-struct Queue {
-    order: VecDeque<Target>,
-    waiting: HashMap<Target, Look>,
-    in_flight: HashSet<Target>,
-    asked: HashMap<Target, Instant>,
-    /// Announced again too soon to ask again: asked then.
-    later: BTreeSet<(Instant, Target)>,
-}
-
-impl Queue {
-    /// False when it is full.
-    fn add(&mut self, target: Target, look: Look) -> bool {
-        if let Some(waiting) = self.waiting.get_mut(&target) {
-            if look == Look::Network {
-                *waiting = look;
-            }
-            return true;
-        }
-        if self.waiting.len() >= QUEUE_MAX {
-            return false;
-        }
-        self.waiting.insert(target, look);
-        self.order.push_back(target);
-        true
-    }
-
-    /// The next record that is not being looked at already.
-    fn next(&mut self) -> Option<(Target, Look)> {
-        for _ in 0..self.order.len() {
-            let target = self.order.pop_front()?;
-            if self.in_flight.contains(&target) {
-                self.order.push_back(target);
-                continue;
-            }
-            self.in_flight.insert(target);
-            return self.waiting.remove(&target).map(|look| (target, look));
-        }
-        None
-    }
-
-    /// Whether the network was asked about this record a moment ago; notes that it is now.
-    fn asked_recently(&mut self, target: Target) -> bool {
-        let now = Instant::now();
-        if self.asked.len() >= ASKED_MAX {
-            self.asked.retain(|_, at| now.duration_since(*at) < ASK_AGAIN_AFTER);
-        }
-        let recently = self.asked.get(&target).is_some_and(|at| now.duration_since(*at) < ASK_AGAIN_AFTER);
-        if !recently && self.asked.len() < ASKED_MAX {
-            self.asked.insert(target, now);
-        }
-        recently
-    }
-
-    /// Has a record that was asked for a moment ago looked at when it may be asked for again: its announcement may have told of
-    /// what happened since, such as a sale. False when too many wait.
-    fn look_later(&mut self, target: Target) -> bool {
-        let at = self.asked.get(&target).copied().unwrap_or_else(Instant::now) + ASK_AGAIN_AFTER;
-        if self.later.len() >= QUEUE_MAX {
-            return false;
-        }
-        self.later.insert((at, target));
-        true
-    }
-
-    /// Queues what was put off until `now`; gives how many found no room.
-    fn take_due(&mut self, now: Instant) -> u64 {
-        let mut dropped = 0;
-        while let Some(&(at, target)) = self.later.first().filter(|(at, _)| *at <= now) {
-            self.later.remove(&(at, target));
-            dropped += u64::from(!self.add(target, Look::Hint));
-        }
-        dropped
-    }
+    /// Told when a node joins.
+    pub newcomers: Arc<Notify>,
 }
 
 impl Ears {
@@ -198,76 +167,105 @@ impl Ears {
         let mut events = self.dht.events();
         let ears = Arc::new(self);
         let mut queue = Queue::default();
-        let mut looks = JoinSet::new();
+        let mut looks = JoinSet::<(Target, bool)>::new();
+        let mut judges = JoinSet::<Vec<(Target, bool)>>::new();
         loop {
-            let later = queue.later.first().map(|(at, _)| *at);
+            let later = queue.next_due();
             tokio::select! {
-                event = events.recv() => match event {
-                    Ok(DhtEvent::Announce { name, .. }) => ears.hear(&name, &mut queue),
-                    Ok(DhtEvent::Warning(warning)) => tracing::warn!("DHT: {warning}"),
-                    Ok(_) => {}
-                    Err(RecvError::Lagged(missed)) => ears.count_dropped(missed),
-                    Err(RecvError::Closed) => return,
-                },
-                Some(target) = wanted.recv() => ears.add(target, Look::Network, &mut queue),
-                Some(target) = fetches.recv() => ears.add(target, Look::Network, &mut queue),
+                event = events.recv() => {
+                    let mut next = event;
+                    for taken in 1..=EVENTS_AT_ONCE {
+                        match next {
+                            Ok(event) => ears.hear(event, &mut queue),
+                            Err(RecvError::Lagged(missed)) => ears.heard.missed.add(missed),
+                            Err(RecvError::Closed) => return,
+                        }
+                        if taken == EVENTS_AT_ONCE {
+                            break;
+                        }
+                        next = match events.try_recv() {
+                            Ok(event) => Ok(event),
+                            Err(TryRecvError::Lagged(missed)) => Err(RecvError::Lagged(missed)),
+                            Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+                        };
+                    }
+                }
+                Some(target) = wanted.recv() => ears.add(queue.add(target, Look::Network)),
+                Some(target) = fetches.recv() => ears.add(queue.add(target, Look::Network)),
+                Some(done) = judges.join_next() => {
+                    for (target, is_record) in done.unwrap_or_default() {
+                        ears.add(queue.settle(target, is_record, Instant::now()));
+                    }
+                }
                 Some(done) = looks.join_next() => {
                     if let Ok((target, too_soon)) = done {
-                        queue.in_flight.remove(&target);
-                        if too_soon && !queue.look_later(target) {
-                            ears.count_dropped(1);
-                        }
+                        queue.looked(&target);
+                        ears.add(!too_soon || queue.look_later(target, Instant::now()));
                     }
                 }
                 () = sleep_until(later.unwrap_or_else(Instant::now)), if later.is_some() => {
-                    ears.count_dropped(queue.take_due(Instant::now()));
+                    ears.heard.queue_full.add(queue.take_due(Instant::now()));
                 }
+            }
+            while judges.len() < JUDGES_MAX {
+                let batch = queue.take_brought(JUDGED_AT_ONCE);
+                if batch.is_empty() {
+                    break;
+                }
+                let ears = Arc::clone(&ears);
+                judges.spawn(async move { ears.judge_brought(batch).await });
             }
             while looks.len() < IN_FLIGHT_MAX {
                 let Some((target, look)) = queue.next() else { break };
-                let ask_network = look == Look::Network || !queue.asked_recently(target);
+                let ask_network = look == Look::Network || !queue.asked_recently(target, Instant::now());
                 looks.spawn(look_at(Arc::clone(&ears), target, look, ask_network));
             }
+            ears.heard.waiting.set(queue.waiting());
         }
     }
 
-    fn hear(&self, name: &[u8], queue: &mut Queue) {
-        if let Some(target) = announced(name) {
-            self.heard.announcements.fetch_add(1, Ordering::Relaxed);
-            self.add(target, Look::Hint, queue);
+    fn hear(&self, event: DhtEvent, queue: &mut Queue) {
+        match event {
+            DhtEvent::Announce { name, .. } => {
+                if let Some(target) = announced(&name) {
+                    self.heard.announcements.inc();
+                    self.add(queue.announced(target, Instant::now()));
+                }
+            }
+            // Offers have no salt; whatever else is stored here is no business of ours.
+            DhtEvent::Stored(item) if item.salt.is_empty() => self.add(queue.bring(item)),
+            DhtEvent::Warning(warning) => tracing::warn!("DHT: {warning}"),
+            DhtEvent::Node { .. } => self.newcomers.notify_one(),
+            DhtEvent::Stored(_) | DhtEvent::Peer { .. } | DhtEvent::Ready => {}
         }
     }
 
-    fn add(&self, target: Target, look: Look, queue: &mut Queue) {
-        if !queue.add(target, look) {
-            self.count_dropped(1);
+    /// Counts what found no room.
+    fn add(&self, found_room: bool) {
+        if !found_room {
+            self.heard.queue_full.inc();
         }
     }
 
-    fn count_dropped(&self, n: u64) {
-        self.heard.dropped.fetch_add(n, Ordering::Relaxed);
-    }
-
-    fn held(&self, target: Target) -> Option<Arc<Offer>> {
-        self.exchange.snapshot().state.market.records.get(&target).cloned()
+    /// What is known of this record, if the item is news about it.
+    fn is_news(&self, item: &VerifiedItem) -> Option<Unjudged> {
+        let known = self.exchange.snapshot().state.market.records.get(&item.target()).cloned();
+        let is_news = known.as_ref().is_none_or(|known| {
+            let known = known.item();
+            item.seq > known.seq || (item.seq == known.seq && item.v != known.v)
+        });
+        is_news.then(|| Unjudged { item: item.clone(), known })
     }
 
     /// Reads the record and hands it to the core if it is news. True when only the network can tell, and may not be asked now:
     /// where a copy is stored, a newer one is brought too.
     async fn look(&self, target: Target, look: Look, ask_network: bool) -> bool {
-        let held = self.held(target);
-        let is_news = |item: &VerifiedItem| {
-            held.as_ref().is_none_or(|held| {
-                let known = held.item();
-                item.seq > known.seq || (item.seq == known.seq && item.v != known.v)
-            })
-        };
         let stored = if look == Look::Hint { self.dht.local(target).await } else { None };
         let is_stored = stored.is_some();
         if let Some(Item::Mutable(item)) = stored
-            && is_news(&item)
+            && let Some(news) = self.is_news(&item)
         {
-            self.judge(item, held).await;
+            self.judge(vec![news], true).await;
             return false;
         }
         if !ask_network {
@@ -277,13 +275,14 @@ impl Ears {
         for attempt in 1..=ATTEMPTS {
             if let Ok(Some(found)) = self.dht.get(target, b"", GetMode::Network).await {
                 if let Item::Mutable(item) = found.item
-                    && is_news(&item)
+                    && let Some(news) = self.is_news(&item)
                 {
-                    self.judge(item, held).await;
+                    self.judge(vec![news], true).await;
                 }
                 return false;
             }
-            if held.is_some() || attempt == ATTEMPTS {
+            let is_held = self.exchange.snapshot().state.market.records.contains_key(&target);
+            if is_held || attempt == ATTEMPTS {
                 return false;
             }
             tokio::time::sleep(pause).await;
@@ -292,24 +291,65 @@ impl Ears {
         false
     }
 
-    async fn judge(&self, item: VerifiedItem, held: Option<Arc<Offer>>) {
-        let (network, target, is_new) = (self.exchange.network().clone(), item.target(), held.is_none());
-        match self.workers.run(move || Offer::read(item, &network, held.as_deref())).await {
-            Ok(Ok(offer)) => {
-                let maker = offer.client_id;
-                if self.exchange.record(Arc::new(offer)).is_err() {
-                    self.count_dropped(1);
+    /// Judges what was put here; says of each whether it is a record, good or bad.
+    async fn judge_brought(&self, items: Vec<VerifiedItem>) -> Vec<(Target, bool)> {
+        let targets: Vec<Target> = items.iter().map(VerifiedItem::target).collect();
+        let news = items.iter().filter_map(|item| self.is_news(item)).collect();
+        let no_records = self.judge(news, false).await;
+        targets.into_iter().map(|target| (target, !no_records.contains(&target))).collect()
+    }
+
+    /// Hands to the core what is genuine, and counts what is not. Gives those that are no records of this market at all; these
+    /// count as refused only when they were `announced`.
+    async fn judge(&self, news: Vec<Unjudged>, announced: bool) -> Vec<Target> {
+        let network = self.exchange.network().clone();
+        let count = news.len() as u64;
+        let read = move || news.into_iter().map(|news| news.read(&network)).collect::<Vec<_>>();
+        let Ok(verdicts) = self.workers.run(read).await else {
+            self.heard.busy.add(count);
+            return Vec::new();
+        };
+        let mut no_records = Vec::new();
+        for Judged { target, is_new, verdict } in verdicts {
+            match verdict {
+                Ok(offer) => {
+                    let maker = offer.client_id;
+                    if self.exchange.record(Arc::new(offer)).is_err() {
+                        self.heard.busy.inc();
+                    }
+                    if is_new && maker != self.exchange.client_id() {
+                        self.contacts.seek(maker);
+                    }
                 }
-                if is_new && maker != self.exchange.client_id() {
-                    self.contacts.seek(maker);
+                Err(RecordError::Malformed(_) | RecordError::WrongNetwork(_)) if !announced => {
+                    no_records.push(target);
+                }
+                Err(error) => {
+                    self.heard.refuse(&error);
+                    tracing::debug!(%target, %error, "a record was refused");
                 }
             }
-            Ok(Err(error)) => {
-                self.heard.refused.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(%target, %error, "a record was refused");
-            }
-            Err(_busy) => self.count_dropped(1),
         }
+        no_records
+    }
+}
+
+/// An item that is news, and what was known of its record before.
+struct Unjudged {
+    item: VerifiedItem,
+    known: Option<Arc<Offer>>,
+}
+
+struct Judged {
+    target: Target,
+    is_new: bool,
+    verdict: Result<Offer, RecordError>,
+}
+
+impl Unjudged {
+    fn read(self, network: &Network) -> Judged {
+        let (target, is_new) = (self.item.target(), self.known.is_none());
+        Judged { target, is_new, verdict: Offer::read(self.item, network, self.known.as_deref()) }
     }
 }
 
@@ -331,46 +371,5 @@ mod tests {
         for other in ["NEW_OFFER:", "NEW_OFFER:zz", "NEW_OFFER:  0123", "rest:util:net", ""] {
             assert_eq!(announced(other.as_bytes()), None, "{other}");
         }
-    }
-
-    #[test]
-    fn a_record_waits_once_and_the_stronger_reason_wins() {
-        let mut queue = Queue::default();
-        let target = Target([1; 20]);
-        assert!(
-            queue.add(target, Look::Hint)
-                && queue.add(target, Look::Network)
-                && queue.add(target, Look::Hint)
-        );
-        assert!(queue.next().is_some_and(|next| next == (target, Look::Network)));
-        assert!(queue.next().is_none());
-        // While it is looked at, a new announcement waits.
-        assert!(queue.add(target, Look::Hint));
-        assert!(queue.next().is_none());
-        queue.in_flight.remove(&target);
-        assert!(queue.next().is_some());
-    }
-
-    #[test]
-    fn what_is_announced_too_soon_to_ask_again_is_asked_later() {
-        let (mut queue, target, asked) = (Queue::default(), Target([1; 20]), Instant::now());
-        assert!(!queue.asked_recently(target) && queue.asked_recently(target));
-        assert!(queue.look_later(target) && queue.look_later(target));
-        assert_eq!(queue.later.len(), 1, "once, however often it was announced");
-        assert_eq!(queue.take_due(asked), 0);
-        assert!(queue.next().is_none());
-        assert_eq!(queue.take_due(Instant::now() + ASK_AGAIN_AFTER), 0);
-        assert!(queue.next().is_some_and(|next| next == (target, Look::Hint)));
-    }
-
-    #[test]
-    fn a_full_queue_refuses() {
-        let mut queue = Queue::default();
-        for n in 0..QUEUE_MAX as u64 {
-            let mut bytes = [0; 20];
-            bytes[..8].copy_from_slice(&n.to_be_bytes());
-            assert!(queue.add(Target(bytes), Look::Hint));
-        }
-        assert!(!queue.add(Target([255; 20]), Look::Hint));
     }
 }

@@ -14,6 +14,8 @@ mod config;
 mod contacts;
 mod exchange;
 mod listener;
+mod meter;
+mod metrics;
 mod publisher;
 mod rpc;
 mod status;
@@ -29,26 +31,27 @@ use crate::{
     grenache::{
         address::AddressPolicy,
         client::{CALL_TIMEOUT, Client, ClientConfig, ClientError},
+        meter::Meter,
         server::{self, LIMITS, RATE, ServerConfig},
     },
     identity::KeyPair,
-    listener::Serving,
+    listener::{Serving, Traffic},
     store::{CommitError, Store, StoreError, keyfile},
     time::UnixMillis,
     workers::Workers,
 };
 use contacts::{Card, Contacts};
 use listener::{Ears, Heard, Listener};
-use publisher::Publisher;
+use publisher::{Attempts, Publisher};
 use std::{
     io,
     net::SocketAddr,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc, watch},
     task::JoinHandle,
 };
 
@@ -69,6 +72,11 @@ struct Inner {
     dht: Dht,
     contacts: Contacts,
     heard: Arc<Heard>,
+    published: Arc<Attempts>,
+    workers: Workers,
+    rpc_served: Arc<Meter>,
+    rpc_called: Arc<Meter>,
+    rpc_traffic: Arc<Traffic>,
     started_at: UnixMillis,
     rpc: SocketAddr,
     advertised: Vec<SocketAddr>,
@@ -158,7 +166,8 @@ impl Node {
 
         let policy = AddressPolicy { allow_private: config.allow_private };
         let client_config = ClientConfig { network: config.network.clone(), policy, timeout: CALL_TIMEOUT };
-        let client = Client::new(client_config, workers.clone())?;
+        let rpc_called = Arc::new(Meter::of_client(&rpc::COMMANDS));
+        let client = Client::new(client_config, workers.clone())?.counted(Arc::clone(&rpc_called));
         let contacts = Contacts::new(dht.clone(), client.clone(), key.clone(), config.network.clone());
         let server_config = ServerConfig {
             network: config.network.clone(),
@@ -167,10 +176,14 @@ impl Node {
             rate: RATE,
             limits: LIMITS,
         };
-        let commands = rpc::commands(&exchange, &workers, Arc::new(RwLock::new(advertised.clone())));
+        let (rpc_served, rpc_traffic) =
+            (Arc::new(Meter::of_server(&rpc::COMMANDS)), Arc::<Traffic>::default());
+        let commands = rpc::commands(&exchange, &workers, Arc::new(RwLock::new(advertised.clone())))
+            .counted(Arc::clone(&rpc_served), Arc::clone(&rpc_traffic));
         let serving = server::serve(tcp, server_config, commands, workers.clone())?;
 
         let (listener, wanted) = Listener::new();
+        let newcomers = Arc::new(Notify::new());
         let heard = Arc::clone(&listener.heard);
         let ears = Ears {
             dht: dht.clone(),
@@ -178,21 +191,23 @@ impl Node {
             contacts: contacts.clone(),
             workers: workers.clone(),
             heard: Arc::clone(&heard),
+            newcomers: Arc::clone(&newcomers),
         };
         let asker = rpc::Asker {
             exchange: exchange.clone(),
             contacts: contacts.clone(),
             client,
             key: key.clone(),
-            workers,
+            workers: workers.clone(),
         };
         let publisher = Publisher::new(dht.clone(), exchange.clone(), listener.clone(), rpc.port());
+        let published = Arc::clone(&publisher.counted);
         let (report, ended) = watch::channel(None);
         let writer_ended = std::mem::replace(&mut writer.ended, tokio::sync::oneshot::channel().1);
         let tasks = vec![
             tokio::spawn(ears.run(wanted, fetches_queue)),
             tokio::spawn(asker.run(asks_queue)),
-            tokio::spawn(publisher.run(publications_queue)),
+            tokio::spawn(publisher.run(publications_queue, newcomers)),
             tokio::spawn(listener.revisit(exchange.clone())),
             tokio::spawn(async move {
                 let ended = writer_ended
@@ -206,6 +221,11 @@ impl Node {
             dht,
             contacts,
             heard,
+            published,
+            workers,
+            rpc_served,
+            rpc_called,
+            rpc_traffic,
             started_at: clock::now(),
             rpc,
             advertised,
@@ -254,7 +274,6 @@ impl Node {
         let is_out = |own: &&crate::exchange::OwnOffer| {
             own.published.is_some_and(|p| p.sequence == own.offer.sequence)
         };
-        let count = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         NodeStatus {
             version: env!("CARGO_PKG_VERSION"),
             client_id: inner.exchange.client_id(),
@@ -295,9 +314,9 @@ impl Node {
                 unpublished: state.own.len() - state.own.values().filter(is_out).count(),
             },
             heard: HeardInfo {
-                announcements: count(&inner.heard.announcements),
-                dropped: count(&inner.heard.dropped),
-                refused: count(&inner.heard.refused),
+                announcements: inner.heard.announcements.get(),
+                dropped: inner.heard.dropped(),
+                refused: inner.heard.refused().iter().map(|(_, count)| count).sum(),
             },
             store_behind: state.is_behind(),
         }
@@ -356,6 +375,8 @@ async fn start_dht(config: &NodeConfig, store: &mut Store, workers: Workers) -> 
     let dht_config = DhtConfig {
         node_id,
         items_max: DHT_ITEMS_MAX,
+        own_thread: true,
+        tells: listener::is_heard,
         ..DhtConfig::new(config.dht, config.bootstrap.clone(), seed)
     };
     let dht = Dht::start(dht_config, workers).await?;

@@ -8,8 +8,9 @@
 use super::{exchange::Exchange, listener::Listener, writer::Publication};
 use crate::{
     bep44::Target,
-    dht::{Dht, DhtError, DhtEvent, Put, PutOutcome},
+    dht::{Dht, DhtError, Put, PutOutcome},
     market::Offer,
+    metrics::Counter,
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,7 +18,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{broadcast::error::RecvError, mpsc},
+    sync::{Notify, mpsc},
     task::JoinSet,
     time::{Instant, sleep_until},
 };
@@ -36,8 +37,9 @@ const NEWCOMERS_UP_TO: usize = 20;
 const NEWCOMER_AFTER: Duration = Duration::from_secs(1);
 /// How far the announcements to it are apart: fifty a second.
 const NEWCOMER_APART: Duration = Duration::from_millis(20);
-/// Records that are being brought out at the same time.
-const IN_FLIGHT_MAX: usize = 128;
+/// Records that are being brought out at the same time: enough to keep a neighbourhood of twenty busy, and so few that their
+/// answers do not wait long enough in each other's line to look lost.
+const IN_FLIGHT_MAX: usize = 32;
 /// How often a version is brought to the nodes that missed it, before it is left to the renewals.
 const FOLLOW_UPS_MAX: u32 = 5;
 /// The first pause after a failure, or before a follow-up; it doubles.
@@ -67,6 +69,17 @@ struct Attempt {
     announced: Result<usize, DhtError>,
 }
 
+/// Attempts to bring records out, by what came of them.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    /// Stored and announced wherever it was asked.
+    pub(super) done: Counter,
+    /// Stored or announced, but some nodes missed it: followed up.
+    pub(super) missed: Counter,
+    /// Not stored, or not announced: tried again.
+    pub(super) failed: Counter,
+}
+
 pub(super) struct Publisher {
     dht: Dht,
     exchange: Exchange,
@@ -75,17 +88,22 @@ pub(super) struct Publisher {
     records: HashMap<Target, Record>,
     due: BTreeSet<(Instant, Target)>,
     attempts: JoinSet<Attempt>,
+    pub(super) counted: Arc<Attempts>,
 }
 
 impl Publisher {
     pub(super) fn new(dht: Dht, exchange: Exchange, listener: Listener, rpc_port: u16) -> Self {
         let (records, due, attempts) = (HashMap::new(), BTreeSet::new(), JoinSet::new());
-        Self { dht, exchange, listener, rpc_port, records, due, attempts }
+        let counted = Arc::default();
+        Self { dht, exchange, listener, rpc_port, records, due, attempts, counted }
     }
 
     /// Works until the core is gone.
-    pub(super) async fn run(mut self, mut publications: mpsc::UnboundedReceiver<Publication>) {
-        let mut events = self.dht.events();
+    pub(super) async fn run(
+        mut self,
+        mut publications: mpsc::UnboundedReceiver<Publication>,
+        newcomers: Arc<Notify>,
+    ) {
         loop {
             let next = self.due.first().map(|(at, _)| *at).filter(|_| self.attempts.len() < IN_FLIGHT_MAX);
             tokio::select! {
@@ -94,12 +112,7 @@ impl Publisher {
                     Some(Publication::Unpublish(target)) => self.unpublish(target),
                     None => return,
                 },
-                event = events.recv() => match event {
-                    Ok(DhtEvent::Node { .. }) => self.newcomer(),
-                    // Whatever was missed comes again with the renewals.
-                    Ok(_) | Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => return,
-                },
+                () = newcomers.notified() => self.newcomer(),
                 Some(attempt) = self.attempts.join_next() => {
                     if let Ok(attempt) = attempt {
                         self.finished(attempt).await;
@@ -211,6 +224,7 @@ impl Publisher {
         match (put.is_none_or(|put| put.is_ok()), announced) {
             (true, Ok(announced_to)) => {
                 record.failures = 0;
+                if missed { &self.counted.missed } else { &self.counted.done }.inc();
                 let pause = if missed {
                     RETRY_MIN * (1 << record.follow_ups)
                 } else {
@@ -223,6 +237,7 @@ impl Publisher {
             (_, announced) => {
                 let pause = RETRY_MIN.saturating_mul(1 << record.failures.min(16)).min(RETRY_MAX);
                 record.failures += 1;
+                self.counted.failed.inc();
                 tracing::debug!(offer = %id, ?announced, "not published yet; tried again in {pause:?}");
                 self.schedule(target, pause);
             }

@@ -25,6 +25,8 @@ use tokio::sync::{Semaphore, mpsc};
 
 /// The command by which a bidder asks a maker, the first time and again.
 const OFFER_BID: &str = "offer:bid";
+/// Every command, for those who count.
+pub(super) const COMMANDS: [&str; 2] = [HELLO, OFFER_BID];
 /// Bids asked at the same time; the others wait their turn.
 const ASKS_IN_FLIGHT_MAX: usize = 64;
 /// The longest nonce that a hello may carry.

@@ -8,6 +8,7 @@
 use super::{
     clock,
     exchange::{Exchange, Snapshot},
+    meter::Meter,
 };
 use crate::{
     bep44::Target,
@@ -118,17 +119,19 @@ pub(super) fn start<J: Journal>(
     let (core, output) = Core::restore(master, network, seed()?, stored, clock::now());
     let (inbox, queue) = sync_channel(INBOX_MAX);
     let snapshot = Arc::new(ArcSwap::new(Snapshot::of(&core)));
+    let meter = Arc::new(Meter::new(core.client_id()));
     let exchange = Exchange {
         inbox: inbox.clone(),
         snapshot: Arc::clone(&snapshot),
         next_reply: Arc::new(AtomicU64::new(0)),
         client_id: core.client_id(),
         network: core.network().clone(),
+        meter: Arc::clone(&meter),
     };
     let (report, ended) = oneshot::channel();
     let pending = Pending { events: output.events, since: Instant::now() };
     let mut writer =
-        Writer { core: Some(core), journal, pending, snapshot, outlets, responders: HashMap::new() };
+        Writer { core: Some(core), journal, pending, snapshot, outlets, responders: HashMap::new(), meter };
     thread::Builder::new().name("writer".into()).spawn(move || {
         writer.release(output.effects);
         let result = writer.run(&queue);
@@ -196,6 +199,7 @@ struct Writer<J> {
     snapshot: Arc<ArcSwap<Snapshot>>,
     outlets: Outlets,
     responders: HashMap<ReplyTo, Responder>,
+    meter: Arc<Meter>,
 }
 
 impl<J: Journal> Writer<J> {
@@ -244,6 +248,8 @@ impl<J: Journal> Writer<J> {
         }
         if batch.is_empty() {
             batch.push(Input::Tick);
+        } else {
+            self.meter.took_batch(batch.len());
         }
         (batch, false)
     }
@@ -252,25 +258,30 @@ impl<J: Journal> Writer<J> {
         let Some(mut core) = self.core.take() else { unreachable!("the core is put back after each batch") };
         let mut released = Vec::new();
         let (pending, journal, snapshot) = (&mut self.pending, &mut self.journal, &self.snapshot);
-        let commit = |core: &Core, events: Vec<Event>| {
+        let meter = &self.meter;
+        let commit_due = |core: &Core, events: Vec<Event>| {
             let changed = !events.is_empty();
             pending.add(events);
             if pending.is_due() {
-                match journal.commit(&pending.events) {
+                match commit(journal, &pending.events, meter) {
                     Ok(()) => pending.events.clear(),
                     // The network would tell it again: no reason to give up what memory knows.
                     Err(JournalError::Full) if !pending.must_be_durable() => pending.postpone(),
                     Err(error) => return Err(error),
                 }
             }
-            // Timers close expired offers without an event: cheap enough to show after every batch.
-            if changed || core.state().market.available.len() != snapshot.load().state.market.available.len()
+            meter.pending.set(pending.events.len());
+            // Timers close expired offers, and records are refused, without an event: cheap enough to show after every batch.
+            let shown = snapshot.load();
+            if changed
+                || core.state().market.available.len() != shown.state.market.available.len()
+                || core.counters() != shown.counters
             {
                 snapshot.store(Snapshot::of(core));
             }
             Ok(())
         };
-        match run_batch(&mut core, clock::now(), batch, commit, |effects| released = effects) {
+        match run_batch(&mut core, clock::now(), batch, commit_due, |effects| released = effects) {
             Ok(()) => {
                 self.core = Some(core);
                 self.release(released);
@@ -300,7 +311,7 @@ impl<J: Journal> Writer<J> {
         if self.pending.events.is_empty() {
             return Ok(());
         }
-        match self.journal.commit(&self.pending.events) {
+        match commit(&mut self.journal, &self.pending.events, &self.meter) {
             Err(JournalError::Full) if !self.pending.must_be_durable() => Ok(()),
             result => result,
         }
@@ -311,11 +322,13 @@ impl<J: Journal> Writer<J> {
         for effect in effects {
             match effect {
                 Effect::Reply { to, reply } => {
+                    self.meter.replied(&reply);
                     if let Some(Responder::Owner(responder)) = self.responders.remove(&to) {
                         let _ = responder.send(reply);
                     }
                 }
                 Effect::Answer { to, answer } => {
+                    self.meter.answered(&answer);
                     if let Some(Responder::Bidder(responder)) = self.responders.remove(&to) {
                         let _ = responder.send(answer);
                     }
@@ -329,6 +342,16 @@ impl<J: Journal> Writer<J> {
             }
         }
     }
+}
+
+fn commit(journal: &mut impl Journal, events: &[Event], meter: &Meter) -> Result<(), JournalError> {
+    let started = Instant::now();
+    let result = journal.commit(events);
+    match &result {
+        Ok(()) => meter.committed(events, started.elapsed()),
+        Err(error) => meter.not_committed(matches!(error, JournalError::Full)),
+    }
+    result
 }
 
 #[cfg(test)]
@@ -391,6 +414,12 @@ mod tests {
         }
     }
 
+    fn counted(exchange: &Exchange, line: &str) -> bool {
+        let mut page = crate::metrics::Page::default();
+        exchange.meter.write(0, &mut page);
+        page.finish().lines().any(|found| found == line)
+    }
+
     #[tokio::test]
     async fn what_was_acknowledged_is_in_the_journal_and_in_the_snapshot() {
         let journal = Fake::default();
@@ -425,6 +454,8 @@ mod tests {
             assert!(create.await.unwrap().is_ok());
         }
         let commits = journal.commits.load(Ordering::Relaxed);
+        assert!(counted(&exchange, "vintner_batch_inputs_sum 500") && exchange.meter.waiting() == 0);
+        assert!(counted(&exchange, &format!("vintner_commit_duration_seconds_count {commits}")));
         assert!(commits < 500, "{commits} commits for 500 offers");
     }
 
@@ -438,6 +469,11 @@ mod tests {
         *journal.failing.lock().unwrap() = Some(true);
         let key = || Some(IdempotencyKey { key: "k".into(), request_sha256: [0; 32] });
         assert_eq!(exchange.create(new_offer(), key()).await, Err(CommandError::StorageFull));
+        assert!(counted(&exchange, "vintner_commit_failures_total{reason=\"disk_full\"} 1"));
+        assert!(
+            counted(&exchange, "vintner_own_offer_changes_total{change=\"created\"} 1"),
+            "what is durable only"
+        );
         assert_eq!(exchange.snapshot().state.own.len(), 1, "memory went back to what is stored");
         // What is stored is published again by the rebuilt core; what was refused never is.
         assert!(matches!(published.recv().await, Some(Publication::Publish(_))));

@@ -2,7 +2,7 @@
 
 use crate::Api;
 use reqwest::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::HashSet;
 use vintner::http::api::{Code, openapi_json};
 
@@ -39,6 +39,54 @@ async fn every_example_of_a_body_works_as_it_stands() {
     }
 }
 
+/// Swagger UI fills in the first example: what is sent by whoever only presses "Execute".
+#[test]
+fn the_first_example_is_the_plain_one() {
+    let description: Value = serde_json::from_str(openapi_json()).unwrap();
+    let first = |path: &str| {
+        let body = &description["paths"][path]["post"]["requestBody"]["content"]["application/json"];
+        body["examples"].as_object().unwrap().values().next().unwrap()["value"].clone()
+    };
+    assert_eq!(first("/api/v1/offers"), json!({"btc_quantity": "0.5", "offer_price": "64000"}));
+    assert_eq!(first("/api/v1/offers/{id}/bids"), json!({}));
+}
+
+#[test]
+fn every_operation_explains_itself_and_its_links_lead_somewhere() {
+    let description: Value = serde_json::from_str(openapi_json()).unwrap();
+    let operations: Vec<&Value> = description["paths"]
+        .as_object()
+        .unwrap()
+        .values()
+        .flat_map(|item| item.as_object().unwrap().values())
+        .collect();
+    let ids: HashSet<_> = operations.iter().map(|operation| operation["operationId"].as_str()).collect();
+    let tags: Vec<_> = description["tags"].as_array().unwrap().iter().map(|tag| &tag["name"]).collect();
+    let mut links = 0;
+    for operation in operations {
+        let id = &operation["operationId"];
+        assert!(operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()), "{id}");
+        assert!(tags.contains(&&operation["tags"][0]), "{id}");
+        let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+        for parameter in parameters {
+            assert!(
+                parameter["description"].as_str().is_some_and(|text| !text.is_empty()),
+                "{id} {parameter}"
+            );
+            // An example is filled in, and no id or key of ours fits anybody else.
+            assert!(parameter.get("example").is_none(), "{id} {parameter}");
+        }
+        for response in operation["responses"].as_object().unwrap().values() {
+            assert!(response["description"].as_str().is_some_and(|text| !text.is_empty()), "{id} {response}");
+            for link in response["links"].as_object().into_iter().flat_map(|links| links.values()) {
+                assert!(ids.contains(&link["operationId"].as_str()), "{id} {link}");
+                links += 1;
+            }
+        }
+    }
+    assert_eq!(links, 7);
+}
+
 #[test]
 fn the_description_names_every_operation_and_every_code() {
     let description: Value = serde_json::from_str(openapi_json()).unwrap();
@@ -52,7 +100,7 @@ fn the_description_names_every_operation_and_every_code() {
             }
         }
     }
-    assert_eq!(operations.len(), 13);
+    assert_eq!(operations.len(), 14);
     // These are about paths that no operation has, or a defect.
     let elsewhere = ["not_found", "method_not_allowed", "bad_request", "internal"];
     for code in Code::ALL.iter().map(|code| code.as_str()).filter(|code| !elsewhere.contains(code)) {
@@ -72,4 +120,6 @@ async fn swagger_ui_is_served_from_the_program_itself() {
     }
     let initializer = api.get("/swagger-ui/swagger-initializer.js").await.text().await.unwrap();
     assert!(initializer.contains("/api/openapi.json"), "{initializer}");
+    // By default the page asks a public service whether the description is valid.
+    assert!(initializer.contains(r#""validatorUrl": "none""#), "{initializer}");
 }

@@ -115,6 +115,8 @@ async fn versions_guard_withdrawals_and_save_reads() {
         (unchanged.status(), &unchanged.headers()["etag"]),
         (StatusCode::NOT_MODIFIED, &etag.parse().unwrap())
     );
+    // Clients such as Postman would follow it.
+    assert!(unchanged.headers().get("location").is_none());
     assert_eq!(unchanged.bytes().await.unwrap().len(), 0);
     assert_eq!(get("\"1\"").await.unwrap().status(), StatusCode::OK);
     assert_problem(get("1").await.unwrap(), 400, "invalid_header").await;

@@ -51,7 +51,10 @@ pub use self::{
     io::{CoreConfig, Input, OpError, OpId, Outcome, Output, Request, Verdict, VerifyId},
     now::Now,
     table::K,
-    types::{DhtEvent, DhtStatus, Found, GetMode, Item, NAME_BYTES_MAX, Put, PutOutcome, Refusal},
+    types::{
+        DhtEvent, DhtStatus, Dropped, ErrorsOut, Found, GetMode, Item, NAME_BYTES_MAX, Put, PutOutcome,
+        Refusal,
+    },
     upkeep::KEPT_MAX,
 };
 
@@ -95,7 +98,9 @@ struct Counters {
     timeouts: u64,
     malformed_in: u64,
     verifications: u64,
-    dropped: u64,
+    bad_signatures: u64,
+    errors_out: ErrorsOut,
+    dropped: Dropped,
 }
 
 /// Datagrams to send, in one buffer that is used again and again.
@@ -260,6 +265,8 @@ impl Core {
             timeouts: self.counters.timeouts,
             malformed_in: self.counters.malformed_in,
             verifications: self.counters.verifications,
+            bad_signatures: self.counters.bad_signatures,
+            errors_out: self.counters.errors_out,
             dropped: self.counters.dropped,
         }
     }
@@ -270,7 +277,7 @@ impl Core {
 
     fn start(&mut self, now: Now, op: OpId, request: Request) {
         if self.operations() >= OPERATIONS_MAX {
-            self.counters.dropped += 1;
+            self.counters.dropped.operations += 1;
             let outcome = match request {
                 Request::Announce { .. } => Outcome::Announced(Err(OpError::Busy)),
                 Request::Lookup { .. } => Outcome::Peers(Err(OpError::Busy)),
@@ -312,6 +319,7 @@ impl Core {
     fn node_answered(&mut self, now: Now, contact: Contact) {
         match self.table.answered(contact, now) {
             Inserted::New => {
+                self.neighbourhoods.grew(&contact);
                 self.outputs.push_back(Output::Event(DhtEvent::Node { id: contact.id, addr: contact.addr }));
                 self.join_grew(now);
             }
@@ -323,7 +331,7 @@ impl Core {
     /// Hands a signature out to be checked; false when too many are out.
     fn verify(&mut self, item: MutableItem, what: Verifying) -> Option<VerifyId> {
         if self.verifying.len() >= VERIFYING_MAX {
-            self.counters.dropped += 1;
+            self.counters.dropped.checks += 1;
             return None;
         }
         let id = VerifyId(self.next_serial());
@@ -334,6 +342,7 @@ impl Core {
     }
 
     fn verified(&mut self, now: Now, id: VerifyId, verdict: Verdict) {
+        self.counters.bad_signatures += u64::from(matches!(verdict, Verdict::Bad));
         match self.verifying.remove(&id) {
             Some(Verifying::Put(pending)) => self.put_verified(now, pending, verdict),
             Some(Verifying::Get { traversal, from, token }) => {

@@ -4,8 +4,12 @@
 //! shares with either, all its nodes are in the same order for both. Names such as `NEW_OFFER:<hash>` share so many bits that
 //! one lookup serves them all.
 
-use super::{id::Contact, id::NodeId, now::Now};
-use std::{collections::BTreeMap, time::Duration};
+use super::{
+    id::{Contact, NodeId, nearer},
+    now::Now,
+    table::K,
+};
+use std::{cmp::Ordering, collections::BTreeMap, time::Duration};
 
 /// How long it is trusted: nodes come and go, and a store that fails looks again anyway.
 const AGE_MAX: Duration = Duration::from_mins(3);
@@ -50,6 +54,16 @@ impl Neighbourhoods {
         below.filter(good).or(above.filter(good)).map(|(_, known)| &known.nodes[..])
     }
 
+    /// Forgets every neighbourhood that a node which was just met belongs to: those that are not full, and those of which it is
+    /// nearer to the target than the farthest. In a network that is forming, a node would otherwise go on writing to the few that
+    /// it met first.
+    pub(super) fn grew(&mut self, newcomer: &Contact) {
+        self.by_target.retain(|target, known| {
+            let is_outside = |node: &Contact| nearer(&target.0, &node.id, &newcomer.id) == Ordering::Less;
+            known.nodes.len() >= K && known.nodes.iter().all(is_outside)
+        });
+    }
+
     /// Forgets what turned out wrong.
     pub(super) fn forget(&mut self, target: &[u8]) {
         let target = NodeId::of_target(target);
@@ -78,6 +92,20 @@ mod tests {
         assert_eq!(known.find(b"NEW_OFFER:bbbbbbbbbbbb", Now::ZERO.plus(AGE_MAX)), None);
         known.forget(b"NEW_OFFER:cccccccc");
         assert_eq!(known.find(b"NEW_OFFER:bbbbbbbbbbbb", Now::ZERO), None);
+    }
+
+    #[test]
+    fn a_newcomer_ends_the_neighbourhoods_that_it_belongs_to() {
+        let mut known = Neighbourhoods::default();
+        known.insert(b"a", vec![contact(b'b')], Now::ZERO);
+        known.grew(&contact(0));
+        assert_eq!(known.find(b"a", Now::ZERO), None, "fewer than K: the newcomer is among the closest");
+
+        known.insert(b"a", vec![contact(b'b'); K], Now::ZERO);
+        known.grew(&contact(0));
+        assert!(known.find(b"a", Now::ZERO).is_some(), "it is farther than all of them");
+        known.grew(&contact(b'a'));
+        assert_eq!(known.find(b"a", Now::ZERO), None);
     }
 
     #[test]

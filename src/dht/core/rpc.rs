@@ -117,7 +117,7 @@ impl Core {
         } else if self.rpc.waiting.len() < WAITING_MAX {
             self.rpc.waiting.push_back((to, asking, purpose));
         } else {
-            self.counters.dropped += 1;
+            self.counters.dropped.queries += 1;
             return false;
         }
         true

@@ -80,6 +80,7 @@ impl Core {
     }
 
     fn send_error(&mut self, to: SocketAddrV4, t: Option<&[u8]>, problem: Problem) {
+        self.counters.errors_out.count(problem.code);
         self.outbox.write(to, |out| krpc::write_error(out, t, to, problem));
     }
 
@@ -140,7 +141,7 @@ impl Core {
     pub(super) fn peer_announced(&mut self, now: Now, name: &[u8], addr: SocketAddrV4) {
         self.peers.expire(now);
         let (name, evicted) = self.peers.announce(name, addr, now);
-        self.counters.dropped += evicted as u64;
+        self.counters.dropped.peers += evicted as u64;
         self.event(DhtEvent::Announce { name, from: addr });
     }
 
@@ -185,7 +186,7 @@ impl Core {
     /// Puts an item into the own store, or renews it.
     pub(super) fn store_item(&mut self, now: Now, item: Item) {
         self.items.expire(now);
-        self.counters.dropped += self.items.put(item, now) as u64;
+        self.counters.dropped.items += self.items.put(item, now) as u64;
     }
 
     fn answer_put_mutable(
@@ -225,6 +226,7 @@ impl Core {
         match verdict {
             Verdict::Good(item) => match self.items.admits(&item, &item.target(), cas) {
                 Ok(()) => {
+                    self.event(DhtEvent::Stored(item.clone()));
                     self.store_item(now, Item::Mutable(item));
                     self.send_reply(from, t, &Answer::default());
                 }
@@ -234,7 +236,7 @@ impl Core {
                 self.send_error(from, t, Problem { code: code::BAD_SIGNATURE, text: "invalid signature" });
             }
             Verdict::Busy => {
-                self.counters.dropped += 1;
+                self.counters.dropped.checks += 1;
                 self.send_error(from, t, BUSY);
             }
         }

@@ -1,6 +1,6 @@
 //! What callers of the DHT hand in and get back.
 
-use super::id::NodeId;
+use super::{id::NodeId, krpc::code};
 use crate::bep44::{Target, VerifiedItem};
 use std::{fmt, net::SocketAddrV4, sync::Arc};
 
@@ -123,6 +123,8 @@ pub enum DhtEvent {
         /// Where the service says it is.
         from: SocketAddrV4,
     },
+    /// Another node put a signed item here that was not stored here before. Its signature was checked.
+    Stored(VerifiedItem),
     /// A lookup of this node learned a peer.
     Peer {
         /// The service name.
@@ -178,6 +180,57 @@ pub struct DhtStatus {
     pub malformed_in: u64,
     /// Signatures handed out to be checked.
     pub verifications: u64,
+    /// Items whose signature is not their key's, in puts and in answers.
+    pub bad_signatures: u64,
+    /// Errors sent to other nodes.
+    pub errors_out: ErrorsOut,
     /// What was refused or forgotten because a bound was reached.
-    pub dropped: u64,
+    pub dropped: Dropped,
+}
+
+/// Errors sent to other nodes, by their KRPC code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ErrorsOut([u64; Self::CODES.len()]);
+
+impl ErrorsOut {
+    /// Every code that is sent.
+    pub const CODES: [i64; 8] = [
+        code::SERVER,
+        code::PROTOCOL,
+        code::METHOD_UNKNOWN,
+        code::VALUE_TOO_BIG,
+        code::BAD_SIGNATURE,
+        code::SALT_TOO_BIG,
+        code::CAS_MISMATCH,
+        code::SEQ_TOO_LOW,
+    ];
+
+    pub(super) fn count(&mut self, code: i64) {
+        if let Some(at) = Self::CODES.iter().position(|known| *known == code) {
+            self.0[at] += 1;
+        }
+    }
+
+    /// How often `code` was sent.
+    #[must_use]
+    pub fn of(&self, code: i64) -> u64 {
+        Self::CODES.iter().position(|known| *known == code).map_or(0, |at| self.0[at])
+    }
+}
+
+/// What was refused or forgotten, by the bound that was reached.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Dropped {
+    /// Operations refused: too many were under way.
+    pub operations: u64,
+    /// Queries not sent: too many waited already.
+    pub queries: u64,
+    /// Signatures not checked: too many checks were out, or the workers were busy.
+    pub checks: u64,
+    /// Items pushed out by newer ones.
+    pub items: u64,
+    /// Peers pushed out by newer ones.
+    pub peers: u64,
+    /// Own items and announcements that were not taken on for renewal.
+    pub kept: u64,
 }

@@ -156,6 +156,7 @@ impl Core {
 
     fn keep(&mut self, now: Now, key: KeptKey, what: What) -> Result<(), KeptFull> {
         if self.kept.len() >= KEPT_MAX && !self.kept.entries.contains_key(&key) {
+            self.counters.dropped.kept += 1;
             return Err(KeptFull);
         }
         if let What::Item { item, .. } = &what {

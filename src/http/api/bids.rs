@@ -39,16 +39,18 @@ const LOOK_AGAIN_AFTER_SECONDS: &str = "1";
 /// Bid on an offer
 ///
 /// The node signs the bid, makes it durable, and asks the maker's node until it has its signed answer; the caller waits for it
-/// `wait_ms`. `202` means that the maker has not answered yet: the bid stays firm until `valid_until`, so the offer may have
-/// been bought. Look at the bid again; do not place another one.
+/// `wait_ms`. An empty object bids the offer's own price. A node's own offer is refused (`own_offer`): bid from another node.
+///
+/// `202` means that the maker has not answered yet: the bid stays firm until `valid_until`, so the offer may have been bought.
+/// Look at the bid again; do not place another one.
 #[utoipa::path(post, path = "/offers/{id}/bids", operation_id = "place_bid", tag = "bids",
     params(
         ("id" = String, Path, description = docs::OFFER_ID),
         ("Idempotency-Key" = Option<String>, Header, description = docs::IDEMPOTENCY_KEY),
     ),
     request_body(content = docs::NewBidBody, content_type = "application/json", examples(
-        ("at the offer's price" = (value = json!({}))),
-        ("at another price" = (summary = "Above the asking price, firm for a minute", value = json!({
+        ("asking_price" = (summary = "At the offer's own price", value = json!({}))),
+        ("better_price" = (summary = "Above the asking price, firm for a minute", value = json!({
             "price": "64500", "valid_for_ms": 60000, "wait_ms": 10000}))),
     )),
     responses(

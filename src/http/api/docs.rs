@@ -4,6 +4,7 @@
 //! example. `openapi/openapi.json` in the repository is this very text (`make openapi` writes it, a test compares it).
 
 use super::{
+    examples,
     problem::{Code, PROBLEM_JSON},
     routes,
 };
@@ -19,7 +20,8 @@ use std::sync::LazyLock;
 use utoipa::{OpenApi, ToSchema};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-pub(super) const OFFER_ID: &str = "The offer's UUID, or its DHT hash of 40 hex digits";
+pub(super) const OFFER_ID: &str = "The offer's UUID, or its DHT hash of 40 hex digits: paste the `id` that creating it answered, or one \
+     of the list";
 pub(super) const IDEMPOTENCY_KEY: &str = "Your own name for this request, at most 255 bytes: repeated within 24 hours with the \
      same body, the request does nothing new and gets the answer of the first one. Use one whenever you might have to repeat";
 
@@ -68,6 +70,20 @@ pub(super) struct NewBidBody {
     wait_ms: Option<u64>,
 }
 
+/// Which offers, by whether they can be taken now.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[schema(default = "true")]
+#[allow(dead_code, reason = "a schema, as above")]
+pub(super) enum Availability {
+    /// Those that can.
+    True,
+    /// Those that cannot.
+    False,
+    /// Both.
+    All,
+}
+
 /// An object without fields.
 #[derive(ToSchema)]
 pub(super) struct EmptyBody {}
@@ -92,7 +108,9 @@ pub(super) enum Amount {
     info(title = "vintner", description = "The REST API of one vintner node, for its owner.\n\n\
         Errors are RFC 9457 problems (`application/problem+json`) with a stable `code`; `retryable` says whether the very same \
         request may succeed later. Lists are pages: give `next_cursor` as `cursor` to read on. Amounts are decimal strings, \
-        times RFC 3339. A request that changes something must be `application/json`."),
+        times RFC 3339. A request that changes something must be `application/json`.\n\n\
+        To see a trade here: create an offer below, copy the `id` of the answer, open this page on another node, and bid there with \
+        that `id`. Nobody can bid on an own offer."),
     tags(
         (name = "offers", description = "Listings: what can be taken, from this node and all others"),
         (name = "bids", description = "Firm answers to offers"),
@@ -202,6 +220,34 @@ fn add_errors(operation: &mut Value, method: &str) {
     }
 }
 
+/// Where the ids of an answer lead: the answer's operation and status, a field, and the operations whose `id` it is.
+const LINKS: [(&str, &str, &str, &[&str]); 4] = [
+    ("create_offer", "201", "id", &["show_offer", "place_bid", "list_bids", "withdraw_offer"]),
+    ("place_bid", "201", "id", &["show_bid"]),
+    ("place_bid", "201", "trade_id", &["show_trade"]),
+    ("place_bid", "202", "id", &["show_bid"]),
+];
+
+fn add_links(operation: &mut Value) {
+    let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
+    for (_, status, field, targets) in LINKS.iter().filter(|(from, ..)| *from == id) {
+        for target in *targets {
+            operation["responses"][*status]["links"][*target] =
+                json!({ "operationId": target, "parameters": { "id": format!("$response.body#/{field}") } });
+        }
+    }
+}
+
+/// A parameter that may be left out has no other way to be nothing: `null` cannot be said in a header.
+fn drop_null(operation: &mut Value) {
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+        let kind = &mut parameter["schema"]["type"];
+        if kind == &json!(["string", "null"]) {
+            *kind = "string".into();
+        }
+    }
+}
+
 static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
     let (_, description) = routes().split_for_parts();
     let mut description = serde_json::to_value(&description).unwrap_or_default();
@@ -209,12 +255,17 @@ static DESCRIPTION: LazyLock<String> = LazyLock::new(|| {
         for (path, item) in paths.iter_mut() {
             for (method, operation) in item.as_object_mut().into_iter().flatten() {
                 add_errors(operation, method);
+                add_links(operation);
+                drop_null(operation);
                 // Open on loopback, a token elsewhere.
-                if path.starts_with("/api/") {
+                if path.starts_with("/api/") || path == "/metrics" {
                     operation["security"] = json!([{}, { "token": [] }]);
                 }
             }
         }
+    }
+    for (schema, example) in examples::all() {
+        description["components"]["schemas"][schema]["examples"] = json!([example]);
     }
     description["components"]["securitySchemes"] = json!({ "token": {
         "type": "http", "scheme": "bearer",
@@ -231,7 +282,8 @@ pub fn openapi_json() -> &'static str {
 
 /// The description and Swagger UI, which is built into the program: nothing is fetched from anywhere.
 pub(super) fn router() -> Router {
-    let config = Config::new(["/api/openapi.json"]).try_it_out_enabled(true);
+    // The page asks no one else: not the public service that validates descriptions either.
+    let config = Config::new(["/api/openapi.json"]).validator_url("none").display_request_duration(true);
     let serve = || async {
         let kind = HeaderValue::from_static("application/json");
         ([(header::CONTENT_TYPE, kind)], openapi_json()).into_response()

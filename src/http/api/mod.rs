@@ -6,9 +6,11 @@
 
 mod bids;
 mod docs;
+mod examples;
 mod fields;
 mod guard;
 mod listing;
+mod metrics;
 mod node;
 mod offers;
 mod page;
@@ -22,17 +24,22 @@ pub use problem::Code;
 pub use request::BODY_BYTES_MAX;
 
 use crate::{
-    listener::{Limits, Serving, serve},
+    listener::{Limits, Serving, Traffic, serve},
     node::Node,
 };
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::{FromRef, Request, State},
     http::{HeaderName, HeaderValue, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Where the API listens, and for whom.
@@ -103,10 +110,24 @@ pub async fn start(config: ApiConfig, node: Node) -> Result<Serving, ApiError> {
         Some(Published { addr, from }) => guard::Guard { addr, from: Some(from), token },
         None => guard::Guard { addr: listens, from: None, token },
     };
-    serve(listener, router(node, guard), LIMITS).map_err(bind)
+    let (router, traffic) = router(node, guard);
+    serve(listener, router, LIMITS, traffic).map_err(bind)
 }
 
-fn routes() -> OpenApiRouter<Node> {
+/// What handlers take their parts from.
+#[derive(Clone)]
+struct ApiState {
+    node: Node,
+    meter: Arc<metrics::Meter>,
+}
+
+impl FromRef<ApiState> for Node {
+    fn from_ref(state: &ApiState) -> Self {
+        state.node.clone()
+    }
+}
+
+fn routes() -> OpenApiRouter<ApiState> {
     let v1 = OpenApiRouter::new()
         .routes(routes!(offers::list, offers::create))
         .routes(routes!(offers::show, offers::withdraw))
@@ -120,18 +141,35 @@ fn routes() -> OpenApiRouter<Node> {
         .nest("/api/v1", v1)
         .routes(routes!(node::healthz))
         .routes(routes!(node::readyz))
+        .routes(routes!(metrics::show))
 }
 
-fn router(node: Node, guard: guard::Guard) -> Router {
-    let (api, _) = routes().split_for_parts();
-    api.with_state(node).merge(docs::router()).layer(middleware::from_fn_with_state(Arc::new(guard), guarded))
+/// The API, and where its connections are counted.
+fn router(node: Node, guard: guard::Guard) -> (Router, Arc<Traffic>) {
+    let (api, description) = routes().split_for_parts();
+    let meter = Arc::new(metrics::Meter::new(&description));
+    let traffic = Arc::clone(&meter.traffic);
+    let edge = Arc::new(Edge { guard, meter: Arc::clone(&meter) });
+    let router = api
+        .with_state(ApiState { node, meter })
+        .merge(docs::router())
+        .layer(middleware::from_fn_with_state(edge, guarded));
+    (router, traffic)
 }
 
-/// Around every request, known path or not: the guard before it, the headers and the form of errors after it.
-async fn guarded(State(guard): State<Arc<guard::Guard>>, request: Request, next: Next) -> Response {
+/// What every request passes.
+struct Edge {
+    guard: guard::Guard,
+    meter: Arc<metrics::Meter>,
+}
+
+/// Around every request, known path or not: the guard before it; the headers, the form of errors and the count after it.
+async fn guarded(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
     let (parts, body) = request.into_parts();
+    let row = edge.meter.row(&parts);
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    let response = match guard.check(&parts) {
+    let response = match edge.guard.check(&parts) {
         Ok(()) => next.run(Request::from_parts(parts, body)).await,
         Err(problem) => problem.into_response(),
     };
@@ -143,6 +181,7 @@ async fn guarded(State(guard): State<Arc<guard::Guard>>, request: Request, next:
     if !path.starts_with("/swagger-ui") {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
+    edge.meter.count(row, response.status(), started.elapsed());
     response
 }
 

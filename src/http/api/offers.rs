@@ -34,7 +34,7 @@ const DIES_AFTER: Duration = Duration::from_hours(24);
 #[utoipa::path(get, path = "/offers", operation_id = "list_offers", tag = "offers",
     params(
         ("mine" = Option<bool>, Query, description = "Only own offers, or only those of others"),
-        ("availability" = Option<String>, Query, description = "`true` (default): can be taken now; `false`: cannot; `all`: both"),
+        ("availability" = inline(Option<docs::Availability>), Query, description = "`true` (default): can be taken now; `false`: cannot; `all`: both"),
         ("side" = Option<crate::http::types::Side>, Query, description = "What the maker does"),
         ("currency" = Option<String>, Query, description = "What is paid with, such as `USD`"),
         ("min_price" = Option<String>, Query, description = "Lowest price, a decimal"),
@@ -58,7 +58,7 @@ pub(super) async fn list(State(node): State<Node>, raw: RawQuery) -> Result<Json
     params(("Idempotency-Key" = Option<String>, Header, description = docs::IDEMPOTENCY_KEY)),
     request_body(content = docs::NewOfferBody, content_type = "application/json", examples(
         ("sell" = (summary = "Sell half a bitcoin", value = json!({"btc_quantity": "0.5", "offer_price": "64000"}))),
-        ("buy" = (summary = "Buy, for another currency, with a word to whom it may concern", value = json!({
+        ("wanted" = (summary = "Buy, for another currency, with a word to whom it may concern", value = json!({
             "side": "buy", "btc_quantity": "0.25", "offer_price": 59000.5, "currency": "EUR",
             "acceptance": "first", "memo": "SEPA transfer, same day"}))),
     )),
@@ -72,12 +72,14 @@ pub(super) async fn create(State(node): State<Node>, command: Command) -> Result
     let known = |key: &str| exchange.snapshot().state.idempotency.contains_key(key);
     let again = command.idempotency.as_ref().is_some_and(|given| known(&given.key));
     let new = read_new_offer(&command.body, exchange.now(), again)?;
-    let offer = match exchange.create(new, command.idempotency).await? {
-        Done::Created { offer, .. } => OfferRef::Id(offer),
+    let id = match exchange.create(new, command.idempotency).await? {
+        Done::Created { offer, .. } => offer,
         done => unreachable!("a create is answered by {done:?}"),
     };
-    let mut response = show_offer(&node, offer)?;
+    let mut response = show_offer(&node, OfferRef::Id(id))?;
     *response.status_mut() = StatusCode::CREATED;
+    // Here only: some clients take a 304 with a `Location` for a redirection.
+    response.headers_mut().insert(header::LOCATION, ascii(format!("/api/v1/offers/{id}"))?);
     Ok(response)
 }
 
@@ -158,13 +160,13 @@ fn show_offer(node: &Node, reference: OfferRef) -> Result<Response, Problem> {
     let offer =
         snapshot.state.find(reference).ok_or_else(|| CommandError::OfferNotFound(reference.to_string()))?;
     let view = OfferView::of(&snapshot.state, offer, node.exchange().now());
-    let header = |text: String| {
-        HeaderValue::try_from(text)
-            .map_err(|_| Problem::new(Code::Internal, "a header cannot be written; report this"))
-    };
-    let etag = (header::ETAG, header(format!("\"{}\"", view.sequence))?);
-    let location = (header::LOCATION, header(format!("/api/v1/offers/{}", view.id))?);
-    Ok(([etag, location], Json(view)).into_response())
+    let etag = [(header::ETAG, ascii(format!("\"{}\"", view.sequence))?)];
+    Ok((etag, Json(view)).into_response())
+}
+
+fn ascii(text: String) -> Result<HeaderValue, Problem> {
+    HeaderValue::try_from(text)
+        .map_err(|_| Problem::new(Code::Internal, "a header cannot be written; report this"))
 }
 
 /// Reads the body of a new offer. `again`: it was accepted once, so its times are not judged by today's clock.

@@ -1,0 +1,309 @@
+//! The two networks: six processes each, on free ports of loopback, in a directory that goes with them.
+
+use super::http::Connection;
+use anyhow::{Context, Result, bail, ensure};
+use std::{
+    fs::{self, File},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Grapes, and as many nodes.
+const EACH: usize = 3;
+/// A network that takes longer to start does not start.
+const START_TIMEOUT: Duration = Duration::from_mins(1);
+const START_POLL: Duration = Duration::from_millis(50);
+/// Stock nodes announce their ids a second after they listen, and say nothing when that is done.
+const STOCK_SETTLES: Duration = Duration::from_secs(3);
+/// Lines of a log that are shown when its process has ended.
+const LOG_LINES_SHOWN: usize = 10;
+
+/// Which network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum System {
+    /// The program that Cargo built for this bench.
+    Ours,
+    /// Another build of it.
+    Other(PathBuf),
+    /// Stock Grenache.
+    Stock,
+}
+
+impl System {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Ours => "vintner",
+            Self::Stock => "stock",
+            Self::Other(_) => "other",
+        }
+    }
+
+    /// Where the API's paths begin.
+    pub(super) fn prefix(&self) -> &'static str {
+        match self {
+            Self::Ours | Self::Other(_) => "/api/v1",
+            Self::Stock => "",
+        }
+    }
+}
+
+/// What must not outlive this program, also when it is interrupted: the one network that runs at a time.
+struct Running {
+    children: Vec<(String, Child)>,
+    dir: Option<PathBuf>,
+}
+
+static RUNNING: Mutex<Running> = Mutex::new(Running { children: Vec::new(), dir: None });
+
+fn running() -> MutexGuard<'static, Running> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Kills all children, waits for their end, and removes what they wrote.
+pub(super) fn clean_up() {
+    let mut running = running();
+    for (_, child) in &mut running.children {
+        // It may have ended by itself.
+        let _ = child.kill();
+    }
+    for (_, mut child) in running.children.drain(..) {
+        let _ = child.wait();
+    }
+    if let Some(dir) = running.dir.take() {
+        // What is left of it is removed before the next network starts.
+        let _ = fs::remove_dir_all(dir);
+    }
+}
+
+/// A running network. It ends when it is dropped.
+pub(super) struct Network {
+    pub(super) system: System,
+    /// The nodes' APIs.
+    pub(super) apis: [SocketAddr; EACH],
+    /// The grapes' HTTP APIs.
+    pub(super) grapes: [SocketAddr; EACH],
+    /// The nodes' processes.
+    pub(super) node_processes: [u32; EACH],
+    /// All six.
+    pub(super) processes: Vec<u32>,
+    dir: PathBuf,
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        clean_up();
+    }
+}
+
+/// Ports that nothing used a moment ago.
+struct Ports {
+    grape_dht: [u16; EACH],
+    grape_http: [u16; EACH],
+    dht: [u16; EACH],
+    rpc: [u16; EACH],
+    api: [u16; EACH],
+    /// Stock nodes have a grape's HTTP API inside.
+    http: [u16; EACH],
+}
+
+impl Ports {
+    /// All are held until the last one is found, so that none is found twice.
+    fn free() -> Result<Self> {
+        let (mut udp, mut tcp) = (Vec::new(), Vec::new());
+        let mut free_udp = || -> Result<u16> {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+            let port = socket.local_addr()?.port();
+            udp.push(socket);
+            Ok(port)
+        };
+        let mut free_tcp = || -> Result<u16> {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+            let port = listener.local_addr()?.port();
+            tcp.push(listener);
+            Ok(port)
+        };
+        Ok(Self {
+            grape_dht: each(&mut free_udp)?,
+            grape_http: each(&mut free_tcp)?,
+            dht: each(&mut free_udp)?,
+            rpc: each(&mut free_tcp)?,
+            api: each(&mut free_tcp)?,
+            http: each(&mut free_tcp)?,
+        })
+    }
+}
+
+fn each(port: &mut impl FnMut() -> Result<u16>) -> Result<[u16; EACH]> {
+    Ok([port()?, port()?, port()?])
+}
+
+fn local(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}
+
+impl Network {
+    /// Starts one in an empty directory and waits until every node knows every other.
+    pub(super) fn start(system: &System, dir: &Path) -> Result<Self> {
+        if dir.exists() {
+            fs::remove_dir_all(dir).with_context(|| format!("{} cannot be emptied", dir.display()))?;
+        }
+        fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+        running().dir = Some(dir.to_owned());
+        let ports = Ports::free().context("no free port is left")?;
+        let bootstrap = ports.grape_dht.map(|port| local(port).to_string());
+        let mut processes = Vec::new();
+        for n in 0..EACH {
+            processes.push(spawn(
+                &format!("grape-{}", n + 1),
+                grape(system, &ports, n, &bootstrap, dir),
+                dir,
+            )?);
+        }
+        for n in 0..EACH {
+            processes.push(spawn(&format!("node-{}", n + 1), node(system, &ports, n, &bootstrap, dir), dir)?);
+        }
+        let mut node_processes = [0; EACH];
+        node_processes.copy_from_slice(&processes[EACH..]);
+        let network = Self {
+            system: system.clone(),
+            apis: ports.api.map(local),
+            grapes: ports.grape_http.map(local),
+            node_processes,
+            processes,
+            dir: dir.to_owned(),
+        };
+        network.wait_until_ready()?;
+        Ok(network)
+    }
+
+    fn wait_until_ready(&self) -> Result<()> {
+        let started = Instant::now();
+        for api in self.apis {
+            while !self.is_ready(api) {
+                self.check()?;
+                ensure!(
+                    started.elapsed() < START_TIMEOUT,
+                    "the {} node at {api} is not ready after {START_TIMEOUT:?}; {} has its log",
+                    self.system.name(),
+                    self.dir.display()
+                );
+                std::thread::sleep(START_POLL);
+            }
+        }
+        if self.system == System::Stock {
+            std::thread::sleep(STOCK_SETTLES);
+        }
+        self.check()
+    }
+
+    fn is_ready(&self, api: SocketAddr) -> bool {
+        let ask = |path: &str| Connection::open(api).and_then(|mut node| node.ask("GET", path, ""));
+        match &self.system {
+            System::Stock => ask("/offers").is_ok_and(|answer| answer.status == 200),
+            System::Ours | System::Other(_) => {
+                let others = 2 * EACH as u64 - 1;
+                let knows_all = |text: &str| {
+                    let node: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+                    node["dht"]["nodes"].as_u64().is_some_and(|nodes| nodes >= others)
+                };
+                ask("/readyz").is_ok_and(|answer| answer.status == 200)
+                    && ask("/api/v1/node").is_ok_and(|answer| knows_all(&answer.body))
+            }
+        }
+    }
+
+    /// An error that says why, when a process has ended.
+    pub(super) fn check(&self) -> Result<()> {
+        for (name, child) in &mut running().children {
+            if let Some(status) = child.try_wait()? {
+                let log = fs::read_to_string(self.dir.join(format!("{name}.log"))).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                let last = lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n");
+                bail!(
+                    "{name} of {} ended by itself ({status}); the end of its log:\n{last}",
+                    self.system.name()
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The command line that one would type, and that `vintner devnet` uses.
+fn grape(system: &System, ports: &Ports, n: usize, bootstrap: &[String; EACH], dir: &Path) -> Command {
+    let Some(mut command) = vintner(system) else {
+        let options = serde_json::json!({"dht": ports.grape_dht[n], "http": ports.grape_http[n], "bootstrap": bootstrap});
+        return stock("grape.js", &options);
+    };
+    let own = &bootstrap[n];
+    let others: Vec<&str> = bootstrap.iter().filter(|other| *other != own).map(String::as_str).collect();
+    command.args([
+        "grape",
+        "--dp",
+        &ports.grape_dht[n].to_string(),
+        "--aph",
+        &ports.grape_http[n].to_string(),
+    ]);
+    command.args(["--bn", &others.join(","), "-b", "127.0.0.1", "--id-file"]);
+    command.arg(dir.join(format!("grape-{}.id", n + 1)));
+    command
+}
+
+fn node(system: &System, ports: &Ports, n: usize, bootstrap: &[String; EACH], dir: &Path) -> Command {
+    let Some(mut command) = vintner(system) else {
+        let options = serde_json::json!({
+            "dht": ports.dht[n], "http": ports.http[n], "rpc": ports.rpc[n], "api": ports.api[n], "bootstrap": bootstrap,
+        });
+        return stock("node.js", &options);
+    };
+    command.args(["node", "--network", "bench", "--bootstrap", &bootstrap.join(",")]);
+    command.args(["--api", &local(ports.api[n]).to_string(), "--rpc", &local(ports.rpc[n]).to_string()]);
+    command.args(["--dht", &local(ports.dht[n]).to_string(), "--data-dir"]);
+    command.arg(dir.join(format!("node-{}", n + 1)));
+    command
+}
+
+/// Our program, or nothing for a stock network.
+fn vintner(system: &System) -> Option<Command> {
+    let mut command = match system {
+        System::Ours => Command::new(env!("CARGO_BIN_EXE_vintner")),
+        System::Other(program) => Command::new(program),
+        System::Stock => return None,
+    };
+    // Settings of the person who measures are not those of the networks.
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("VINTNER_") {
+            command.env_remove(name);
+        }
+    }
+    Some(command)
+}
+
+/// The directory of the stock side.
+pub(super) fn stock_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/stock")
+}
+
+fn stock(script: &str, options: &serde_json::Value) -> Command {
+    let mut command = Command::new("node");
+    command.arg(stock_dir().join(script)).arg(options.to_string());
+    command
+}
+
+fn spawn(name: &str, mut command: Command, dir: &Path) -> Result<u32> {
+    let log = File::create(dir.join(format!("{name}.log"))).context("a log cannot be written")?;
+    // The lock is held over the start: an interrupt finds the child, or comes before it.
+    let mut running = running();
+    let child = command
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .with_context(|| format!("{} cannot be started", command.get_program().display()))?;
+    let id = child.id();
+    running.children.push((name.to_owned(), child));
+    Ok(id)
+}

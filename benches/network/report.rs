@@ -1,0 +1,138 @@
+//! The table: medians over the rounds, ratios, and what was promised.
+
+use super::figures::{Figures, median};
+use std::fmt::Write;
+
+/// What a row should reach.
+#[derive(Clone, Copy)]
+enum Goal {
+    None,
+    AtMost(f64),
+    AtLeast(f64),
+    /// Times the stock figure of the same run.
+    Times(f64),
+}
+
+struct Row {
+    figure: &'static str,
+    label: &'static str,
+    unit: &'static str,
+    /// Whether less is better.
+    less: bool,
+    goal: Goal,
+}
+
+const fn ms(figure: &'static str, label: &'static str, goal: Goal) -> Row {
+    Row { figure, label, unit: "ms", less: true, goal }
+}
+
+const fn rate(figure: &'static str, label: &'static str, goal: Goal) -> Row {
+    Row { figure, label, unit: "/s", less: false, goal }
+}
+
+const fn memory(figure: &'static str, label: &'static str, goal: Goal) -> Row {
+    Row { figure, label, unit: "MB", less: true, goal }
+}
+
+const fn cpu(figure: &'static str, label: &'static str) -> Row {
+    Row { figure, label, unit: "µs", less: true, goal: Goal::None }
+}
+
+/// In the order of `docs/benchmarks.md`, which explains each.
+const ROWS: &[Row] = &[
+    ms("create_p50_ms", "create, p50", Goal::AtMost(0.6)),
+    ms("create_p99_ms", "create, p99", Goal::None),
+    ms("visible_p50_ms", "visible on every other node, p50", Goal::AtMost(1.5)),
+    ms("visible_p99_ms", "visible on every other node, p99", Goal::None),
+    ms("bid_p50_ms", "bid from another node, p50", Goal::AtMost(1.5)),
+    ms("bid_p99_ms", "bid from another node, p99", Goal::None),
+    ms("gone_p50_ms", "gone everywhere, p50", Goal::None),
+    ms("gone_p99_ms", "gone everywhere, p99", Goal::None),
+    rate("creates_1_per_s", "creates, 1 connection", Goal::None),
+    rate("creates_64_per_s", "creates, 64 connections", Goal::AtLeast(3500.0)),
+    ms("creates_64_p99_ms", "a create among 64, p99", Goal::None),
+    cpu("creates_64_servers_cpu_us", "processor time a create, all six processes"),
+    memory("idle_mb", "memory, idle node", Goal::AtMost(20.0)),
+    memory("full_maker_mb", "memory, maker of many offers", Goal::None),
+    memory("full_reader_mb", "memory, reader of many offers", Goal::None),
+    rate("grape_get_1_per_s", "grape get, 1 connection", Goal::None),
+    rate("grape_get_32_per_s", "grape get, 32 connections", Goal::Times(2.5)),
+    rate("grape_lookup_1_per_s", "grape lookup, 1 connection", Goal::None),
+    rate("grape_lookup_32_per_s", "grape lookup, 32 connections", Goal::Times(5.0)),
+    rate("grape_put_1_per_s", "grape put, 1 connection", Goal::None),
+    rate("grape_put_32_per_s", "grape put, 32 connections", Goal::Times(5.0)),
+    rate("grape_announce_1_per_s", "grape announce, 1 connection", Goal::None),
+    rate("grape_announce_32_per_s", "grape announce, 32 connections", Goal::Times(5.0)),
+    cpu("grape_get_32_servers_cpu_us", "processor time a get, all six processes"),
+    cpu("grape_lookup_32_servers_cpu_us", "processor time a lookup, all six processes"),
+    cpu("grape_put_32_servers_cpu_us", "processor time a put, all six processes"),
+    cpu("grape_announce_32_servers_cpu_us", "processor time an announce, all six processes"),
+];
+
+/// The sum over all figures of this kind shows whether anything was answered wrongly.
+const ERRORS: &str = "_errors";
+
+fn of(rounds: &[Figures], figure: &str) -> Option<f64> {
+    let mut values: Vec<f64> = rounds.iter().filter_map(|round| round.get(figure).copied()).collect();
+    median(&mut values)
+}
+
+fn number(value: f64) -> String {
+    match value {
+        v if v >= 1000.0 => {
+            let digits = format!("{v:.0}");
+            let (thousands, rest) = digits.split_at(digits.len() - 3);
+            format!("{thousands},{rest}")
+        }
+        v if v >= 100.0 => format!("{v:.0}"),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v => format!("{v:.2}"),
+    }
+}
+
+impl Row {
+    fn line(&self, ours: f64, stock: Option<f64>) -> String {
+        let unit = self.unit;
+        let show = |value: f64| format!("{} {unit}", number(value));
+        let ratio =
+            stock.filter(|_| ours > 0.0).map(|stock| if self.less { stock / ours } else { ours / stock });
+        let (goal, reached) = match self.goal {
+            Goal::AtMost(most) => (format!("≤ {}", show(most)), Some(most / ours)),
+            Goal::AtLeast(least) => (format!("≥ {}", show(least)), Some(ours / least)),
+            Goal::Times(times) => (format!("≥ {times}×"), ratio.map(|ratio| ratio / times)),
+            Goal::None => (String::new(), None),
+        };
+        let verdict = match reached {
+            None => String::new(),
+            Some(reached) if reached >= 1.0 => "met".into(),
+            Some(reached) => format!("{:.0} %", (reached * 100.0).floor()),
+        };
+        format!(
+            "| {} | {} | {} | {} | {goal} | {verdict} |",
+            self.label,
+            show(ours),
+            stock.map(show).unwrap_or_default(),
+            ratio.map(|ratio| format!("{}×", number(ratio))).unwrap_or_default(),
+        )
+    }
+}
+
+/// The table in Markdown.
+pub(super) fn table(ours: &[Figures], theirs: &[Figures], name: &str) -> String {
+    let mut text = format!("| what | vintner | {name} | better by | goal | |\n|---|--:|--:|--:|--:|--:|\n");
+    for row in ROWS {
+        if let Some(value) = of(ours, row.figure) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{}", row.line(value, of(theirs, row.figure)));
+        }
+    }
+    text
+}
+
+/// How many answers of these rounds were wrong or missing.
+pub(super) fn errors(rounds: &[Figures]) -> f64 {
+    let each = |round: &Figures| -> f64 {
+        round.iter().filter(|(name, _)| name.ends_with(ERRORS)).map(|(_, count)| count).sum()
+    };
+    rounds.iter().map(each).sum()
+}

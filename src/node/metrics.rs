@@ -1,0 +1,165 @@
+//! A node on the page that Prometheus reads. Whatever the node knows anyway is read here, when somebody asks.
+
+use super::{Node, clock};
+use crate::{
+    dht::core::krpc::code,
+    exchange::{BidOutcome, OverLimit, State},
+    metrics::Page,
+    time::UnixMillis,
+};
+use std::{fs, path::Path, time::Duration};
+
+impl Node {
+    /// Writes everything down.
+    pub fn write_metrics(&self, page: &mut Page) {
+        let inner = &*self.inner;
+        let snapshot = inner.exchange.snapshot();
+        inner.exchange.meter.write(snapshot.counters.over.records, page);
+        market(&snapshot.state, page);
+        outbox(&snapshot.state, clock::now(), page);
+        self.write_heard(page);
+        self.write_queues(page);
+        self.write_store(&snapshot.state, page);
+        let mut published = page.counter(
+            "vintner_publications_total",
+            "Attempts to store and announce own records, renewals included",
+        );
+        published.count(&[("outcome", "done")], &inner.published.done);
+        published.count(&[("outcome", "missed")], &inner.published.missed);
+        published.count(&[("outcome", "failed")], &inner.published.failed);
+        inner.contacts.write(page);
+        inner.rpc_served.write(
+            ("vintner_rpc_requests_total", "Requests of other nodes, by command and outcome"),
+            ("vintner_rpc_request_duration_seconds", "Time from a request of another node to its answer"),
+            page,
+        );
+        page.bound("rpc_rate", inner.rpc_served.total("rate_limited"));
+        page.bound("rpc_frame_bytes", inner.rpc_served.total("too_big"));
+        inner.rpc_called.write(
+            ("vintner_rpc_calls_total", "Requests to other nodes, by command and outcome"),
+            ("vintner_rpc_call_duration_seconds", "Time from a request to another node to its answer"),
+            page,
+        );
+        inner.rpc_traffic.write("vintner_rpc_connections", "rpc_connections_per_address", page);
+        inner.dht.status().write(page);
+    }
+
+    /// What was heard of others' records, and why some of it was not believed.
+    fn write_heard(&self, page: &mut Page) {
+        let Self { inner } = self;
+        page.counter("vintner_announcements_heard_total", "Announcements of offers, repeated ones included")
+            .count(&[], &inner.heard.announcements);
+        let (counters, dht) = (inner.exchange.snapshot().counters, inner.dht.status());
+        let mut refused = page.counter(
+            "vintner_records_refused_total",
+            "Records that were not taken; the DHT part refuses those with a bad signature or too long a value",
+        );
+        for (reason, count) in inner.heard.refused() {
+            refused.at(&[("reason", reason)], count);
+        }
+        for (reason, count) in [
+            ("stale", counters.records_known),
+            ("dead", counters.records_dead),
+            ("from_the_future", counters.records_parked),
+            ("equivocation", counters.equivocations),
+            ("limit", counters.over.records + counters.over.parked + counters.over.ahead),
+            ("bad_signature", dht.bad_signatures),
+            ("too_big", dht.errors_out.of(code::VALUE_TOO_BIG) + dht.errors_out.of(code::SALT_TOO_BIG)),
+        ] {
+            refused.at(&[("reason", reason)], count);
+        }
+        page.counter(
+            "vintner_answers_mismatched_total",
+            "Makers' answers that did not belong to the bid asked",
+        )
+        .is(counters.answers_mismatched);
+        let OverLimit { parked, equivocations, ahead, refusals_given, refusals_received, waiters, .. } =
+            counters.over;
+        page.bound("parked_records", parked);
+        page.bound("equivocations", equivocations);
+        page.bound("records_ahead", ahead);
+        page.bound("refusals_given", refusals_given);
+        page.bound("refusals_received", refusals_received);
+        page.bound("bid_waiters", waiters);
+        inner.heard.write_bounds(page);
+    }
+
+    fn write_queues(&self, page: &mut Page) {
+        let (meter, load) = (&self.inner.exchange.meter, self.inner.workers.load());
+        let begun = load.begun.get();
+        let mut depth = page.gauge("vintner_queue_depth", "What waits inside the node");
+        for (queue, waiting) in [
+            ("writer_inbox", meter.waiting()),
+            ("lazy_events", meter.pending.get()),
+            ("signature_checks", load.taken.get().saturating_sub(begun)),
+            ("announcements", self.inner.heard.waiting.get()),
+        ] {
+            depth.at(&[("queue", queue)], waiting);
+        }
+        page.bound("signature_checks", load.refused.get());
+    }
+
+    fn write_store(&self, state: &State, page: &mut Page) {
+        let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
+        let mut log = self.inner.store_path.clone().into_os_string();
+        log.push("-wal");
+        let mut bytes = page.gauge("vintner_store_bytes", "The store on disk");
+        bytes.at(&[("file", "database")], size(&self.inner.store_path));
+        bytes.at(&[("file", "log")], size(Path::new(&log)));
+        page.gauge(
+            "vintner_store_behind",
+            "1 while the network knows newer versions of own records than the store",
+        )
+        .is(u8::from(state.is_behind()));
+        let ready = !state.is_behind() && self.inner.dht.status().nodes_good > 0;
+        page.gauge("vintner_ready", "1 while the node can trade, as /readyz says").is(u8::from(ready));
+    }
+}
+
+fn market(state: &State, page: &mut Page) {
+    for (name, help, value) in [
+        (
+            "vintner_offers_listed",
+            "Offers that can be taken, own ones included",
+            state.market.available.len(),
+        ),
+        (
+            "vintner_offers_own",
+            "Offers of this node that are not dead, closed ones included",
+            state.own.len(),
+        ),
+        ("vintner_records", "Records held, closed ones included", state.market.records.len()),
+        (
+            "vintner_records_equivocated",
+            "Records that their makers signed twice",
+            state.market.equivocated.len(),
+        ),
+        ("vintner_trades", "Trades held", state.trades.len()),
+    ] {
+        page.gauge(name, help).is(value);
+    }
+}
+
+/// What must still reach somebody: bids without an answer, and versions of own records that the DHT does not have.
+fn outbox(state: &State, now: UnixMillis, page: &mut Page) {
+    let age = |since: Option<UnixMillis>| since.map_or(Duration::ZERO, |at| now.since(at)).as_secs_f64();
+    // The newest first, and no further than the last of them: bids that are settled make the long tail.
+    let in_doubt = state.bids_out.values().rev().filter(|bid| bid.outcome == BidOutcome::InDoubt);
+    let oldest_bid = in_doubt.take(state.bids_in_doubt).map(|bid| bid.bid.created_at).min();
+    let is_out = |own: &&crate::exchange::OwnOffer| {
+        own.published.is_some_and(|published| published.sequence == own.offer.sequence)
+    };
+    let (mut unpublished, mut oldest_record) = (0_usize, None);
+    for own in state.own.values().filter(|own| !is_out(own)) {
+        let at = UnixMillis(own.offer.sequence);
+        unpublished += 1;
+        oldest_record = Some(oldest_record.map_or(at, |oldest: UnixMillis| oldest.min(at)));
+    }
+    let mut size =
+        page.gauge("vintner_outbox_size", "Bids without an answer, and records that the DHT lacks");
+    size.at(&[("kind", "bid")], state.bids_in_doubt);
+    size.at(&[("kind", "record")], unpublished);
+    let mut oldest = page.gauge("vintner_outbox_oldest_seconds", "Age of the oldest of them");
+    oldest.at(&[("kind", "bid")], age(oldest_bid));
+    oldest.at(&[("kind", "record")], age(oldest_record));
+}
