@@ -2,12 +2,11 @@
 
 SEEDS ?= 300
 VINTNER = target/release/vintner
-DIR = .vintner
-PID = $(DIR)/devnet.pid
-LOG = $(DIR)/devnet.log
-API = http://127.0.0.1:4000
+DIR ?= .vintner
+WITH ?=
+NETWORK = MAKE="$(MAKE)" VINTNER="$(VINTNER)" DIR="$(DIR)" WITH="$(WITH)" sh scripts/network.sh
 
-.PHONY: help build start-all stop-all status logs test peers sim sim-mutants openapi bench bench-docs bench-micro
+.PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants openapi bench bench-docs bench-micro
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,18 +14,20 @@ help: ## list the targets
 build: ## build the program, optimised
 	@cargo build --release --locked --bin vintner
 
-start-all: build ## start 3 grapes and 3 nodes in the background, and wait until they are ready
-	@sh scripts/devnet.sh start "$(VINTNER)" "$(DIR)" "$(API)"
+start-all: ## start 3 grapes and 3 nodes and wait until they are ready: WITH=compose, WITH=devnet, or what this machine has
+	@$(NETWORK) start
 
-stop-all: ## stop them; offers, trades and identities stay in .vintner/devnet
-	@sh scripts/devnet.sh stop "$(VINTNER)" "$(DIR)" "$(API)"
+stop-all: ## stop them; offers, trades and identities are kept
+	@$(NETWORK) stop
 
 status: ## show how the network stands
-	@sh scripts/devnet.sh status "$(VINTNER)" "$(DIR)" "$(API)"
+	@$(NETWORK) status
 
 logs: ## follow the network's log
-	@test -f $(LOG) || { echo "no log yet; run: make start-all"; exit 1; }
-	@tail -n 100 -f $(LOG)
+	@$(NETWORK) logs
+
+docker-test: ## test the image and Compose (needs a Docker engine, Compose, curl, and ports 4000 to 4002 free)
+	@bash tests/docker.sh
 
 # The stock Grenache programs that tests/interop_grape.rs runs, and what tests/faces drives Postman and Swagger UI with.
 peers:

@@ -180,6 +180,8 @@ fn a_node_with_a_token_file_answers_to_the_token_only() {
     let node = NodeProcess::start(&data.path().join("node"), &["--token-file", &path]);
     let (code, _, err) = node.run(&["status"]);
     assert!(code == 1 && err.contains("unauthorized") && err.contains("--token-file"), "{err}");
+    let (code, _, err) = node.run(&["status", "--token", "ffffffffffffffffffffffffffffffff"]);
+    assert!(code == 1 && err.contains("unauthorized") && err.contains("--token-file"), "{err}");
     assert_eq!(node.run(&["status", "--token-file", &path]).0, 0);
     assert_eq!(node.run(&["status", "--token", "0123456789abcdef0123456789abcdef"]).0, 0);
     node.stop();
@@ -211,6 +213,105 @@ fn no_node_at_all_is_said_plainly() {
     assert!(code == 1 && err.contains("no node answers") && err.contains("vintner devnet"), "{err}");
     let (code, _, err) = run(&["offers", "list", "--api", "ftp://x"]);
     assert!(code == 1 && err.contains("is not a URL"), "{err}");
+}
+
+/// A node that cannot start: its exit code and what it said.
+fn refused_node(data: &Path, more: &[&str]) -> (i32, String) {
+    let data = data.display().to_string();
+    let fixed =
+        ["node", "--until-stdin-ends", "--data-dir", &data, "--bootstrap", "", "--api", "127.0.0.1:0"];
+    let free = ["--rpc", "127.0.0.1:0", "--dht", "127.0.0.1:0"];
+    // Of two values for one flag the last would be an error, so a port that a test gives takes the place of the free one.
+    let free: Vec<&str> = free.chunks(2).filter(|flag| !more.contains(&flag[0])).flatten().copied().collect();
+    let mut command = vintner(&[&fixed[..], &free, more].concat());
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut child.stderr.take().unwrap(), &mut said).unwrap();
+    (child.wait().unwrap().code().unwrap(), said)
+}
+
+#[test]
+fn each_reason_not_to_start_has_its_code_and_says_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("node");
+    let node = NodeProcess::start(&data, &[]);
+    let (code, said) = refused_node(&data, &[]);
+    assert!(code == 5 && said.contains(&format!("in use by process {}", node.child.id())), "{code} {said}");
+    assert!(said.contains("a directory of its own"), "{said}");
+    node.stop();
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().to_string();
+    let (code, said) = refused_node(&data, &["--rpc", &port]);
+    assert!(code == 4 && said.contains(&port) && said.contains("choose another --rpc"), "{code} {said}");
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().to_string();
+    let (code, said) = refused_node(&data, &["--dht", &port]);
+    assert!(code == 4 && said.contains(&port), "{code} {said}");
+
+    rusqlite::Connection::open(data.join("vintner.db"))
+        .unwrap()
+        .pragma_update(None, "user_version", 255)
+        .unwrap();
+    let (code, said) = refused_node(&data, &[]);
+    assert!(
+        code == 6 && said.contains("schema 255") && said.contains("run the newer version"),
+        "{code} {said}"
+    );
+    fs::remove_file(data.join("master.key")).unwrap();
+    let (code, said) = refused_node(&data, &[]);
+    assert!(code == 6 && said.contains("restore the key file"), "{code} {said}");
+}
+
+#[test]
+fn a_taken_api_port_and_a_taken_grape_port_end_with_4() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let held = std::net::TcpListener::bind(taken).unwrap();
+    let data = tempfile::tempdir().unwrap();
+    let (api, data) = (taken.to_string(), data.path().join("node").display().to_string());
+    let args = ["node", "--api", &api, "--rpc", "127.0.0.1:0", "--dht", "127.0.0.1:0", "--bootstrap", ""];
+    let (code, _, err) = run(&[&args[..], &["--data-dir", &data]].concat());
+    assert!(code == 4 && err.contains(&api) && err.contains("--api"), "{code} {err}");
+    let (code, _, err) = run(&["grape", "--dp", "0", "--aph", &taken.port().to_string(), "--bn", ""]);
+    assert!(code == 4 && err.contains("--aph"), "{code} {err}");
+    drop(held);
+}
+
+#[test]
+fn a_health_check_tells_ready_from_not_ready_and_from_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = NodeProcess::start(dir.path(), &[]);
+    let at = node.url.trim_start_matches("http://").to_owned();
+    // It has no DHT node to talk to.
+    let (code, _, err) = run(&["healthcheck", "--api", &at]);
+    assert!(code == 1 && err.contains("not ready") && err.contains("bootstrap"), "{code} {err}");
+    // What listens everywhere is asked on loopback.
+    let (code, _, err) = run(&["healthcheck", "--api", &at.replace("127.0.0.1", "0.0.0.0")]);
+    assert!(code == 1 && err.contains("not ready"), "{code} {err}");
+    let (code, _, err) = run(&["healthcheck", "--grape", &at]);
+    assert!(code == 1 && err.contains("not like a grape"), "{code} {err}");
+    node.stop();
+    let (code, _, err) = run(&["healthcheck", "--api", &at]);
+    assert!(code == 1 && err.contains("nothing answers"), "{code} {err}");
+    assert_eq!(run(&["healthcheck", "--api", "nowhere"]).0, 2);
+}
+
+#[test]
+fn a_port_is_published_without_a_token_in_containers_and_on_loopback_only() {
+    let data = tempfile::tempdir().unwrap();
+    let everywhere = |more: &[&str]| {
+        let data = data.path().join("node").display().to_string();
+        let args =
+            ["node", "--api", "0.0.0.0:0", "--rpc", "127.0.0.1:0", "--dht", "127.0.0.1:0", "--bootstrap", ""];
+        run(&[&args[..], &["--data-dir", &data], more].concat())
+    };
+    let (code, _, err) =
+        everywhere(&["--api-published", "10.0.0.1:4000", "--api-published-from", "10.0.0.1"]);
+    assert!(code == 1 && err.contains("leave --api-published out"), "{code} {err}");
+    if !Path::new("/.dockerenv").exists() && !Path::new("/run/.containerenv").exists() {
+        let (code, _, err) = everywhere(&["--api-published", "127.0.0.1:4000"]);
+        assert!(code == 1 && err.contains("--api-published-from"), "{code} {err}");
+    }
 }
 
 #[test]

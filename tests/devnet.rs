@@ -95,6 +95,6 @@ fn a_taken_port_is_named_and_nothing_is_started() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.contains(&(ports.0 + 1).to_string()) && said.contains("--api-port"), "{said}");
 }

@@ -33,7 +33,12 @@ impl Api {
         // An error means that another test of this process was first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let token = token.map(|token| ApiToken::new(token).unwrap());
-        let config = ApiConfig { addr: "127.0.0.1:0".parse().unwrap(), token, insecure_no_token: false };
+        let config = ApiConfig {
+            addr: "127.0.0.1:0".parse().unwrap(),
+            token,
+            insecure_no_token: false,
+            published: None,
+        };
         let server = api::start(config, node.clone()).await.unwrap();
         Self { server, client: Client::builder().no_proxy().build().unwrap() }
     }

@@ -8,6 +8,7 @@ use super::signals::Stop;
 use crate::{
     dht::{Dht, DhtConfig, NodeId},
     http::grape,
+    listener::Serving,
     workers::Workers,
 };
 use anyhow::{Context, Result};
@@ -99,6 +100,25 @@ fn bind_address(text: &str) -> Result<IpAddr, String> {
 impl GrapeArgs {
     /// Runs until SIGTERM or Ctrl-C.
     pub async fn run(self) -> Result<()> {
+        // Listened to from the start: no signal ends the first process of a container before it listens.
+        let mut stop = std::pin::pin!(Stop::new(false).asked());
+        let (dht, serving) = tokio::select! {
+            started = self.start() => started?,
+            stopped = &mut stop => return stopped,
+        };
+        tokio::select! {
+            stopped = &mut stop => stopped?,
+            () = joined(&dht) => {
+                println!("grape ready: DHT on UDP {}, HTTP on http://{}", dht.local_addr(), serving.local_addr());
+                stop.await?;
+            }
+        }
+        serving.shutdown().await;
+        dht.shutdown().await;
+        Ok(())
+    }
+
+    async fn start(&self) -> Result<(Dht, Serving)> {
         let http = SocketAddr::new(self.bind.unwrap_or(Ipv4Addr::LOCALHOST.into()), self.api_port);
         let listener = TcpListener::bind(http).await.with_context(|| {
             format!(
@@ -113,19 +133,7 @@ impl GrapeArgs {
         }
         let serving =
             grape::serve(listener, dht.clone(), self.check_max_payload_size as usize, grape::LIMITS)?;
-
-        let stop = Stop::new(false).asked();
-        tokio::pin!(stop);
-        tokio::select! {
-            stopped = &mut stop => stopped?,
-            () = joined(&dht) => {
-                println!("grape ready: DHT on UDP {}, HTTP on http://{}", dht.local_addr(), serving.local_addr());
-                stop.await?;
-            }
-        }
-        serving.shutdown().await;
-        dht.shutdown().await;
-        Ok(())
+        Ok((dht, serving))
     }
 
     fn dht_config(&self) -> Result<DhtConfig> {

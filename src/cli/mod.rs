@@ -1,16 +1,20 @@
 //! The commands. Only here are arguments, environment, files of settings and signals read.
 //!
 //! `node`, `grape` and `devnet` run until they are told to stop; all others ask a running node over its REST API and end.
-//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 in doubt (a bid whose maker has not answered yet).
+//! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 in doubt (a bid whose maker has not answered yet), 4 a port is taken,
+//! 5 the data directory is in use, 6 it cannot be used (`exit`).
 
 mod advice;
 mod backup;
 mod bids;
 mod client;
 mod completions;
+mod container;
 mod devnet;
 mod doctor;
+mod exit;
 pub mod grape;
+mod healthcheck;
 mod logs;
 mod node;
 mod offers;
@@ -24,28 +28,9 @@ mod watch;
 
 use clap::{Args, Parser, Subcommand};
 use client::{Client, Refused};
+use exit::Exit;
 use logs::LogFormat;
 use std::process::ExitCode;
-
-/// What a command tells the shell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    Done,
-    Failed,
-    Usage,
-    InDoubt,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        match exit {
-            Exit::Done => Self::SUCCESS,
-            Exit::Failed => Self::FAILURE,
-            Exit::Usage => Self::from(2),
-            Exit::InDoubt => Self::from(3),
-        }
-    }
-}
 
 /// A peer-to-peer exchange node
 ///
@@ -76,6 +61,7 @@ enum Command {
     Bids(Remote<bids::BidsCommand>),
     /// List and show trades
     Trades(Remote<trades::TradesCommand>),
+    Healthcheck(healthcheck::HealthcheckArgs),
     /// Show how the node stands
     Status(Remote<status::StatusArgs>),
     /// Take over, closed, what the network knows better of the node's own offers
@@ -145,7 +131,7 @@ fn report(error: anyhow::Error) -> Exit {
         Some(refused) => refused.report(),
         None => eprintln!("{}", advice::Told::of(&error)),
     }
-    Exit::Failed
+    Exit::of(&error)
 }
 
 async fn run(cli: Cli) -> anyhow::Result<Exit> {
@@ -169,6 +155,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Trades(Remote { command, to }) => trades::run(command, &Client::new(&to)?).await,
         Command::Status(Remote { to, .. }) => status::run(&Client::new(&to)?).await,
         Command::Recover(Remote { to, .. }) => status::recover(&Client::new(&to)?).await,
+        Command::Healthcheck(args) => healthcheck::run(args).await,
         Command::Openapi => {
             output::print(crate::http::api::openapi_json());
             Ok(Exit::Done)

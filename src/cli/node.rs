@@ -34,7 +34,13 @@ pub(crate) async fn run(args: NodeArgs, log_format: Option<LogFormat>, stop: Sto
         return Ok(Exit::Done);
     }
     logs::start(settings.log_format);
-    let node = Node::start(settings.node()).await.context("the node did not start")?;
+    // Listened to from here on, without a gap: the first process of a container is never ended by a signal that it does not hear.
+    let mut asked = std::pin::pin!(stop.asked());
+    let node = tokio::select! {
+        started = Node::start(settings.node()) => started.context("the node did not start")?,
+        // What it has not started yet keeps nothing that an orderly end would save.
+        asked = &mut asked => return asked.map(|()| Exit::Done),
+    };
     let serving = match start_api(&settings, &node).await {
         Ok(serving) => serving,
         Err(error) => {
@@ -49,7 +55,7 @@ pub(crate) async fn run(args: NodeArgs, log_format: Option<LogFormat>, stop: Sto
     );
     tracing::info!("the API is at {url}/api/v1, its description at {url}/swagger-ui");
     let exit = tokio::select! {
-        asked = stop.asked() => asked.map(|()| Exit::Done),
+        asked = &mut asked => asked.map(|()| Exit::Done),
         reason = node.failed() => Err(anyhow::anyhow!("{reason}; look at the disk, then start the node again")),
     };
     tracing::info!("stopping");

@@ -1,9 +1,9 @@
 //! The settings of a node, and where each comes from: flags, then `VINTNER_*` in the environment, then a TOML file, then a
 //! default that runs as it stands on one machine.
 
-use super::logs::LogFormat;
+use super::{container, logs::LogFormat};
 use crate::{
-    http::api::{ApiConfig, ApiToken, TOKEN_BYTES_MAX},
+    http::api::{ApiConfig, ApiToken, Published, TOKEN_BYTES_MAX},
     identity::Network,
     node::NodeConfig,
     store::keyfile,
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
-    net::{SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
 };
 
@@ -59,6 +59,17 @@ pub(crate) struct Settings {
     /// Serve the API to other machines without a token: for closed test networks only
     #[arg(long, env = "VINTNER_INSECURE_NO_TOKEN", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     insecure_no_token: Option<bool>,
+
+    /// In a container: the address on the host's loopback at which the engine publishes the API, which then needs no token
+    ///
+    /// Such as 127.0.0.1:4000 for `docker run -p 127.0.0.1:4000:4000` with --api 0.0.0.0:4000. The host's own programs are
+    /// served as on loopback; other containers and other machines are refused. Not for containers on the host's own network.
+    #[arg(long, env = "VINTNER_API_PUBLISHED", value_name = "ADDR:PORT")]
+    api_published: Option<SocketAddr>,
+
+    /// Addresses from which the engine forwards to --api-published [default: the container's gateway]
+    #[arg(long, env = "VINTNER_API_PUBLISHED_FROM", value_name = "ADDR,...", value_delimiter = ',')]
+    api_published_from: Option<Vec<String>>,
 
     /// In the file only: as --log-format
     #[arg(skip)]
@@ -119,6 +130,10 @@ pub(crate) struct Effective {
     #[serde(skip_serializing_if = "Option::is_none")]
     token_file: Option<PathBuf>,
     insecure_no_token: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_published: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    api_published_from: Vec<IpAddr>,
     pub(crate) log_format: LogFormat,
 }
 
@@ -151,6 +166,12 @@ impl Settings {
                     .with_context(|| format!("--advertise {text:?} is not an ADDR:PORT; write an IP address"))
             })
             .collect();
+        let published_from = self.api_published_from.or(file.api_published_from).unwrap_or_default();
+        let published_from: Result<Vec<IpAddr>> = named(published_from)
+            .map(|text| {
+                text.parse().with_context(|| format!("--api-published-from {text:?} is not an IP address"))
+            })
+            .collect();
         Ok(Effective {
             api: self.api.or(file.api).unwrap_or_else(|| default(4000)),
             rpc,
@@ -168,6 +189,8 @@ impl Settings {
             allow_private: self.allow_private.or(file.allow_private).unwrap_or(rpc.ip().is_loopback()),
             token_file: self.token_file.or(file.token_file),
             insecure_no_token: self.insecure_no_token.or(file.insecure_no_token).unwrap_or(false),
+            api_published: self.api_published.or(file.api_published),
+            api_published_from: published_from?,
             log_format: log_format.or(file.log_format).unwrap_or_default(),
         })
     }
@@ -194,13 +217,20 @@ impl Effective {
 
     /// The file that the API's token is read from, or made in; `None` when the API asks for none.
     pub(crate) fn token_path(&self) -> Option<PathBuf> {
-        let needed = !self.api.ip().is_loopback() && !self.insecure_no_token;
+        let needed = !self.api.ip().is_loopback() && !self.insecure_no_token && self.api_published.is_none();
         let made = || needed.then(|| self.data_dir.join(keyfile::TOKEN_FILE));
         self.token_file.clone().or_else(made)
     }
 
     /// For its API; reads the token, or makes one where one is needed. The data directory must exist.
     pub(crate) fn api(&self) -> Result<ApiConfig> {
+        let published = match self.api_published {
+            Some(addr) if self.api_published_from.is_empty() => {
+                Some(Published { addr, from: container::gateways()? })
+            }
+            Some(addr) => Some(Published { addr, from: self.api_published_from.clone() }),
+            None => None,
+        };
         let token = match (&self.token_file, self.token_path()) {
             (Some(file), _) => Some(read_token(file)?),
             (None, Some(file)) => Some(keyfile::load_or_create_token(&file)?.to_string()),
@@ -209,7 +239,7 @@ impl Effective {
         let token = token.map(|text| ApiToken::new(&text)).transpose();
         let token =
             token.context("the token file is not usable; `openssl rand -hex 32` makes a good token")?;
-        Ok(ApiConfig { addr: self.api, token, insecure_no_token: self.insecure_no_token })
+        Ok(ApiConfig { addr: self.api, token, insecure_no_token: self.insecure_no_token, published })
     }
 }
 

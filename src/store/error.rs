@@ -9,7 +9,7 @@ pub enum StoreError {
     /// Another process has the data directory.
     #[error(
         "the data directory {dir} is in use by {}; stop it, or give this node a directory of its own",
-        .pid.map_or("another process".to_owned(), |pid| format!("process {pid}"))
+        .pid.map_or("another process, or another container".to_owned(), |pid| format!("process {pid}"))
     )]
     Locked {
         /// The directory.

@@ -86,7 +86,8 @@ pub(super) fn holder(dir: &Path) -> Result<Option<Holder>, StoreError> {
 fn read_pid(file: &File) -> Option<u32> {
     let mut text = String::new();
     file.take(PID_BYTES_MAX).read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+    // Our own number is that of a process elsewhere: containers that share a volume each count from one.
+    text.trim().parse().ok().filter(|pid| *pid != process::id())
 }
 
 /// Makes the names in `dir` durable.

@@ -7,7 +7,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
-use vintner::http::api::{self, ApiConfig, ApiError};
+use vintner::http::api::{self, ApiConfig, ApiError, Published};
 
 async fn listed(api: &Api) -> u64 {
     api.get_json("/api/v1/node").await["offers"]["listed"].as_u64().unwrap()
@@ -109,9 +109,45 @@ async fn an_address_in_reach_of_others_needs_a_token_or_a_clear_word() {
     assert_eq!(api.get("/api/v1/node").await.status(), StatusCode::OK);
     let rebound = api.request(Method::GET, "/api/v1/node").header("host", "evil.example");
     assert_problem(rebound.send().await.unwrap(), 403, "foreign_host").await;
-    let config = ApiConfig { addr: "0.0.0.0:0".parse().unwrap(), token: None, insecure_no_token: false };
-    let refused = api::start(config, api.node.clone()).await;
+    let config = |addr: &str, published: Option<Published>| ApiConfig {
+        addr: addr.parse().unwrap(),
+        token: None,
+        insecure_no_token: false,
+        published,
+    };
+    let refused = api::start(config("0.0.0.0:0", None), api.node.clone()).await;
     assert!(matches!(refused, Err(ApiError::TokenRequired(_))));
+    let beyond = Published { addr: "192.168.0.1:4000".parse().unwrap(), from: Vec::new() };
+    let refused = api::start(config("0.0.0.0:0", Some(beyond)), api.node.clone()).await;
+    assert!(matches!(refused, Err(ApiError::PublishedBeyondLoopback(_))));
+}
+
+#[tokio::test]
+async fn a_published_api_needs_no_token_and_has_the_rules_of_loopback() {
+    let api = Api::start().await;
+    let published = Published { addr: "127.0.0.1:4001".parse().unwrap(), from: Vec::new() };
+    let config = ApiConfig {
+        addr: "0.0.0.0:0".parse().unwrap(),
+        token: None,
+        insecure_no_token: false,
+        published: Some(published),
+    };
+    let serving = api::start(config, api.node.clone()).await.unwrap();
+    let url = format!("http://127.0.0.1:{}/api/v1/offers", serving.local_addr().port());
+    let post = |host: &str| {
+        let request = api.client.post(&url).header("host", host).header("content-type", "application/json");
+        request.body(GOOD)
+    };
+    assert_eq!(post("127.0.0.1:4001").send().await.unwrap().status(), StatusCode::CREATED);
+    let own_page = post("localhost:4001").header("origin", "http://localhost:4001");
+    assert_eq!(own_page.send().await.unwrap().status(), StatusCode::CREATED);
+    for host in ["server-02:4001", "172.18.0.3:4001", "evil.example:4001", "127.0.0.1:4000"] {
+        assert_problem(post(host).send().await.unwrap(), 403, "foreign_host").await;
+    }
+    let page = post("127.0.0.1:4001").header("origin", "http://evil.example");
+    assert_problem(page.send().await.unwrap(), 403, "foreign_origin").await;
+    assert_eq!(listed(&api).await, 2);
+    serving.shutdown().await;
 }
 
 #[tokio::test]

@@ -50,7 +50,7 @@ impl Api {
         let config = NodeConfig::local("test".parse().unwrap(), data.path().into(), bootstrap);
         let node = Node::start(config).await.unwrap();
         let token = token.map(|token| ApiToken::new(token).unwrap());
-        let config = ApiConfig { addr: addr.parse().unwrap(), token, insecure_no_token };
+        let config = ApiConfig { addr: addr.parse().unwrap(), token, insecure_no_token, published: None };
         let server = api::start(config, node.clone()).await.unwrap();
         Self { server, node, client: Client::builder().no_proxy().build().unwrap(), _data: data }
     }

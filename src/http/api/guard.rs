@@ -3,8 +3,15 @@
 //! The API belongs to the node's owner. On a loopback address it is open to the programs of this machine, so what must be kept
 //! out is web pages: a page can send requests to 127.0.0.1, directly (then the browser names the page in `Origin`) or after
 //! pointing its own host name there (then `Host` is that name). On every other address a bearer token is required.
+//!
+//! In a container the API cannot listen on loopback: the engine would not reach it. Where the engine publishes it on the host's
+//! loopback and nowhere else ([`Published`]), its users are those that a loopback address has, and so are its rules. What else
+//! reaches the container's own address are its neighbours on the container network, and with many engines also machines beside
+//! the host that route into that network (moby issue 45610). Neither can be told by what it sends, but all by where it comes
+//! from: only connections that the engine itself made are served.
 
 use super::problem::{Code, Problem};
+use crate::listener::Peer;
 use axum::http::{HeaderMap, HeaderValue, Method, Uri, header, request::Parts};
 use sha2::{Digest, Sha256};
 use std::{
@@ -44,11 +51,22 @@ impl fmt::Debug for ApiToken {
     }
 }
 
+/// An API in a container, whose port the engine publishes on the host's loopback and nowhere else.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Where users find it: an address on the host's loopback.
+    pub addr: SocketAddr,
+    /// Where their connections come from as the container sees it: the engine's own addresses on the container network.
+    pub from: Vec<IpAddr>,
+}
+
 /// The rules of one API.
 #[derive(Clone, Debug)]
 pub(super) struct Guard {
-    /// Where the API listens.
+    /// Where users find the API: where it listens, or is published.
     pub(super) addr: SocketAddr,
+    /// For a published one: who may connect, besides programs on its own loopback.
+    pub(super) from: Option<Vec<IpAddr>>,
     /// What must be shown.
     pub(super) token: Option<ApiToken>,
 }
@@ -62,6 +80,7 @@ fn is_public(path: &str) -> bool {
 impl Guard {
     /// Whether the request may go on.
     pub(super) fn check(&self, request: &Parts) -> Result<(), Problem> {
+        self.check_peer(request.extensions.get())?;
         let host = one(&request.headers, &header::HOST).ok_or_else(|| {
             Problem::new(Code::ForeignHost, "the request names no host; send one Host header")
         })?;
@@ -71,6 +90,21 @@ impl Guard {
             self.check_token(&request.headers)?;
         }
         check_content_type(&request.method, &request.uri, &request.headers)
+    }
+
+    fn check_peer(&self, peer: Option<&Peer>) -> Result<(), Problem> {
+        let Some(from) = &self.from else { return Ok(()) };
+        let ip = peer.map(|peer| peer.0.ip().to_canonical());
+        if ip.is_some_and(|ip| ip.is_loopback() || from.contains(&ip)) {
+            return Ok(());
+        }
+        let ip = ip.map_or_else(|| "an unknown address".to_owned(), |ip| ip.to_string());
+        let detail = format!(
+            "this came from {ip}, but the API is for the host's own programs, at http://{}; if that address is how your \
+             container engine forwards its published ports, name it with VINTNER_API_PUBLISHED_FROM={ip}",
+            self.addr
+        );
+        Err(Problem::new(Code::ForeignPeer, detail))
     }
 
     /// Without a token, only names that no stranger can point at this machine are served. On loopback these are loopback's own;
@@ -177,7 +211,8 @@ mod tests {
     use super::*;
 
     fn guard(addr: &str, token: Option<&str>) -> Guard {
-        Guard { addr: addr.parse().unwrap(), token: token.map(|token| ApiToken::new(token).unwrap()) }
+        let token = token.map(|token| ApiToken::new(token).unwrap());
+        Guard { addr: addr.parse().unwrap(), from: None, token }
     }
 
     #[test]
@@ -213,6 +248,28 @@ mod tests {
         assert!(open.check_host("evil.example:4000").is_err());
         let closed = guard("0.0.0.0:4000", Some(&"t".repeat(32)));
         assert!(closed.check_host("node.example").is_ok());
+    }
+
+    #[test]
+    fn a_published_api_serves_what_the_engine_forwards_and_its_own_loopback() {
+        let engine: IpAddr = "172.18.0.1".parse().unwrap();
+        let published = Guard { from: Some(vec![engine]), ..guard("127.0.0.1:4001", None) };
+        let peer = |address: &str| Peer(address.parse().unwrap());
+        for good in ["172.18.0.1:50000", "[::ffff:172.18.0.1]:1", "127.0.0.1:50000", "[::1]:1"] {
+            assert!(published.check_peer(Some(&peer(good))).is_ok(), "{good}");
+        }
+        for bad in ["172.18.0.2:50000", "192.168.1.5:1", "[::ffff:172.18.0.2]:1", "[fd00::1]:1", "8.8.8.8:1"]
+        {
+            let problem = published.check_peer(Some(&peer(bad))).unwrap_err();
+            assert!(format!("{problem:?}").contains("VINTNER_API_PUBLISHED_FROM="), "{bad}");
+        }
+        assert!(published.check_peer(None).is_err());
+        // Everything else is as on loopback, on the port that is published.
+        assert!(published.check_host("127.0.0.1:4001").is_ok());
+        for host in ["127.0.0.1:4000", "server-02:4001", "172.18.0.3:4001", "evil.example:4001"] {
+            assert!(published.check_host(host).is_err(), "{host}");
+        }
+        assert!(guard("127.0.0.1:4000", None).check_peer(None).is_ok());
     }
 
     #[test]

@@ -19,7 +19,7 @@ mod request;
 mod trades;
 
 pub use docs::openapi_json;
-pub use guard::{ApiToken, TOKEN_BYTES_MAX, TOKEN_BYTES_MIN, TokenError};
+pub use guard::{ApiToken, Published, TOKEN_BYTES_MAX, TOKEN_BYTES_MIN, TokenError};
 pub use problem::Code;
 pub use request::BODY_BYTES_MAX;
 
@@ -51,6 +51,8 @@ pub struct ApiConfig {
     pub token: Option<ApiToken>,
     /// Serves an address that is not loopback without a token: for closed test networks only.
     pub insecure_no_token: bool,
+    /// Serves, by the rules of loopback, what a container engine publishes on its host's loopback.
+    pub published: Option<Published>,
 }
 
 /// What the API's listener puts up with. It has one user, who may run many programs: connections stay far above what those
@@ -73,6 +75,12 @@ pub enum ApiError {
          address such as 127.0.0.1:4000, or allow it with --insecure-no-token on a closed test network"
     )]
     TokenRequired(SocketAddr),
+    /// Published for more than the host's own programs.
+    #[error(
+        "the API cannot be published at {0} without a token, because only 127.0.0.1 and ::1 keep other machines out; publish \
+         it there, or leave --api-published out and use the token in the data directory"
+    )]
+    PublishedBeyondLoopback(SocketAddr),
     /// The address cannot be had.
     #[error(
         "the API cannot listen on {addr}: {error}; stop what uses the port, or choose another with --api"
@@ -87,14 +95,21 @@ pub enum ApiError {
 
 /// Starts the API of `node`.
 pub async fn start(config: ApiConfig, node: Node) -> Result<Serving, ApiError> {
-    let ApiConfig { addr, token, insecure_no_token } = config;
-    if token.is_none() && !insecure_no_token && !addr.ip().is_loopback() {
+    let ApiConfig { addr, token, insecure_no_token, published } = config;
+    if let Some(published) = published.as_ref().filter(|published| !published.addr.ip().is_loopback()) {
+        return Err(ApiError::PublishedBeyondLoopback(published.addr));
+    }
+    if token.is_none() && !insecure_no_token && published.is_none() && !addr.ip().is_loopback() {
         return Err(ApiError::TokenRequired(addr));
     }
     let bind = |error| ApiError::Bind { addr, error };
     let listener = tokio::net::TcpListener::bind(addr).await.map_err(bind)?;
     // With port 0 the guard must know the port that was given.
-    let guard = guard::Guard { addr: listener.local_addr().map_err(bind)?, token };
+    let listens = listener.local_addr().map_err(bind)?;
+    let guard = match published {
+        Some(Published { addr, from }) => guard::Guard { addr, from: Some(from), token },
+        None => guard::Guard { addr: listens, from: None, token },
+    };
     let (router, traffic) = router(node, guard);
     serve(listener, router, LIMITS, traffic).map_err(bind)
 }

@@ -62,6 +62,8 @@ codes! {
     ForeignOrigin = "foreign_origin", FORBIDDEN, false, "Requests from other sites are refused";
     /// It was sent to another host name than this node's.
     ForeignHost = "foreign_host", FORBIDDEN, false, "This host name is not served";
+    /// It came from a machine or container that is not the host whose owner's API this is.
+    ForeignPeer = "foreign_peer", FORBIDDEN, false, "Only the host's own programs are served";
     /// Only its maker can withdraw an offer.
     NotOwnOffer = "not_own_offer", FORBIDDEN, false, "The offer belongs to another node";
     /// No such path.

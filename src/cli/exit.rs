@@ -1,0 +1,78 @@
+//! What a command tells the shell, and which failure is told how.
+
+use crate::{
+    http::api::ApiError,
+    node::NodeError,
+    store::{StoreError, keyfile::KeyFileError},
+};
+use std::{io, process::ExitCode};
+
+/// What a command tells the shell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Done,
+    Failed,
+    Usage,
+    InDoubt,
+    /// A port that it was told to listen on is taken.
+    PortTaken,
+    /// Another process has its data directory.
+    DataInUse,
+    /// The data directory is not one that this program, as it was started, can use: no use in starting it again as it is.
+    DataUnusable,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::InDoubt => 3,
+            Exit::PortTaken => 4,
+            Exit::DataInUse => 5,
+            Exit::DataUnusable => 6,
+        })
+    }
+}
+
+impl Exit {
+    /// How an error is told.
+    pub(super) fn of(error: &anyhow::Error) -> Self {
+        error.chain().find_map(Self::of_cause).unwrap_or(Self::Failed)
+    }
+
+    fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return (error.kind() == io::ErrorKind::AddrInUse).then_some(Self::PortTaken);
+        }
+        match cause.downcast_ref::<ApiError>() {
+            Some(ApiError::Bind { error, .. }) if error.kind() == io::ErrorKind::AddrInUse => {
+                return Some(Self::PortTaken);
+            }
+            _ => {}
+        }
+        // Transparent errors are not in the chain themselves, only what holds them.
+        match cause.downcast_ref::<NodeError>()? {
+            NodeError::Store(error) | NodeError::Key(KeyFileError::Directory(error)) => Self::of_store(error),
+            NodeError::Key(
+                KeyFileError::Exposed { .. }
+                | KeyFileError::Malformed { .. }
+                | KeyFileError::KeyMissing { .. },
+            ) => Some(Self::DataUnusable),
+            _ => None,
+        }
+    }
+
+    fn of_store(error: &StoreError) -> Option<Self> {
+        match error {
+            StoreError::Locked { .. } => Some(Self::DataInUse),
+            StoreError::NewerSchema { .. }
+            | StoreError::NotAStore { .. }
+            | StoreError::WrongNetwork { .. }
+            | StoreError::WrongClient { .. }
+            | StoreError::Damaged { .. } => Some(Self::DataUnusable),
+            StoreError::Io { .. } | StoreError::Sqlite { .. } => None,
+        }
+    }
+}
