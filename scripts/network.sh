@@ -215,7 +215,7 @@ compose_failed() {
 container_failed() {
     echo "The container $1 does not keep running. Its last lines:" >&2
     docker logs --tail 5 "$1" >&2 || true
-    docker inspect --format '{{if .State.Health}}{{range .State.Health.Log}}{{.Output}}{{end}}{{end}}' "$1" 2>/dev/null |
+    docker inspect --format '{{with .State.Health}}{{if eq .Status "unhealthy"}}{{range .Log}}{{.Output}}{{end}}{{end}}{{end}}' "$1" 2>/dev/null |
         tail -n 2 >&2
     fail $failed 'Mend that, then run: make stop-all && make start-all'
 }

@@ -254,7 +254,8 @@ mod tests {
             "id": format!("00000000-0000-7000-8000-0000000000{n:02}"), "hash": "ab".repeat(20),
             "client_id": "cd".repeat(32), "mine": false, "side": "sell", "btc_quantity": "1", "offer_price": "100",
             "currency": "USD", "sequence": sequence, "availability": status == "open", "status": status,
-            "created_at": "2026-11-21T03:30:58.271Z", "acceptance": "first",
+            "created_at": "2026-11-21T03:30:58.271Z", "dies_at": "2026-11-23T03:30:58.271Z",
+            "acceptance": "first",
         }))
         .unwrap()
     }
