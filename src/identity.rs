@@ -454,7 +454,7 @@ mod tests {
             .filter(|point| VerifyingKey::from_bytes(point).is_ok_and(|key| key.is_weak()))
             .collect();
         assert_eq!(weak.len(), 8, "the torsion subgroup has eight points");
-        // With a weak key, R = s B - k A is of small order where s = 0: a signature of every message for one of eight.
+        // With a weak key, R = s B - k A is of small order where s = 0: a signature that fits about one message in eight.
         let mut accepted_unless_strict = 0;
         for (key, r) in SMALL_ORDER.iter().flat_map(|key| SMALL_ORDER.iter().map(move |r| (key, r))) {
             let mut sig = [0; 64];
@@ -465,7 +465,7 @@ mod tests {
             assert!(key.verify_strict(b"pay me", &sig).is_err());
             accepted_unless_strict += usize::from(key.verify(b"pay me", &sig).is_ok());
         }
-        assert!(accepted_unless_strict >= 8, "{accepted_unless_strict}: the test shows something");
+        assert!(accepted_unless_strict > 0, "nothing here is refused for its small order");
     }
 
     proptest::proptest! {

@@ -105,6 +105,9 @@ fn next_step(code: &str) -> Option<&'static str> {
         "foreign_host" | "foreign_origin" => {
             "use the address that the node listens on: --api http://127.0.0.1:4000"
         }
+        "foreign_peer" => {
+            "ask from the machine that runs the container, or name the forwarder with VINTNER_API_PUBLISHED_FROM"
+        }
         "store_behind" => "restore the newest data directory, or run `vintner recover`",
         "storage_full" => "free some space on the node's disk and try again",
         "busy" | "stopping" | "not_ready" | "internal" | "body_timeout" => "try again in a moment",

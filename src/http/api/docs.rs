@@ -179,7 +179,7 @@ fn own_errors(operation: &str) -> &'static [Code] {
 
 /// What every operation can fail with.
 fn common_errors(operation: &str, method: &str) -> Vec<Code> {
-    let mut errors = vec![Code::ForeignHost, Code::ForeignOrigin];
+    let mut errors = vec![Code::ForeignHost, Code::ForeignOrigin, Code::ForeignPeer];
     if !matches!(operation, "healthz" | "readyz") {
         errors.push(Code::Unauthorized);
     }
