@@ -1,4 +1,7 @@
-//! A bounded pool of threads for signatures, so that neither the writer nor a socket task ever verifies one.
+//! A bounded pool of threads for signatures, so that the writer never verifies one, and a socket's task no more than one at a time.
+//!
+//! Waking a thread and being woken by it costs more than a signature. So a single job that finds the pool idle is done where it is
+//! ([`Workers::idle`]); as soon as there is more to do, the threads do it.
 //!
 //! A job is refused, not queued without end, when [`QUEUE_MAX`] others wait: the caller drops what it was about to check (a
 //! hint that will come again) or answers that the node is busy.
@@ -8,6 +11,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread,
@@ -24,7 +28,13 @@ type Job = Box<dyn FnOnce() + Send>;
 pub struct Workers {
     jobs: SyncSender<Job>,
     load: Arc<Load>,
+    /// Jobs that wait or are being done.
+    under_way: Arc<AtomicUsize>,
 }
+
+/// The pool was idle: one job may be done here and now.
+#[derive(Debug)]
+pub struct Turn<'a>(&'a Workers);
 
 /// How busy the pool is.
 #[derive(Debug, Default)]
@@ -47,21 +57,26 @@ impl Workers {
     pub fn start(threads: usize) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel::<Job>(QUEUE_MAX);
         let (queue, load) = (Arc::new(Mutex::new(queue)), Arc::<Load>::default());
+        let under_way = Arc::<AtomicUsize>::default();
         for n in 0..threads.max(1) {
-            let (queue, load) = (Arc::clone(&queue), Arc::clone(&load));
-            thread::Builder::new().name(format!("verify-{n}")).spawn(move || work(&queue, &load))?;
+            let (queue, load, under_way) = (Arc::clone(&queue), Arc::clone(&load), Arc::clone(&under_way));
+            thread::Builder::new()
+                .name(format!("verify-{n}"))
+                .spawn(move || work(&queue, &load, &under_way))?;
         }
-        Ok(Self { jobs, load })
+        Ok(Self { jobs, load, under_way })
     }
 
     /// Hands a job over, or refuses it at once.
     pub fn submit(&self, job: impl FnOnce() + Send + 'static) -> Result<(), Busy> {
+        self.under_way.fetch_add(1, Ordering::Relaxed);
         match self.jobs.try_send(Box::new(job)) {
             Ok(()) => {
                 self.load.taken.inc();
                 Ok(())
             }
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.under_way.fetch_sub(1, Ordering::Relaxed);
                 self.load.refused.inc();
                 Err(Busy)
             }
@@ -73,8 +88,17 @@ impl Workers {
         &self.load
     }
 
-    /// Runs `job` on the pool and waits for its result.
+    /// Leave to do one job here, when nothing else is under way.
+    pub fn idle(&self) -> Option<Turn<'_>> {
+        let begun = self.under_way.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed);
+        begun.is_ok().then(|| Turn(self))
+    }
+
+    /// Runs `job` here when the pool is idle, else on the pool, and gives its result.
     pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Busy> {
+        if let Some(turn) = self.idle() {
+            return turn.run(job);
+        }
         let (reply, result) = oneshot::channel();
         self.submit(move || {
             // The caller may have stopped waiting; then nobody needs the result.
@@ -84,7 +108,22 @@ impl Workers {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, load: &Load) {
+impl Turn<'_> {
+    /// Does it. A job that panics is told as [`Busy`], as on the pool.
+    pub fn run<T>(self, job: impl FnOnce() -> T) -> Result<T, Busy> {
+        self.0.load.taken.inc();
+        self.0.load.begun.inc();
+        catch_unwind(AssertUnwindSafe(job)).map_err(|_| Busy)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn work(queue: &Mutex<Receiver<Job>>, load: &Load, under_way: &AtomicUsize) {
     loop {
         // One thread waits inside `recv` and the others for the lock; whoever has a job lets the next one wait.
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -93,6 +132,7 @@ fn work(queue: &Mutex<Receiver<Job>>, load: &Load) {
         // A job that panics has said so on stderr, and its caller is told `Busy`. The thread lives on: without threads the node
         // would refuse everything and look alive.
         let _ = catch_unwind(AssertUnwindSafe(job));
+        under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -105,6 +145,20 @@ mod tests {
         let workers = Workers::start(1).unwrap();
         assert_eq!(workers.run(|| panic!("a defect")).await, Err::<(), _>(Busy));
         assert_eq!(workers.run(|| 6 * 7).await, Ok(42));
+    }
+
+    #[tokio::test]
+    async fn one_job_is_done_at_once_and_a_second_beside_it_by_a_thread() {
+        let workers = Workers::start(1).unwrap();
+        let here = thread::current().id();
+        assert_eq!(workers.run(|| thread::current().id()).await, Ok(here));
+        let turn = workers.idle().unwrap();
+        assert!(workers.idle().is_none());
+        assert_ne!(workers.run(|| thread::current().id()).await, Ok(here));
+        assert_eq!(turn.run(|| thread::current().id()), Ok(here));
+        while workers.idle().is_none() {
+            thread::yield_now();
+        }
     }
 
     #[tokio::test]

@@ -117,12 +117,16 @@ pub fn main() -> ExitCode {
 }
 
 /// A grape lives on one thread, as a stock grape does: its requests and its datagrams go through one DHT task anyway, and on one
-/// thread they meet there without waking anybody. All else has a thread for each core.
+/// thread they meet there without waking anybody. All else leaves half
+/// of the cores to the threads that write, check signatures and move datagrams: a second idle thread would be woken by the first.
 fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
     use tokio::runtime::Builder;
     match command {
         Command::Grape(_) => Builder::new_current_thread().enable_all().build(),
-        _ => Builder::new_multi_thread().enable_all().build(),
+        _ => {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            Builder::new_multi_thread().worker_threads((cores / 2).max(1)).enable_all().build()
+        }
     }
 }
 
