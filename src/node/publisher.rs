@@ -108,7 +108,11 @@ impl Publisher {
             let next = self.due.first().map(|(at, _)| *at).filter(|_| self.attempts.len() < IN_FLIGHT_MAX);
             tokio::select! {
                 publication = publications.recv() => match publication {
-                    Some(Publication::Publish(offer)) => self.publish(offer),
+                    Some(Publication::Publish(offer)) => {
+                        // Whoever caused it hears of it first.
+                        tokio::task::yield_now().await;
+                        self.publish(offer);
+                    }
                     Some(Publication::Unpublish(target)) => self.unpublish(target),
                     None => return,
                 },

@@ -147,12 +147,28 @@ impl Store {
     /// Makes `events` durable, all of them or none, in one transaction that is on the disk when this returns. Events that need
     /// not be durable at once ([`Event::must_be_durable`]) ride along in their order.
     ///
+    /// When there are no others, nothing waits for the disk: they outlive the process, and a power loss takes the last of them.
+    ///
     /// A database that somebody else has locked is waited for, 30 seconds at most.
     pub fn commit(&mut self, events: &[Event]) -> Result<(), CommitError> {
         if events.is_empty() {
             return Ok(());
         }
-        self.in_transaction(|conn| events.iter().try_for_each(|event| write::apply(conn, event)))
+        let hints_only = !events.iter().any(Event::must_be_durable);
+        if hints_only {
+            self.sync_commits("NORMAL")?;
+        }
+        let done = self.in_transaction(|conn| events.iter().try_for_each(|event| write::apply(conn, event)));
+        if hints_only {
+            self.sync_commits("FULL")?;
+        }
+        done
+    }
+
+    /// Whether commits wait for the disk. Without that, the log is still written in order and synced by the next that does.
+    fn sync_commits(&self, synchronous: &str) -> Result<(), CommitError> {
+        let failed = |source| CommitError::Failed { path: self.path.clone(), source };
+        self.conn.pragma_update(None, "synchronous", synchronous).map_err(failed)
     }
 
     /// What was last set under `name`.
