@@ -6,7 +6,8 @@
 //! start with its name instead of trading on it.
 //!
 //! - [`Store::commit`] is one transaction with one sync of the disk (WAL, `synchronous = FULL`): when it returns, the events
-//!   survive a power loss, all of them or none (`tests/power_loss.rs` cuts the power at every write to see it).
+//!   survive a power loss, all of them or none (`tests/power_loss.rs` cuts the power at every write to see it). Hints alone, which
+//!   the network tells again, are not waited for.
 //! - There is no `PRAGMA quick_check` at start: it reads the whole file once more, seconds a gigabyte, to find what loading
 //!   finds anyway, since that reads every row of every table and checks it.
 //! - `schema` opens and migrates, `tables`, `write`, `load` and `row` are the mapping, `lock` holds the directory,
