@@ -140,7 +140,9 @@ start_devnet() {
     check_ports
     ${MAKE:-make} --no-print-directory build
     mkdir -p "$dir"
-    nohup "$program" devnet --data-dir "$dir/devnet" >"$log" 2>&1 </dev/null &
+    # Emptied here and not by the program's own start, which may come after the first look at it.
+    : >"$log"
+    nohup "$program" devnet --data-dir "$dir/devnet" >>"$log" 2>&1 </dev/null &
     echo $! >"$pid_file"
     echo devnet >"$note"
     waited=0
