@@ -5,9 +5,10 @@ FROM rust:1-slim-bookworm AS builder
 WORKDIR /build
 ENV CARGO_PROFILE_RELEASE_DEBUG=false
 
-# A layer with all dependencies, built against an empty program: it stays as long as these two files do. Benches and tests
+# A layer with all dependencies, built against an empty program: it stays as long as these files do. Benches and tests
 # that the manifest names would have to exist, so they are left out of it.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 RUN awk '/^\[/ { skip = /^\[\[(bench|example|test)\]\]/ } !skip' Cargo.toml >program.toml && mv program.toml Cargo.toml \
     && mkdir src && echo '//! Stands in for the library.' >src/lib.rs && printf '//! Stands in for the program.\nfn main() {}\n' >src/main.rs \
     && cargo build --release --locked --bin vintner

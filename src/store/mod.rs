@@ -13,7 +13,7 @@
 //! - `schema` opens and migrates, `tables`, `write`, `load` and `row` are the mapping, `lock` holds the directory,
 //!   [`keyfile`] keeps the secrets that are *not* in the database. [`backup()`] copies a store that is in use, [`inspect()`]
 //!   looks at one without touching it.
-//! - The readers of the market never come here: they read snapshots of the state in memory. Users may: the columns are
+//! - The readers of the market never come here: they read snapshots of the state in memory. Users may: there are views
 //!   made to be read with the `sqlite3` shell, also while the node runs.
 
 mod backup;
@@ -145,10 +145,10 @@ impl Store {
         load::all(&snapshot, &self.path, &self.network)
     }
 
-    /// Makes `events` durable, all of them or none, in one transaction that is on the disk when this returns. Events that need
-    /// not be durable at once ([`Event::must_be_durable`]) ride along in their order.
+    /// Makes `events` durable, all of them or none, in one transaction that is on the disk when this returns.
     ///
-    /// When there are no others, nothing waits for the disk: they outlive the process, and a power loss takes the last of them.
+    /// When all of them are hints ([`Event::must_be_durable`] says no), nothing waits for the disk: they outlive the process, and a
+    /// power loss takes the last of them.
     ///
     /// A database that somebody else has locked is waited for, 30 seconds at most.
     pub fn commit(&mut self, events: &[Event]) -> Result<(), CommitError> {

@@ -1,9 +1,12 @@
--- Every table but `meta` holds facts of the exchange, one row each. What was signed is kept byte for byte; the columns that are
--- GENERATED are only views of it, for people: they take no space, and the program never reads them. `crc` is the CRC-32 of
--- the row's other columns: a row that was changed by anything but the program is refused at start.
+-- Every table but `meta` holds facts of the exchange, one row each. What was signed is kept byte for byte; the views at the end
+-- show what is in it, for people: the program never reads them. `crc` is the CRC-32 of the row's other columns: a row that was
+-- changed by anything but the program is refused at start.
 --
 -- Ids and hashes are lower-case text, times are milliseconds since 1970 (`datetime(at / 1000, 'unixepoch')`), amounts are decimal
 -- text. `v` is a DHT item's value (BEP44): JSON text with its length before it.
+--
+-- Each write is part of somebody's wait. So there are no generated columns (SQLite computes them for every row that is written)
+-- and no `IN (...)` in a CHECK (for which it makes a table in memory each time).
 
 -- Whose store this is.
 CREATE TABLE owner (
@@ -27,16 +30,9 @@ CREATE TABLE own_offers (
     seq       INTEGER NOT NULL,
     v         BLOB NOT NULL,
     sig       TEXT NOT NULL,
-    closed    TEXT CHECK (closed IN ('sold', 'withdrawn', 'recovered')),
+    closed    TEXT CHECK (closed = 'sold' OR closed = 'withdrawn' OR closed = 'recovered'),
     trade_id  TEXT CHECK ((trade_id IS NOT NULL) = (closed IS 'sold')),
-    crc       INTEGER NOT NULL,
-    side          TEXT AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'side') VIRTUAL,
-    btc_quantity  TEXT AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'btc_quantity') VIRTUAL,
-    offer_price   TEXT AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'offer_price') VIRTUAL,
-    currency      TEXT AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'currency') VIRTUAL,
-    availability  INTEGER AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'availability') VIRTUAL,
-    expires_at    INTEGER AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'expires_at') VIRTUAL,
-    dies_at       INTEGER AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'dies_at') VIRTUAL
+    crc       INTEGER NOT NULL
 ) STRICT;
 
 -- How far an own offer's newest published version reached. An offer whose `seq` is not here is still to be published.
@@ -56,16 +52,7 @@ CREATE TABLE records (
     seq     INTEGER NOT NULL,
     v       BLOB NOT NULL,
     sig     TEXT NOT NULL,
-    crc     INTEGER NOT NULL,
-    id            TEXT AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'id') VIRTUAL,
-    client_id     TEXT AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'client_id') VIRTUAL,
-    side          TEXT AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'side') VIRTUAL,
-    btc_quantity  TEXT AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'btc_quantity') VIRTUAL,
-    offer_price   TEXT AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'offer_price') VIRTUAL,
-    currency      TEXT AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'currency') VIRTUAL,
-    availability  INTEGER AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'availability') VIRTUAL,
-    expires_at    INTEGER AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'expires_at') VIRTUAL,
-    dies_at       INTEGER AS (CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) ->> 'dies_at') VIRTUAL
+    crc     INTEGER NOT NULL
 ) STRICT;
 
 -- Records whose maker signed two values of one sequence: the proof.
@@ -102,12 +89,6 @@ CREATE TABLE trades (
     bid_text TEXT NOT NULL,
     bid_sig  TEXT NOT NULL,
     crc      INTEGER NOT NULL,
-    maker         TEXT AS (text ->> 'maker') VIRTUAL,
-    offer_id      TEXT AS (text ->> 'offer_id') VIRTUAL,
-    btc_quantity  TEXT AS (text ->> '$.terms.btc_quantity') VIRTUAL,
-    price         TEXT AS (text ->> 'price') VIRTUAL,
-    currency      TEXT AS (text ->> '$.terms.currency') VIRTUAL,
-    executed_at   INTEGER AS (text ->> 'executed_at') VIRTUAL,
     UNIQUE (id, taker, bid_id)
 ) STRICT;
 
@@ -117,15 +98,11 @@ CREATE TABLE bids_out (
     bidder          TEXT NOT NULL,
     text            TEXT NOT NULL,
     sig             TEXT NOT NULL,
-    outcome         TEXT NOT NULL CHECK (outcome IN ('in_doubt', 'accepted', 'refused')),
+    outcome         TEXT NOT NULL CHECK (outcome = 'in_doubt' OR outcome = 'accepted' OR outcome = 'refused'),
     trade_id        TEXT CHECK ((trade_id IS NOT NULL) = (outcome = 'accepted')),
     refusal_code    TEXT CHECK ((refusal_code IS NOT NULL) = (outcome = 'refused')),
     refusal_detail  TEXT,
     crc             INTEGER NOT NULL,
-    offer_id     TEXT AS (text ->> 'offer_id') VIRTUAL,
-    maker        TEXT AS (text ->> 'maker') VIRTUAL,
-    price        TEXT AS (text ->> 'price') VIRTUAL,
-    valid_until  INTEGER AS (text ->> 'valid_until') VIRTUAL,
     FOREIGN KEY (trade_id, bidder, id) REFERENCES trades (id, taker, bid_id) DEFERRABLE INITIALLY DEFERRED
 ) STRICT;
 
@@ -136,14 +113,11 @@ CREATE TABLE bids_in (
     text            TEXT NOT NULL,
     sig             TEXT NOT NULL,
     answered_at     INTEGER NOT NULL,
-    outcome         TEXT NOT NULL CHECK (outcome IN ('accepted', 'refused')),
+    outcome         TEXT NOT NULL CHECK (outcome = 'accepted' OR outcome = 'refused'),
     trade_id        TEXT CHECK ((trade_id IS NOT NULL) = (outcome = 'accepted')),
     refusal_code    TEXT CHECK ((refusal_code IS NOT NULL) = (outcome = 'refused')),
     refusal_detail  TEXT,
     crc             INTEGER NOT NULL,
-    offer_id     TEXT AS (text ->> 'offer_id') VIRTUAL,
-    price        TEXT AS (text ->> 'price') VIRTUAL,
-    valid_until  INTEGER AS (text ->> 'valid_until') VIRTUAL,
     PRIMARY KEY (bidder, id),
     FOREIGN KEY (trade_id, bidder, id) REFERENCES trades (id, taker, bid_id) DEFERRABLE INITIALLY DEFERRED
 ) STRICT;
@@ -152,8 +126,60 @@ CREATE TABLE bids_in (
 CREATE TABLE idempotency_keys (
     key             TEXT PRIMARY KEY,
     request_sha256  TEXT NOT NULL,
-    made            TEXT NOT NULL CHECK (made IN ('offer', 'bid')),
+    made            TEXT NOT NULL CHECK (made = 'offer' OR made = 'bid'),
     made_id         TEXT NOT NULL,
     at              INTEGER NOT NULL,
     crc             INTEGER NOT NULL
 ) STRICT;
+
+-- For people: `SELECT * FROM trades_view`.
+
+CREATE VIEW own_offers_view AS
+SELECT id, target, seq, closed, trade_id,
+       json ->> 'side' AS side,
+       json ->> 'btc_quantity' AS btc_quantity,
+       json ->> 'offer_price' AS offer_price,
+       json ->> 'currency' AS currency,
+       json ->> 'availability' AS availability,
+       json ->> 'expires_at' AS expires_at,
+       json ->> 'dies_at' AS dies_at
+FROM (SELECT *, CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) AS json FROM own_offers);
+
+CREATE VIEW records_view AS
+SELECT target, seq,
+       json ->> 'id' AS id,
+       json ->> 'client_id' AS client_id,
+       json ->> 'side' AS side,
+       json ->> 'btc_quantity' AS btc_quantity,
+       json ->> 'offer_price' AS offer_price,
+       json ->> 'currency' AS currency,
+       json ->> 'availability' AS availability,
+       json ->> 'expires_at' AS expires_at,
+       json ->> 'dies_at' AS dies_at
+FROM (SELECT *, CAST(substr(v, instr(v, x'3a') + 1) AS TEXT) AS json FROM records);
+
+CREATE VIEW trades_view AS
+SELECT n, id, taker, bid_id,
+       text ->> 'maker' AS maker,
+       text ->> 'offer_id' AS offer_id,
+       text ->> '$.terms.side' AS side,
+       text ->> '$.terms.btc_quantity' AS btc_quantity,
+       text ->> 'price' AS price,
+       text ->> '$.terms.currency' AS currency,
+       text ->> 'executed_at' AS executed_at
+FROM trades;
+
+CREATE VIEW bids_out_view AS
+SELECT id, bidder, outcome, trade_id, refusal_code, refusal_detail,
+       text ->> 'offer_id' AS offer_id,
+       text ->> 'maker' AS maker,
+       text ->> 'price' AS price,
+       text ->> 'valid_until' AS valid_until
+FROM bids_out;
+
+CREATE VIEW bids_in_view AS
+SELECT bidder, id, answered_at, outcome, trade_id, refusal_code, refusal_detail,
+       text ->> 'offer_id' AS offer_id,
+       text ->> 'price' AS price,
+       text ->> 'valid_until' AS valid_until
+FROM bids_in;
