@@ -2,8 +2,8 @@
 //!
 //! It drains its inbox into a batch, has the core handle it, commits everything that must be durable in one transaction, shows
 //! readers the new snapshot, and only then lets effects go. While it waits for the disk the inbox fills, so the next batch is
-//! larger: group commit needs no timer. Events that the network would tell again (other makers' records) wait for the next
-//! durable commit, or for [`LAZY_AFTER`].
+//! larger: group commit needs no timer. Hints, which the network would tell again (other makers' records), are no part of a commit
+//! that somebody waits for; they have one of their own every [`LAZY_AFTER`].
 
 use super::{
     clock,
@@ -174,21 +174,29 @@ impl Pending {
         self.events.extend(events);
     }
 
-    fn is_due(&self) -> bool {
-        !self.events.is_empty()
-            && (self.events.len() >= LAZY_MAX || self.since.elapsed() >= LAZY_AFTER || self.must_be_durable())
+    /// What is committed now: everything when something has waited for long enough, else what must be durable.
+    fn take_due(&mut self) -> Vec<Event> {
+        if self.events.len() >= LAZY_MAX || self.since.elapsed() >= LAZY_AFTER {
+            std::mem::take(&mut self.events)
+        } else if must_be_durable(&self.events) {
+            Event::take_due(&mut self.events)
+        } else {
+            Vec::new()
+        }
     }
 
-    fn must_be_durable(&self) -> bool {
-        self.events.iter().any(Event::must_be_durable)
-    }
-
-    /// Waits for space on the disk, with the latest of the events.
-    fn postpone(&mut self) {
+    /// Keeps what was due until there is space on the disk, or the latest of it.
+    fn postpone(&mut self, mut due: Vec<Event>) {
+        due.append(&mut self.events);
+        self.events = due;
         let surplus = self.events.len().saturating_sub(LAZY_MAX / 2);
         self.events.drain(..surplus);
         self.since = Instant::now();
     }
+}
+
+fn must_be_durable(events: &[Event]) -> bool {
+    events.iter().any(Event::must_be_durable)
 }
 
 struct Writer<J> {
@@ -262,11 +270,12 @@ impl<J: Journal> Writer<J> {
         let commit_due = |core: &Core, events: Vec<Event>| {
             let changed = !events.is_empty();
             pending.add(events);
-            if pending.is_due() {
-                match commit(journal, &pending.events, meter) {
-                    Ok(()) => pending.events.clear(),
+            let due = pending.take_due();
+            if !due.is_empty() {
+                match commit(journal, &due, meter) {
+                    Ok(()) => {}
                     // The network would tell it again: no reason to give up what memory knows.
-                    Err(JournalError::Full) if !pending.must_be_durable() => pending.postpone(),
+                    Err(JournalError::Full) if !must_be_durable(&due) => pending.postpone(due),
                     Err(error) => return Err(error),
                 }
             }
@@ -312,7 +321,7 @@ impl<J: Journal> Writer<J> {
             return Ok(());
         }
         match commit(&mut self.journal, &self.pending.events, &self.meter) {
-            Err(JournalError::Full) if !self.pending.must_be_durable() => Ok(()),
+            Err(JournalError::Full) if !must_be_durable(&self.pending.events) => Ok(()),
             result => result,
         }
     }
@@ -355,166 +364,4 @@ fn commit(journal: &mut impl Journal, events: &[Event], meter: &Meter) -> Result
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        exchange::{CommandError, Done, IdempotencyKey, OfferRef},
-        market::{Acceptance, Currency, IdMint, NewOffer, Side, Terms},
-    };
-    use std::sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    };
-
-    /// A journal in memory that fails when it is told to.
-    #[derive(Clone, Default)]
-    struct Fake {
-        events: Arc<Mutex<Vec<Event>>>,
-        commits: Arc<AtomicUsize>,
-        /// `Some(full)`: the next commits fail, as a full disk or for good.
-        failing: Arc<Mutex<Option<bool>>>,
-    }
-
-    impl Journal for Fake {
-        fn load(&mut self) -> Result<Vec<Event>, JournalError> {
-            Ok(self.events.lock().unwrap().clone())
-        }
-        fn commit(&mut self, events: &[Event]) -> Result<(), JournalError> {
-            match *self.failing.lock().unwrap() {
-                Some(true) => return Err(JournalError::Full),
-                Some(false) => return Err(JournalError::Failed("the disk is gone".into())),
-                None => {}
-            }
-            self.commits.fetch_add(1, Ordering::Relaxed);
-            self.events.lock().unwrap().extend_from_slice(events);
-            Ok(())
-        }
-    }
-
-    fn started(journal: &Fake) -> (Exchange, WriterThread, mpsc::UnboundedReceiver<Publication>) {
-        let (asks, _) = mpsc::unbounded_channel();
-        let (publications, published) = mpsc::unbounded_channel();
-        let (fetches, _) = mpsc::unbounded_channel();
-        let outlets = Outlets { asks, publications, fetches };
-        let network = "test".parse().unwrap();
-        let (exchange, thread) =
-            start(MasterKey::from_bytes([1; 32]), network, journal.clone(), outlets).unwrap();
-        (exchange, thread, published)
-    }
-
-    fn new_offer() -> NewOffer {
-        let (btc_quantity, offer_price) = ("1".parse().unwrap(), "100".parse().unwrap());
-        let expires_at = clock::now().plus(Duration::from_hours(1));
-        NewOffer {
-            terms: Terms { side: Side::Sell, btc_quantity, offer_price, currency: Currency::USD },
-            acceptance: Acceptance::First,
-            expires_at,
-            dies_at: expires_at,
-            memo: None,
-        }
-    }
-
-    fn counted(exchange: &Exchange, line: &str) -> bool {
-        let mut page = crate::metrics::Page::default();
-        exchange.meter.write(0, &mut page);
-        page.finish().lines().any(|found| found == line)
-    }
-
-    #[tokio::test]
-    async fn what_was_acknowledged_is_in_the_journal_and_in_the_snapshot() {
-        let journal = Fake::default();
-        let (exchange, thread, _published) = started(&journal);
-        let Ok(Done::Created { offer, again: false }) = exchange.create(new_offer(), None).await else {
-            panic!()
-        };
-        assert!(exchange.snapshot().state.own.contains_key(&offer));
-        assert!(
-            journal
-                .events
-                .lock()
-                .unwrap()
-                .iter()
-                .any(|e| matches!(e, Event::Own(own) if own.offer.id == offer))
-        );
-        thread.stop();
-        assert!(thread.ended.await.unwrap().is_ok());
-    }
-
-    #[tokio::test]
-    async fn callers_at_the_same_time_share_commits() {
-        let journal = Fake::default();
-        let (exchange, _thread, _published) = started(&journal);
-        let creates: Vec<_> = (0..500)
-            .map(|_| {
-                let exchange = exchange.clone();
-                tokio::spawn(async move { exchange.create(new_offer(), None).await })
-            })
-            .collect();
-        for create in creates {
-            assert!(create.await.unwrap().is_ok());
-        }
-        let commits = journal.commits.load(Ordering::Relaxed);
-        assert!(counted(&exchange, "vintner_batch_inputs_sum 500") && exchange.meter.waiting() == 0);
-        assert!(counted(&exchange, &format!("vintner_commit_duration_seconds_count {commits}")));
-        assert!(commits < 500, "{commits} commits for 500 offers");
-    }
-
-    #[tokio::test]
-    async fn a_full_disk_refuses_writes_and_takes_them_again_when_there_is_space() {
-        let journal = Fake::default();
-        let (exchange, _thread, mut published) = started(&journal);
-        exchange.create(new_offer(), None).await.unwrap();
-        published.recv().await.unwrap();
-
-        *journal.failing.lock().unwrap() = Some(true);
-        let key = || Some(IdempotencyKey { key: "k".into(), request_sha256: [0; 32] });
-        assert_eq!(exchange.create(new_offer(), key()).await, Err(CommandError::StorageFull));
-        assert!(counted(&exchange, "vintner_commit_failures_total{reason=\"disk_full\"} 1"));
-        assert!(
-            counted(&exchange, "vintner_own_offer_changes_total{change=\"created\"} 1"),
-            "what is durable only"
-        );
-        assert_eq!(exchange.snapshot().state.own.len(), 1, "memory went back to what is stored");
-        // What is stored is published again by the rebuilt core; what was refused never is.
-        assert!(matches!(published.recv().await, Some(Publication::Publish(_))));
-        assert!(published.try_recv().is_err());
-
-        *journal.failing.lock().unwrap() = None;
-        let again = exchange.create(new_offer(), key()).await;
-        assert!(matches!(again, Ok(Done::Created { again: false, .. })), "{again:?}");
-    }
-
-    #[tokio::test]
-    async fn who_waits_for_a_maker_when_the_node_stops_hears_of_his_stored_bid() {
-        let journal = Fake::default();
-        let (exchange, thread, _published) = started(&journal);
-        let (maker, network) = (MasterKey::from_bytes([2; 32]), "test".parse().unwrap());
-        let id = IdMint::default().next(&network, &maker.client_key().public(), clock::now());
-        let offer = Offer::create(&maker, &network, id, new_offer(), clock::now()).unwrap();
-        let reference = OfferRef::Hash(offer.target());
-        exchange.record(Arc::new(offer)).unwrap();
-        let waiting = tokio::spawn({
-            let exchange = exchange.clone();
-            let minute = Duration::from_mins(1);
-            async move { exchange.bid(reference, None, minute, minute, None).await }
-        });
-        while exchange.snapshot().state.bids_in_doubt == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        thread.stop();
-        let reply = waiting.await.unwrap();
-        assert!(matches!(reply, Ok(Done::Bid { again: false, .. })), "{reply:?}");
-        assert!(thread.ended.await.unwrap().is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_commit_that_fails_for_good_ends_the_writer_and_acknowledges_nothing() {
-        let journal = Fake::default();
-        let (exchange, thread, mut published) = started(&journal);
-        *journal.failing.lock().unwrap() = Some(false);
-        assert_eq!(exchange.create(new_offer(), None).await, Err(CommandError::Stopping));
-        assert!(matches!(thread.ended.await.unwrap(), Err(JournalError::Failed(_))));
-        assert!(published.recv().await.is_none());
-        assert!(matches!(exchange.create(new_offer(), None).await, Err(CommandError::Stopping)));
-    }
-}
+mod tests;
