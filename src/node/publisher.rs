@@ -1,7 +1,7 @@
 //! Brings own records to the network and keeps them there.
 //!
-//! A new version is put (BEP44) and then announced as `NEW_OFFER:<hash>`, at once, and again with a growing pause until both
-//! succeeded. After that it is announced again every [`ANNOUNCE_EVERY`], and put again every [`PUT_EVERY`], before the nodes that
+//! A new version is put (BEP44) and then announced as `NEW_OFFER:<hash>`, at once (a closed one after a moment), and again with a
+//! growing pause until both succeeded. After that it is announced again every [`ANNOUNCE_EVERY`], and put again every [`PUT_EVERY`], before the nodes that
 //! store it forget it; all that until it dies. In a network small enough that every node hears every announcement, a node that
 //! joins is told at once.
 
@@ -25,6 +25,11 @@ use tokio::{
 
 /// What an announcement of an offer starts with; the hash follows in 40 hex digits.
 pub(super) const ANNOUNCEMENT: &str = "NEW_OFFER:";
+/// How long a closed record waits before it is put. The buyer's node has just been told of the trade and has it to check and to
+/// store; whoever believes the offer open meanwhile is refused by its maker.
+const PUT_CLOSED_AFTER: Duration = Duration::from_micros(500);
+/// How long it then waits before it is announced: the nodes on which it was put have seen that it is closed.
+const ANNOUNCE_CLOSED_AFTER: Duration = Duration::from_millis(100);
 /// How often a record is announced again, when there are few.
 const ANNOUNCE_EVERY: Duration = Duration::from_mins(1);
 /// How far announcements are apart when there are many: ten a second.
@@ -66,7 +71,8 @@ struct Attempt {
     target: Target,
     sequence: u64,
     put: Option<Result<PutOutcome, DhtError>>,
-    announced: Result<usize, DhtError>,
+    /// `None`: it is announced by the next attempt.
+    announced: Option<Result<usize, DhtError>>,
 }
 
 /// Attempts to bring records out, by what came of them.
@@ -133,6 +139,7 @@ impl Publisher {
             // A core that was rebuilt after a full disk begins with everything; what is under way goes on.
             return;
         }
+        let pause = if offer.availability { Duration::ZERO } else { PUT_CLOSED_AFTER };
         let in_flight = self.records.get(&target).is_some_and(|r| r.due.is_none());
         self.unschedule(target);
         let record = Record {
@@ -146,7 +153,7 @@ impl Publisher {
         };
         self.records.insert(target, record);
         if !in_flight {
-            self.schedule(target, Duration::ZERO);
+            self.schedule(target, pause);
         }
         self.start_due();
     }
@@ -195,7 +202,9 @@ impl Publisher {
             self.unschedule(target);
             let Some(record) = self.records.get(&target) else { continue };
             let put = record.put_at.is_none_or(|at| now.duration_since(at) >= PUT_EVERY);
-            self.attempts.spawn(attempt(self.dht.clone(), Arc::clone(&record.offer), put, self.rpc_port));
+            let announce = record.offer.availability || record.stored_on > 0;
+            let (dht, offer) = (self.dht.clone(), Arc::clone(&record.offer));
+            self.attempts.spawn(attempt(dht, offer, put, announce.then_some(self.rpc_port)));
         }
     }
 
@@ -220,13 +229,20 @@ impl Publisher {
         if let Some(Ok(outcome)) = &put {
             record.stored_on = outcome.acked;
             // On a busy machine a node answers late or loses a datagram: it gets the news again soon, not in a minute.
-            missed = outcome.acked < outcome.asked || announced.as_ref().is_ok_and(|n| *n < outcome.asked);
+            let heard_by = announced.as_ref().and_then(|announced| announced.as_ref().ok());
+            missed = outcome.acked < outcome.asked || heard_by.is_some_and(|n| *n < outcome.asked);
             missed &= record.follow_ups < FOLLOW_UPS_MAX;
             record.put_at = Some(Instant::now()).filter(|_| !missed);
         }
         let (id, stored_on) = (record.offer.id, record.stored_on);
         match (put.is_none_or(|put| put.is_ok()), announced) {
-            (true, Ok(announced_to)) => {
+            (true, None) => {
+                record.failures = 0;
+                // One that missed it gets it together with the announcement.
+                record.follow_ups += u32::from(missed);
+                self.schedule(target, ANNOUNCE_CLOSED_AFTER);
+            }
+            (true, Some(Ok(announced_to))) => {
                 record.failures = 0;
                 if missed { &self.counted.missed } else { &self.counted.done }.inc();
                 let pause = if missed {
@@ -250,13 +266,15 @@ impl Publisher {
     }
 }
 
-async fn attempt(dht: Dht, offer: Arc<Offer>, put: bool, rpc_port: u16) -> Attempt {
+/// Puts the record, if `put`, and announces `rpc_port` under its name, if there is one.
+async fn attempt(dht: Dht, offer: Arc<Offer>, put: bool, rpc_port: Option<u16>) -> Attempt {
     let (target, sequence) = (offer.target(), offer.sequence);
     let put =
         if put { Some(dht.put(Put::Mutable { item: offer.item().clone(), cas: None }).await) } else { None };
-    let announced = match &put {
-        Some(Err(_)) => Err(DhtError::NoNodes),
-        _ => dht.announce(format!("{ANNOUNCEMENT}{target}").as_bytes(), rpc_port).await,
+    let announced = match (&put, rpc_port) {
+        (Some(Err(_)), _) => Some(Err(DhtError::NoNodes)),
+        (_, Some(port)) => Some(dht.announce(format!("{ANNOUNCEMENT}{target}").as_bytes(), port).await),
+        (_, None) => None,
     };
     Attempt { target, sequence, put, announced }
 }
