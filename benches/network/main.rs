@@ -141,7 +141,11 @@ fn run(mut options: Options) -> Result<()> {
 fn finish(options: &Options, dir: &Path, ours: &[Figures], theirs: &[Figures]) -> Result<()> {
     let other = if options.against.is_some() { "other build" } else { "stock" };
     let mut text = report::table(ours, theirs, other);
-    let wrong = format!("{} of vintner, {} of {other}", report::errors(ours), report::errors(theirs));
+    let wrong = if theirs.is_empty() {
+        format!("{} of vintner", report::errors(ours))
+    } else {
+        format!("{} of vintner, {} of {other}", report::errors(ours), report::errors(theirs))
+    };
     let is_right = report::errors(ours) + report::errors(theirs) == 0.0;
     writeln!(
         text,
