@@ -1,13 +1,20 @@
 //! What the figures were measured on.
 
-use super::processes::stock_dir;
+use super::{figures::median, processes::stock_dir};
 use anyhow::{Result, ensure};
 use serde_json::Value;
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs::{self, OpenOptions},
+    os::unix::fs::FileExt,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 /// Lines for people, in Markdown.
 pub(super) fn description(dir: &Path, with_stock: bool) -> Vec<String> {
-    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let cores = thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let mut lines = vec![
         format!("- Processor: {}, {cores} cores", field("/proc/cpuinfo", "model name").unwrap_or_default()),
         format!("- Memory: {}", memory()),
@@ -33,6 +40,28 @@ pub(super) fn check_disk(dir: &Path) -> Result<()> {
         dir.display()
     );
     Ok(())
+}
+
+/// What a sync of four pages of a file takes that does not grow, in milliseconds: the median of 100, a pause before each, as between
+/// the commits of a node that has little to do.
+pub(super) fn sync_ms(dir: &Path) -> Result<f64> {
+    let path = dir.join("sync");
+    let pages = vec![7; 4 * 4096];
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+    for n in 0..100 {
+        file.write_all_at(&pages, n * pages.len() as u64)?;
+    }
+    file.sync_all()?;
+    let mut took = Vec::new();
+    for n in 0..100 {
+        thread::sleep(Duration::from_millis(5));
+        file.write_all_at(&pages, n * pages.len() as u64)?;
+        let began = Instant::now();
+        file.sync_data()?;
+        took.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    fs::remove_file(&path)?;
+    Ok(median(&mut took).unwrap_or_default())
 }
 
 /// How much the machine has to do besides, over the last minute.

@@ -170,6 +170,7 @@ fn measure(system: &System, options: &Options, dir: &Path) -> Result<Figures> {
     let time = Duration::from_secs(options.seconds);
     let mut figures = Figures::new();
     figures.insert("load_average_before".into(), machine::load_average());
+    figures.insert("sync_p50_ms".into(), machine::sync_ms(dir)?);
     if wanted(Part::Latency) || wanted(Part::Creates) {
         on_a_network(system, dir, |network| {
             if wanted(Part::Latency) {

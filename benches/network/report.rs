@@ -48,6 +48,7 @@ const ROWS: &[Row] = &[
     ms("bid_p99_ms", "bid from another node, p99", Goal::None),
     ms("gone_p50_ms", "gone everywhere, p50", Goal::None),
     ms("gone_p99_ms", "gone everywhere, p99", Goal::None),
+    ms("sync_p50_ms", "the machine: one sync of its disk, p50", Goal::None),
     rate("creates_1_per_s", "creates, 1 connection", Goal::None),
     rate("creates_64_per_s", "creates, 64 connections", Goal::AtLeast(3500.0)),
     rate("creates_64_answered_per_s", "creates, 64 connections, listed or not", Goal::None),

@@ -28,8 +28,9 @@ pub(super) const ANNOUNCEMENT: &str = "NEW_OFFER:";
 /// How long a closed record waits before it is put. The buyer's node has just been told of the trade and has it to check and to
 /// store; whoever believes the offer open meanwhile is refused by its maker.
 const PUT_CLOSED_AFTER: Duration = Duration::from_micros(500);
-/// How long it then waits before it is announced: the nodes on which it was put have seen that it is closed.
-const ANNOUNCE_CLOSED_AFTER: Duration = Duration::from_millis(100);
+/// How long it then waits before it is announced, and longer when many are closed, since closed records are announced
+/// [`ANNOUNCE_APART`]: the nodes on which it was put have seen already that it is closed.
+const ANNOUNCE_CLOSED_AFTER: Duration = Duration::from_millis(500);
 /// How often a record is announced again, when there are few.
 const ANNOUNCE_EVERY: Duration = Duration::from_mins(1);
 /// How far announcements are apart when there are many: ten a second.
@@ -93,6 +94,8 @@ pub(super) struct Publisher {
     rpc_port: u16,
     records: HashMap<Target, Record>,
     due: BTreeSet<(Instant, Target)>,
+    /// When the latest of the closed records will be announced for the first time.
+    last_closed: Instant,
     attempts: JoinSet<Attempt>,
     pub(super) counted: Arc<Attempts>,
 }
@@ -100,8 +103,8 @@ pub(super) struct Publisher {
 impl Publisher {
     pub(super) fn new(dht: Dht, exchange: Exchange, listener: Listener, rpc_port: u16) -> Self {
         let (records, due, attempts) = (HashMap::new(), BTreeSet::new(), JoinSet::new());
-        let counted = Arc::default();
-        Self { dht, exchange, listener, rpc_port, records, due, attempts, counted }
+        let (last_closed, counted) = (Instant::now(), Arc::default());
+        Self { dht, exchange, listener, rpc_port, records, due, last_closed, attempts, counted }
     }
 
     /// Works until the core is gone.
@@ -238,9 +241,16 @@ impl Publisher {
         match (put.is_none_or(|put| put.is_ok()), announced) {
             (true, None) => {
                 record.failures = 0;
-                // One that missed it gets it together with the announcement.
+                let pause = if missed {
+                    RETRY_MIN * (1 << record.follow_ups)
+                } else {
+                    let now = Instant::now();
+                    self.last_closed = (now + ANNOUNCE_CLOSED_AFTER).max(self.last_closed + ANNOUNCE_APART);
+                    self.last_closed - now
+                };
                 record.follow_ups += u32::from(missed);
-                self.schedule(target, ANNOUNCE_CLOSED_AFTER);
+                self.schedule(target, pause);
+                self.exchange.published(id, sequence, stored_on as u32, 0).await;
             }
             (true, Some(Ok(announced_to))) => {
                 record.failures = 0;
