@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs the stock Grenache programs that the interoperability tests run (tests/interop_grape.rs). Safe to run again.
+# Installs what the interoperability tests run: stock Grenache programs from npm (tests/interop_grape.rs), and libtorrent from PyPI
+# (tests/interop_bittorrent.rs). Safe to run again.
 set -eu
 cd "$(dirname "$0")"
 
@@ -25,8 +26,26 @@ if [ "$major" -lt "$NODE_MAJOR_MIN" ]; then
 fi
 
 # Nothing to do when what is installed is what the lock file says.
-if [ -f node_modules/.vintner-lock ] && cmp -s package-lock.json node_modules/.vintner-lock; then
+if ! { [ -f node_modules/.vintner-lock ] && cmp -s package-lock.json node_modules/.vintner-lock; }; then
+    npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+    cp package-lock.json node_modules/.vintner-lock
+fi
+
+if [ -f .venv/vintner-requirements ] && cmp -s requirements.txt .venv/vintner-requirements; then
     exit 0
 fi
-npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
-cp package-lock.json node_modules/.vintner-lock
+if ! python3 -c 'import ensurepip, venv' >/dev/null 2>&1; then
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        echo "tests/peers: Python's venv is missing; installing Debian's python3-venv with apt-get"
+        apt-get update -q
+        DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends python3-venv
+    else
+        echo "tests/peers: install Python 3 with its venv module (Debian: apt-get install python3-venv), then run" \
+            "tests/peers/install.sh again" >&2
+        exit 1
+    fi
+fi
+rm -rf .venv
+python3 -m venv .venv
+.venv/bin/pip install -q --disable-pip-version-check --only-binary :all: -r requirements.txt
+cp requirements.txt .venv/vintner-requirements

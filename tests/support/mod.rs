@@ -102,6 +102,12 @@ impl Process {
         line.unwrap().unwrap_or_else(|| panic!("{} has ended; see its error output above", self.name))
     }
 
+    /// Writes a line to its input.
+    pub async fn write_line(&mut self, line: &str) {
+        let input = self.child.stdin.as_mut().expect("its input is a pipe");
+        input.write_all(format!("{line}\n").as_bytes()).await.expect("it reads its input");
+    }
+
     /// The next JSON line whose event is `event`.
     pub async fn event(&mut self, event: &str) -> Value {
         loop {
