@@ -2,6 +2,7 @@
 
 use super::{CommandError, Core, Done, Effect, Event, Input, NotNow, Output};
 use crate::time::UnixMillis;
+use std::collections::HashSet;
 
 /// A batch whose events could not be committed.
 #[derive(Debug)]
@@ -43,6 +44,32 @@ pub fn run_batch<E>(
         }
         Err(error) => Err(BatchError { error, withheld: effects }),
     }
+}
+
+/// Takes out of `waiting` what is stored now. Beside what must be durable, for which somebody waits, hints stay behind for a commit
+/// of their own: stored after it, they say the same. Except a report of how far an own record reached, which the record's next
+/// version carries itself; and a record that was forgotten would take with it what was learnt of it since, so together with such
+/// a one everything goes, in its order.
+pub fn take_due(waiting: &mut Vec<Event>) -> Vec<Event> {
+    let forgets = waiting.iter().any(|event| matches!(event, Event::Forgotten(_)));
+    if forgets || !waiting.iter().any(Event::must_be_durable) {
+        return std::mem::take(waiting);
+    }
+    let (mut due, mut hints, mut rewritten) = (Vec::new(), Vec::new(), HashSet::new());
+    for event in waiting.drain(..).rev() {
+        match &event {
+            Event::Published(id, _) if rewritten.contains(id) => {}
+            Event::Own(own) => {
+                rewritten.insert(own.offer.id);
+                due.push(event);
+            }
+            _ if event.must_be_durable() => due.push(event),
+            _ => hints.push(event),
+        }
+    }
+    waiting.extend(hints.into_iter().rev());
+    due.reverse();
+    due
 }
 
 /// Replaces a core whose last batch could not be committed by one rebuilt from the store, and says truthfully what that means

@@ -24,7 +24,7 @@ mod taker;
 mod testing;
 mod timers;
 
-pub use batch::{BatchError, rebuild, run_batch};
+pub use batch::{BatchError, rebuild, run_batch, take_due};
 pub use core::{Core, Counters, Output, OverLimit};
 pub use message::{
     BidAnswer, CommandError, Done, Effect, Heard, IdempotencyKey, Input, NotNow, OfferRef, Refusal,

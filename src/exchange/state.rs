@@ -12,7 +12,7 @@ use crate::{
     time::UnixMillis,
 };
 use imbl::{OrdMap, OrdSet};
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{OfferRef, Refusal};
 
@@ -58,32 +58,6 @@ impl Event {
     #[must_use]
     pub fn must_be_durable(&self) -> bool {
         !matches!(self, Self::Heard(_) | Self::Forgotten(_) | Self::Published(..))
-    }
-
-    /// Takes out of `waiting` what is stored now. Beside what must be durable, for which somebody waits, hints stay behind for a commit
-    /// of their own: stored after it, they say the same. Except a report of how far an own record reached, which the record's next
-    /// version carries itself; and a record that was forgotten would take with it what was learnt of it since, so together with such
-    /// a one everything goes, in its order.
-    pub fn take_due(waiting: &mut Vec<Self>) -> Vec<Self> {
-        let forgets = waiting.iter().any(|event| matches!(event, Self::Forgotten(_)));
-        if forgets || !waiting.iter().any(Self::must_be_durable) {
-            return std::mem::take(waiting);
-        }
-        let (mut due, mut hints, mut rewritten) = (Vec::new(), Vec::new(), HashSet::new());
-        for event in waiting.drain(..).rev() {
-            match &event {
-                Self::Published(id, _) if rewritten.contains(id) => {}
-                Self::Own(own) => {
-                    rewritten.insert(own.offer.id);
-                    due.push(event);
-                }
-                _ if event.must_be_durable() => due.push(event),
-                _ => hints.push(event),
-            }
-        }
-        waiting.extend(hints.into_iter().rev());
-        due.reverse();
-        due
     }
 }
 

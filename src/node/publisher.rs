@@ -1,8 +1,8 @@
 //! Brings own records to the network and keeps them there.
 //!
-//! A new version is put (BEP44) and then announced as `NEW_OFFER:<hash>`, at once (a closed one after a moment), and again with a
-//! growing pause until both succeeded. After that it is announced again every [`ANNOUNCE_EVERY`], and put again every [`PUT_EVERY`], before the nodes that
-//! store it forget it; all that until it dies. In a network small enough that every node hears every announcement, a node that
+//! A new version is put (BEP44) and then announced as `NEW_OFFER:<hash>`, at once (a closed one after a moment, its announcement at
+//! leisure), and again with a growing pause until both succeeded. After that it is announced again every [`ANNOUNCE_EVERY`], and put
+//! again every [`PUT_EVERY`], before the nodes that store it forget it; all that until it dies. In a network small enough that every node hears every announcement, a node that
 //! joins is told at once.
 
 use super::{exchange::Exchange, listener::Listener, writer::Publication};

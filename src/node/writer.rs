@@ -179,7 +179,7 @@ impl Pending {
         if self.events.len() >= LAZY_MAX || self.since.elapsed() >= LAZY_AFTER {
             std::mem::take(&mut self.events)
         } else if must_be_durable(&self.events) {
-            Event::take_due(&mut self.events)
+            exchange::take_due(&mut self.events)
         } else {
             Vec::new()
         }

@@ -154,7 +154,7 @@ impl Recorded {
         }
         self.waiting.extend(events);
         if self.waiting.len() >= batch_max {
-            let batch = Event::take_due(&mut self.waiting);
+            let batch = crate::exchange::take_due(&mut self.waiting);
             self.store().commit(&batch).unwrap();
         }
     }
