@@ -6,7 +6,7 @@ DIR ?= .vintner
 WITH ?=
 NETWORK = MAKE="$(MAKE)" VINTNER="$(VINTNER)" DIR="$(DIR)" WITH="$(WITH)" sh scripts/network.sh
 
-.PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants openapi bench bench-docs bench-micro
+.PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants sim-dht fuzz fuzz-keep openapi bench bench-docs bench-micro
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,28 @@ sim: ## simulate the exchange: make sim SEEDS=5000
 
 sim-mutants: ## plant each known bug and see that the simulator finds it
 	@bash tests/mutants.sh
+
+# Fuzzing needs cargo-fuzz (cargo install cargo-fuzz --locked) and a C++ compiler for libFuzzer; the stable compiler will do. No
+# sanitizer: there is no unsafe code here. The first build takes some minutes. A finding is written to fuzz/artifacts and fails.
+MINUTES ?= 1
+FUZZ_TARGETS = bencode bencode_vs core http_body krpc krpc_vs_mainline rpc_frame
+FUZZ = cargo fuzz
+
+fuzz: ## look for inputs that break something, each target so many minutes: make fuzz MINUTES=10 FUZZ_TARGETS=core
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing; install it: cargo install cargo-fuzz --locked"; exit 1; }
+	@command -v c++ >/dev/null 2>&1 || { echo "libFuzzer needs a C++ compiler; install one, such as the package g++"; exit 1; }
+	@$(FUZZ) build -s none
+	@for target in $(FUZZ_TARGETS); do \
+		case $$target in http_body|rpc_frame) words=json length=4096;; core) words=krpc length=4096;; *) words=krpc length=1500;; esac; \
+		mkdir -p fuzz/target/found/$$target; echo "fuzzing $$target for $(MINUTES) min"; \
+		$(FUZZ) run -s none $$target fuzz/target/found/$$target fuzz/corpus/$$target -- -dict=fuzz/dictionaries/$$words.dict \
+			-max_len=$$length -max_total_time=$$(($(MINUTES) * 60)) -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
+			-verbosity=1 || exit 1; \
+	done
+
+fuzz-keep: ## add to fuzz/corpus what the last runs found and what covers something new
+	@for target in $(FUZZ_TARGETS); do mkdir -p fuzz/target/found/$$target; \
+		$(FUZZ) run -s none $$target -- -merge=1 fuzz/corpus/$$target fuzz/target/found/$$target || exit 1; done
 
 openapi: ## write openapi/openapi.json anew
 	@cargo run --quiet --locked --bin vintner -- openapi > openapi/openapi.json.new

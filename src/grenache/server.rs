@@ -24,11 +24,11 @@ use axum::{
     http::{HeaderMap, Request, header},
     response::{IntoResponse, Response},
 };
-use flate2::{Compression, read::GzDecoder, write::GzEncoder};
+use flate2::{Compression, write::GzEncoder};
 use serde_json::value::RawValue;
 use std::{
     collections::HashMap,
-    io::{self, Read, Write},
+    io::{self, Write},
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -265,20 +265,14 @@ async fn read_body(headers: &HeaderMap, body: Body) -> Result<axum::body::Bytes,
     }
 }
 
-/// Gunzips what was announced as gzip, within the frame's bound. What is no gzip after all is taken as it is, as stock does.
+/// The body as it was before it was packed.
 fn unpack(body: &[u8], gzip: bool) -> Result<std::borrow::Cow<'_, [u8]>, Unsigned> {
     if !gzip {
         return Ok(body.into());
     }
-    let mut unpacked = Vec::new();
-    // One byte over the bound shows that there is more, without unpacking it.
-    match GzDecoder::new(body).take(FRAME_BYTES_MAX as u64 + 1).read_to_end(&mut unpacked) {
-        Ok(length) if length > FRAME_BYTES_MAX => {
-            Err(Unsigned::new("ERR_RPC_SIZE", format!("a request may have {FRAME_BYTES_MAX} bytes unpacked")))
-        }
-        Ok(_) => Ok(unpacked.into()),
-        Err(_) => Ok(body.into()),
-    }
+    wire::unpack(body).map_err(|_| {
+        Unsigned::new("ERR_RPC_SIZE", format!("a request may have {FRAME_BYTES_MAX} bytes unpacked"))
+    })
 }
 
 /// Status 200, no content type, no content encoding, whatever the outcome: stock clients read nothing else.

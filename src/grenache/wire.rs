@@ -3,7 +3,9 @@
 //! Pure. What strangers send is read within bounds and copied only once; whatever it is, the answer is a value or a
 //! [`WireError`], never a panic. Elements after the third are ignored, as stock Grenache does.
 
+use flate2::read::GzDecoder;
 use serde_json::value::RawValue;
+use std::{borrow::Cow, io::Read as _};
 
 /// The longest frame, there and back, uncompressed. Room for an envelope's largest body even when half of it needs escapes.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
@@ -106,6 +108,17 @@ pub fn parse_request(frame: &[u8], overrides: Option<&str>) -> Result<Request, W
     }
     let payload = inner.get(2).map_or(RawValue::NULL, |raw| raw).to_owned();
     Ok(Request { rid, key, payload })
+}
+
+/// Gunzips what was announced as gzip, within the frame's bound. What is no gzip after all is taken as it is, as stock does.
+pub fn unpack(body: &[u8]) -> Result<Cow<'_, [u8]>, WireError> {
+    let mut unpacked = Vec::new();
+    // One byte over the bound shows that there is more, without unpacking it.
+    match GzDecoder::new(body).take(FRAME_BYTES_MAX as u64 + 1).read_to_end(&mut unpacked) {
+        Ok(length) if length > FRAME_BYTES_MAX => Err(WireError::TooLong),
+        Ok(_) => Ok(unpacked.into()),
+        Err(_) => Ok(body.into()),
+    }
 }
 
 /// The id of a frame that is refused without being read any further.

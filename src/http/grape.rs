@@ -16,6 +16,8 @@
 
 mod metrics;
 mod path;
+#[doc(hidden)]
+pub mod reading;
 mod request;
 mod value;
 
