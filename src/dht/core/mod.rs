@@ -18,7 +18,9 @@
 //! | `neighbourhood` | closest nodes of targets looked up lately, so that a store needs no lookup |
 //! | `stores` | putting and announcing |
 //! | `items`, `peers`, `token` | what is stored for others, and who may write |
-//! | `upkeep` | joining, liveness, renewing what this node keeps alive |
+//! | `upkeep` | joining, liveness, finding again who was lost |
+//! | `pace` | how fast neighbours change, and how often upkeep is due |
+//! | `renewal` | renewing what this node keeps alive |
 //!
 //! Signatures are not checked here: [`Output::Verify`] hands them out and [`Input::Verified`] brings the verdict.
 
@@ -33,7 +35,9 @@ pub mod krpc;
 mod lookups;
 mod neighbourhood;
 mod now;
+mod pace;
 mod peers;
+mod renewal;
 mod rpc;
 mod server;
 mod shortlist;
@@ -50,12 +54,12 @@ pub use self::{
     id::{Contact, ID_BYTES, NodeId, NodeIdError},
     io::{CoreConfig, Input, OpError, OpId, Outcome, Output, Request, Verdict, VerifyId},
     now::Now,
+    renewal::KEPT_MAX,
     table::K,
     types::{
         DhtEvent, DhtStatus, Dropped, ErrorsOut, Found, GetMode, Item, NAME_BYTES_MAX, Put, PutOutcome,
         Refusal,
     },
-    upkeep::KEPT_MAX,
 };
 
 use self::{
@@ -63,13 +67,15 @@ use self::{
     items::Items,
     lookups::{LOOKUP_CACHE_MAX, LookupKey, Traversal},
     neighbourhood::Neighbourhoods,
+    pace::Pace,
     peers::Peers,
+    renewal::Kept,
     rpc::Rpc,
     server::PendingPut,
     stores::Store,
     table::{Inserted, Table},
     token::Tokens,
-    upkeep::{Join, Kept},
+    upkeep::Join,
 };
 use crate::bep44::{MutableItem, Target};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -136,6 +142,7 @@ pub struct Core {
     neighbourhoods: Neighbourhoods,
     verifying: HashMap<VerifyId, Verifying>,
     join: Join,
+    pace: Pace,
     kept: Kept,
     /// Numbers traversals, stores and signature checks.
     serial: u64,
@@ -167,6 +174,7 @@ impl Core {
             neighbourhoods: Neighbourhoods::default(),
             verifying: HashMap::new(),
             join: Join::new(now, &config),
+            pace: Pace::new(now),
             kept: Kept::default(),
             serial: 0,
             outbox: Outbox::default(),
