@@ -5,7 +5,7 @@
 use super::script::Script;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -48,7 +48,7 @@ const NAMES: [&[u8]; 6] = [b"rest:util:net", b"", b"NEW_OFFER:1", b"NEW_OFFER:2"
 
 /// A query of the core's that waits for an answer.
 struct Asked {
-    to: SocketAddrV4,
+    to: SocketAddr,
     t: Vec<u8>,
 }
 
@@ -62,15 +62,19 @@ struct Run<'a> {
     under_way: BTreeSet<OpId>,
     resolving: bool,
     /// Queries that reached the core and were not answered yet, by sender.
-    owed: HashMap<SocketAddrV4, i64>,
+    owed: HashMap<SocketAddr, i64>,
     /// Who ever answered a query: nobody else may be handed out.
-    answered: BTreeSet<SocketAddrV4>,
-    tokens: BTreeMap<SocketAddrV4, Vec<u8>>,
+    answered: BTreeSet<SocketAddr>,
+    tokens: BTreeMap<SocketAddr, Vec<u8>>,
 }
 
-fn host(n: usize) -> SocketAddrV4 {
-    // Several ports of one address, several addresses.
-    SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, (n / 3) as u8), 2000 + (n % 3) as u16)
+fn host(n: usize) -> SocketAddr {
+    // Several ports of one address, several addresses; the last are of IPv6.
+    let port = 2000 + (n % 3) as u16;
+    match n {
+        0..18 => (Ipv4Addr::new(10, 0, 0, (n / 3) as u8), port).into(),
+        _ => (Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, (n / 3) as u16), port).into(),
+    }
 }
 
 fn host_id(n: usize) -> NodeId {
@@ -86,7 +90,8 @@ pub fn run(data: &[u8]) {
     let config = CoreConfig {
         node_id: Some(NodeId([0x55; 20])),
         local_addr: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 20_001),
-        host: (bootstrap & 4 != 0).then_some(Ipv4Addr::new(10, 0, 1, 1)),
+        local_addr6: (bootstrap & 16 != 0).then(|| SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 20_001, 0, 0)),
+        host: (bootstrap & 4 != 0).then(|| Ipv4Addr::new(10, 0, 1, 1).into()),
         has_bootstrap: bootstrap & 1 != 0,
         known_nodes: if bootstrap & 2 != 0 { vec![host(5)] } else { Vec::new() },
         items_max: ITEMS_MAX,
@@ -148,7 +153,7 @@ impl Run<'_> {
         }
     }
 
-    fn receive(&mut self, from: SocketAddrV4, bytes: &[u8]) {
+    fn receive(&mut self, from: SocketAddr, bytes: &[u8]) {
         if matches!(krpc::decode(bytes), Some(Message::Query { .. })) {
             *self.owed.entry(from).or_default() += 1;
         }
@@ -171,7 +176,7 @@ impl Run<'_> {
         let name = NAMES[usize::from(choice) % NAMES.len()];
         let ask = match self.script.below(8) {
             0 => Ask::Ping,
-            1 => Ask::FindNode { target: name },
+            1 => Ask::FindNode { target: name, both: choice & 2 == 0 },
             2 => Ask::GetPeers { name },
             3 => Ask::Get { target: &target },
             4 => Ask::Announce { name, port: self.script.short(), token: &token },
@@ -212,6 +217,7 @@ impl Run<'_> {
             .map(|_| self.script.below(HOSTS))
             .map(|n| Contact { id: host_id(n), addr: host(n) })
             .collect();
+        let (named, named6): (Vec<_>, Vec<_>) = named.into_iter().partition(|node| node.addr.is_ipv4());
         let peers: Vec<_> = (0..self.script.below(5)).map(|n| host(n * 7)).collect();
         let item = &SIGNED[self.script.below(SIGNED.len())];
         let mut sig = item.sig.0;
@@ -219,6 +225,7 @@ impl Run<'_> {
         let token = [how; 4];
         let answer = Answer {
             nodes: Some(&named),
+            nodes6: (!named6.is_empty()).then_some(&named6),
             token: (how & 1 == 0).then_some(&token),
             peers: (how & 2 == 0).then_some(&peers),
             v: (how & 4 == 0).then_some(&item.v),
@@ -324,7 +331,7 @@ impl Run<'_> {
         self.check();
     }
 
-    fn sent(&mut self, to: SocketAddrV4, bytes: &[u8]) {
+    fn sent(&mut self, to: SocketAddr, bytes: &[u8]) {
         assert!(bytes.len() <= DATAGRAM_BYTES_MAX, "{} bytes to {to}", bytes.len());
         assert_ne!(to.port(), 0);
         let message = krpc::decode(bytes);

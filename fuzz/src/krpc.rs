@@ -5,7 +5,8 @@ use vintner::dht::core::{
     NAME_BYTES_MAX, NodeId,
     bencode::is_canonical,
     krpc::{
-        Ask, Message, NODE_BYTES, Query, Reply, TOKEN_BYTES_MAX, TRANSACTION_BYTES_MAX, decode, write_query,
+        Ask, Message, NODE_BYTES, NODE6_BYTES, Query, Reply, TOKEN_BYTES_MAX, TRANSACTION_BYTES_MAX, Wanted,
+        decode, write_query,
     },
 };
 
@@ -35,11 +36,11 @@ fn check_query(query: Query<'_>) {
     let target_of_put = [7; 20];
     let ask = match query {
         Query::Ping => Ask::Ping,
-        Query::FindNode { target } => {
+        Query::FindNode { target, .. } => {
             assert!(target.len() <= NAME_BYTES_MAX);
-            Ask::FindNode { target }
+            Ask::FindNode { target, both: false }
         }
-        Query::GetPeers { name } => {
+        Query::GetPeers { name, .. } => {
             assert!(name.len() <= NAME_BYTES_MAX);
             Ask::GetPeers { name }
         }
@@ -50,7 +51,7 @@ fn check_query(query: Query<'_>) {
             Ask::Announce { name, port, token }
         }
         Query::Get { seq: Some(_), .. } => return,
-        Query::Get { ref target, seq: None } => Ask::Get { target },
+        Query::Get { ref target, seq: None, .. } => Ask::Get { target },
         Query::Put { token, v, signed, cas } => {
             assert!(is_canonical(v));
             assert!(signed.is_none_or(|signed| signed.seq >= 0));
@@ -64,12 +65,23 @@ fn check_query(query: Query<'_>) {
         panic!("we do not understand ourselves: {}", written.escape_ascii())
     };
     assert_eq!((t, id, read_only), (Some(&b"abcd"[..]), Some(NodeId([9; 20])), false));
-    assert_eq!(again, Ok(query));
+    assert_eq!(again.map(without_want), Ok(without_want(query)));
+}
+
+/// Which networks' nodes are wanted is for us to say.
+fn without_want(query: Query<'_>) -> Query<'_> {
+    let want = Wanted::default();
+    match query {
+        Query::FindNode { target, .. } => Query::FindNode { target, want },
+        Query::GetPeers { name, .. } => Query::GetPeers { name, want },
+        Query::Get { target, seq, .. } => Query::Get { target, seq, want },
+        other => other,
+    }
 }
 
 fn check_reply(reply: &Reply<'_>) {
     let contacts: Vec<_> = reply.contacts().collect();
-    assert!(contacts.len() <= reply.nodes.len() / NODE_BYTES);
+    assert!(contacts.len() <= reply.nodes.len() / NODE_BYTES + reply.nodes6.len() / NODE6_BYTES);
     assert!(contacts.iter().all(|contact| contact.addr.port() != 0));
     assert!(reply.peers().all(|peer| peer.port() != 0));
     assert!(reply.token.is_none_or(|token| token.len() <= TOKEN_BYTES_MAX));

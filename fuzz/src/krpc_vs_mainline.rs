@@ -18,9 +18,10 @@
 
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
+use std::net::SocketAddr;
 use vintner::{
     bep44::{bdecode_bytes, bencode_bytes},
-    dht::core::krpc::{Message, Query, Reply, SignedArgs, decode},
+    dht::core::krpc::{Message, Query, Reply, SignedArgs, Wanted, decode, write_addr},
 };
 
 /// A datagram as `mainline` reads it.
@@ -106,15 +107,20 @@ fn compare_query(ours: Option<Query<'_>>, method: &str, fields: &Fields) {
     let (target, info_hash) = (fixed::<20>(fields.target.as_ref()), fixed::<20>(fields.info_hash.as_ref()));
     let token = fields.token.as_ref().map(|token| &token[..]);
     let v = fields.v.as_ref().map(|v| bencode_bytes(v));
+    // It knows no IPv6, so it does not read which networks' nodes are wanted.
+    let want = match ours {
+        Some(Query::FindNode { want, .. } | Query::GetPeers { want, .. } | Query::Get { want, .. }) => want,
+        _ => Wanted::default(),
+    };
     let theirs = match method {
         "ping" => Query::Ping,
         "find_node" => {
             let Some(target) = &target else { return };
-            Query::FindNode { target }
+            Query::FindNode { target, want }
         }
         "get_peers" => {
             let Some(name) = &info_hash else { return };
-            Query::GetPeers { name }
+            Query::GetPeers { name, want }
         }
         "announce_peer" => {
             let (Some(name), Some(port), Some(token)) = (&info_hash, fields.port, token) else { return };
@@ -126,7 +132,7 @@ fn compare_query(ours: Option<Query<'_>>, method: &str, fields: &Fields) {
         }
         "get" => {
             let Some(target) = target else { return };
-            Query::Get { target, seq: fields.seq }
+            Query::Get { target, seq: fields.seq, want }
         }
         "put" => {
             let (Some(_), Some(token), Some(v)) = (target, token, &v) else { return };
@@ -168,7 +174,7 @@ fn compare_reply(ours: &Reply<'_>, theirs: &Fields) {
     assert_eq!(ours.token, token);
     if let Some(values) = theirs.values.as_ref().filter(|values| values.iter().all(|peer| peer.len() == 6)) {
         let theirs = values.iter().filter(|peer| peer[4..] != [0, 0]).map(|peer| peer.to_vec());
-        let ours = ours.peers().map(|addr| compact(addr.to_string()));
+        let ours = ours.peers().map(compact);
         assert_eq!(ours.collect::<Vec<_>>(), theirs.collect::<Vec<_>>());
     }
     let signed = (|| {
@@ -186,8 +192,9 @@ fn compare_reply(ours: &Reply<'_>, theirs: &Fields) {
     }
 }
 
-/// The six bytes of an address.
-fn compact(addr: String) -> Vec<u8> {
-    let addr: std::net::SocketAddrV4 = addr.parse().unwrap();
-    [&addr.ip().octets()[..], &addr.port().to_be_bytes()[..]].concat()
+/// The bytes of an address.
+fn compact(addr: SocketAddr) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_addr(&mut bytes, addr);
+    bytes
 }

@@ -1,11 +1,11 @@
 //! What goes on in the network: nodes come, crash and return, keep their announcements and records alive, and look up those of
 //! others. What was found of what should have been is counted.
 
-use crate::net::{Net, Who, addr};
+use crate::net::{self, Net, Who, addr};
 use rand::RngExt;
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddrV4,
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -86,7 +86,7 @@ pub struct Life {
     pub across: bool,
     up: Vec<Who>,
     alive: HashMap<Who, Alive>,
-    returning: BTreeMap<(Now, Who), (NodeId, Vec<SocketAddrV4>)>,
+    returning: BTreeMap<(Now, Who), (NodeId, Vec<SocketAddr>)>,
     questions: HashMap<OpId, Question>,
     records: HashMap<Who, VerifiedItem>,
     serial: u64,
@@ -94,11 +94,11 @@ pub struct Life {
     owed: u64,
 }
 
-fn service(who: Who) -> (Arc<[u8]>, SocketAddrV4) {
+fn service(who: Who) -> (Arc<[u8]>, SocketAddr) {
     // Names spread over the id space, as client ids do; their first bytes decide.
     let hash = u64::from(who + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let name = [&hash.to_be_bytes()[..], format!("service {who}").as_bytes()].concat();
-    (name.into(), SocketAddrV4::new(*addr(who).ip(), 1000))
+    (name.into(), SocketAddr::new(addr(who).ip(), 1000))
 }
 
 fn is_steady(who: Who) -> bool {
@@ -296,8 +296,8 @@ impl Life {
         Tables { near_known: sum.near_known / count, dead: sum.dead / count, size: sum.size / count }
     }
 
-    fn up_at(&self, node: SocketAddrV4) -> bool {
-        self.alive.contains_key(&(u32::from(*node.ip()) - u32::from(*addr(0).ip())))
+    fn up_at(&self, node: SocketAddr) -> bool {
+        self.alive.contains_key(&net::who(node))
     }
 
     pub fn nodes(&self) -> usize {

@@ -5,7 +5,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap},
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     time::Duration,
 };
 use vintner::{
@@ -20,12 +20,19 @@ pub type Who = u32;
 /// UDP's and IP's own bytes, which a datagram takes besides what it says.
 const HEADER_BYTES: u64 = 28;
 
-pub fn addr(who: Who) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::from(0x0a00_0000 + who), 20_000)
+/// Nodes have private addresses, one after the other.
+const FIRST: u32 = 0x0a00_0000;
+const PORT: u16 = 20_000;
+
+pub fn addr(who: Who) -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::from(FIRST + who).into(), PORT)
 }
 
-fn who(addr: SocketAddrV4) -> Who {
-    u32::from(*addr.ip()) - 0x0a00_0000
+pub fn who(addr: SocketAddr) -> Who {
+    match addr.ip() {
+        IpAddr::V4(ip) => u32::from(ip) - FIRST,
+        IpAddr::V6(ip) => panic!("nobody has {ip}"),
+    }
 }
 
 /// One direction of what a network carries.
@@ -145,10 +152,11 @@ impl Net {
     }
 
     /// Starts a node, with what it kept from an earlier run.
-    pub fn start(&mut self, who: Who, node_id: Option<NodeId>, known_nodes: Vec<SocketAddrV4>) {
+    pub fn start(&mut self, who: Who, node_id: Option<NodeId>, known_nodes: Vec<SocketAddr>) {
         let config = CoreConfig {
             node_id,
-            local_addr: addr(who),
+            local_addr: SocketAddrV4::new(Ipv4Addr::from(FIRST + who), PORT),
+            local_addr6: None,
             host: None,
             has_bootstrap: self.bootstrap.iter().any(|node| *node != who),
             known_nodes,
@@ -163,7 +171,7 @@ impl Net {
     }
 
     /// Stops a node without a word: what it would need to start again with its id.
-    pub fn crash(&mut self, who: Who) -> Option<(NodeId, Vec<SocketAddrV4>)> {
+    pub fn crash(&mut self, who: Who) -> Option<(NodeId, Vec<SocketAddr>)> {
         let node = self.slots[who as usize].node.take()?;
         let mut known = node.core.known_nodes();
         known.truncate(20);

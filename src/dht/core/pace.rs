@@ -53,7 +53,11 @@ impl Pace {
         // Whoever is left after a time is left again after the next: the time is a logarithm.
         let left = 1.0 - f64::from(percent) / 100.0;
         let seconds = 60.0 * -left.ln() / a_minute;
-        if seconds.is_finite() { Duration::from_secs_f64(seconds.min(max.as_secs_f64())).max(min) } else { max }
+        if seconds.is_finite() {
+            Duration::from_secs_f64(seconds.min(max.as_secs_f64())).max(min)
+        } else {
+            max
+        }
     }
 }
 

@@ -57,12 +57,7 @@ pub(super) struct Kept {
 
 impl Default for Kept {
     fn default() -> Self {
-        Self {
-            entries: BTreeMap::new(),
-            due: BTreeSet::new(),
-            renewing: 0,
-            put_every: PUT_EVERY_MAX,
-        }
+        Self { entries: BTreeMap::new(), due: BTreeSet::new(), renewing: 0, put_every: PUT_EVERY_MAX }
     }
 }
 
@@ -100,7 +95,7 @@ impl Kept {
         let (part, whole) = SOONER;
         if put_every * whole <= self.put_every * part {
             let share = put_every.as_secs_f64() / self.put_every.as_secs_f64();
-            let items: Vec<_> = self.entries.iter().filter(|(key, _)| matches!(key, KeptKey::Item(_)));
+            let items = self.entries.iter().filter(|(key, _)| matches!(key, KeptKey::Item(_)));
             let items: Vec<_> = items.map(|(key, entry)| (key.clone(), entry.due)).collect();
             for (key, due) in items {
                 self.move_to(&key, now.plus(due.since(now).mul_f64(share)));
@@ -162,7 +157,7 @@ impl Core {
 
     /// When the next renewal is due. While nobody is known none is: they all come once somebody is.
     pub(super) fn next_renewal(&self) -> Option<Now> {
-        self.kept.next_due().filter(|_| self.is_joined() && self.table.good() > 0)
+        self.kept.next_due().filter(|_| self.is_joined() && self.good_nodes() > 0)
     }
 
     pub(super) fn renew(&mut self, now: Now) {

@@ -10,7 +10,7 @@ use super::{
 };
 use std::{
     collections::{HashMap, VecDeque},
-    net::SocketAddrV4,
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -46,13 +46,13 @@ pub(super) enum Inserted {
     /// It was there, or is kept aside.
     Known,
     /// Its id is in use at another address, which must be asked whether it is still alive.
-    Contested(SocketAddrV4),
+    Contested(SocketAddr),
 }
 
 pub(super) struct Table {
     own: NodeId,
     buckets: Vec<Bucket>,
-    by_addr: HashMap<SocketAddrV4, NodeId>,
+    by_addr: HashMap<SocketAddr, NodeId>,
     len: usize,
     good: usize,
 }
@@ -136,7 +136,7 @@ impl Table {
     }
 
     /// Notes that a query to this address was not answered. Returns a newcomer to ping when that made room for one.
-    pub(super) fn failed(&mut self, addr: SocketAddrV4) -> Option<Contact> {
+    pub(super) fn failed(&mut self, addr: SocketAddr) -> Option<Contact> {
         let id = self.by_addr.get(&addr).copied()?;
         let entry = self.bucket(&id).live.iter_mut().find(|entry| entry.contact.id == id)?;
         entry.failures += 1;
@@ -187,6 +187,21 @@ impl Table {
         into.truncate(max);
     }
 
+    /// The K nearest to ourselves, those too that left one query unanswered: it may have been lost.
+    pub(super) fn neighbours(&self) -> Vec<NodeId> {
+        let mut near: Vec<NodeId> = Vec::new();
+        for bucket in self.buckets.iter().rev() {
+            let from = near.len();
+            near.extend(bucket.live.iter().map(|entry| entry.contact.id));
+            near[from..].sort_by(|a, b| nearer(&self.own.0, a, b));
+            if near.len() >= K {
+                break;
+            }
+        }
+        near.truncate(K);
+        near
+    }
+
     /// Who has been silent for longer than `liveness`, or did not answer when last asked.
     pub(super) fn to_ping(&self, now: Now, liveness: Duration) -> Vec<Contact> {
         let entries = self.buckets.iter().flat_map(|bucket| &bucket.live);
@@ -216,7 +231,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn contact(rng: &mut StdRng, port: u16) -> Contact {
-        Contact { id: NodeId(rng.random()), addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port) }
+        Contact { id: NodeId(rng.random()), addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) }
     }
 
     fn closest(table: &Table, target: &[u8], max: usize) -> Vec<Contact> {
@@ -293,7 +308,7 @@ mod tests {
     #[test]
     fn the_own_id_never_enters() {
         let mut table = Table::new(NodeId([7; 20]));
-        let own = Contact { id: NodeId([7; 20]), addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1) };
+        let own = Contact { id: NodeId([7; 20]), addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) };
         assert!(!table.heard(own, Now::ZERO));
         assert_eq!(table.answered(own, Now::ZERO), Inserted::Known);
         assert_eq!(table.len(), 0);
