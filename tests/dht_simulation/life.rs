@@ -258,6 +258,11 @@ impl Life {
             let kind = if record { &mut self.tally.records } else { &mut self.tally.announcements };
             kind.asked += 1;
             kind.found += u64::from(found);
+            if !found && std::env::var_os("VINTNER_SIM_DHT_TRACE").is_some() {
+                let holders = self.holders(owner, record);
+                let since = |who: &Who| self.alive.get(who).map(|alive| asked.since(alive.since).as_secs());
+                println!("missed record={record} owner={owner} up {:?} asker up {:?} holders {holders:?} took {:?}", since(&owner), since(&asker), at.since(asked));
+            }
             if record && is_steady(owner) {
                 self.tally.steady_records.asked += 1;
                 self.tally.steady_records.found += u64::from(found);
@@ -267,6 +272,32 @@ impl Life {
         // An asker that crashed never ends.
         let now = self.net.now;
         self.questions.retain(|_, question| now.since(question.asked) < Duration::from_mins(1));
+    }
+
+    pub fn debug(&mut self) {
+        for owner in [0, 5, 10, 20, 40, 60, 100] {
+            let holders = self.holders(owner, true);
+            println!("{owner} {holders:?} {:?}", self.net.core(owner).map(|c| { let s = c.status(); (s.kept, s.operations, s.nodes, s.bootstrapped, s.queries_out) }));
+        }
+    }
+
+    fn holders(&mut self, owner: Who, record: bool) -> (usize, usize) {
+        if !record { return (0, 0); }
+        let target = self.record(owner).target();
+        let mut near: Vec<([u8; 20], Who)> = self.up.iter().filter_map(|&who| {
+            let id = self.net.core(who)?.node_id();
+            Some((std::array::from_fn(|at| id.0[at] ^ target.0[at]), who))
+        }).collect();
+        near.sort();
+        let mut near_holds = 0;
+        let mut holds = 0;
+        for (n, (_, who)) in near.into_iter().enumerate() {
+            let mut has = false;
+            self.net.with(who, |core, _| has = core.local(&target).is_some());
+            holds += usize::from(has);
+            near_holds += usize::from(has && n < 20);
+        }
+        (near_holds, holds)
     }
 
     /// Looks at the tables of up to so many nodes that are up for a while.

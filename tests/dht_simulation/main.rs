@@ -21,6 +21,8 @@ const FOUND_GOAL: f64 = 0.999;
 /// A tenth of the nodes a minute.
 const CHURN_PERMILLE: u32 = 100;
 const LOSS_PERCENT: u32 = 10;
+/// A network that has grown from nothing in a minute has put its records anew by then.
+const SETTLES: Duration = Duration::from_mins(4);
 /// How long the network is parted.
 const PARTED: Duration = Duration::from_mins(5);
 /// By then tables are whole again, and everybody finds what the other side has.
@@ -79,7 +81,8 @@ fn churn_and_part(seed: u64, nodes: u32, minutes: u64) -> u64 {
     let started = Instant::now();
     let mut life = Life::begin(seed, nodes);
     life.net.loss_percent = LOSS_PERCENT;
-    life.run(Duration::from_mins(1));
+    life.run(SETTLES);
+    if env::var_os("VINTNER_SIM_DHT_TRACE").is_some() { life.debug(); }
     print_tables("near nodes known before any crash", life.tables(SAMPLE));
 
     life.churn_permille = CHURN_PERMILLE;

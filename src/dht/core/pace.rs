@@ -1,9 +1,10 @@
 //! How fast the network changes, and how often a node must therefore look after what it keeps.
 //!
 //! The nodes nearest to our own id are a fair sample of those nearest to anything: an id is random. So once a minute the K nearest
-//! of the table are compared with those of the minute before. Who is gone from among them has died, or was displaced by somebody
-//! nearer; either way it does for us what happens to the holders of a record meanwhile. One lost datagram changes nothing: a node
-//! stays in the table until it has failed twice.
+//! of the table are compared with those of the minute before. Who is new among them has come between, or moved up because somebody
+//! died; either way he holds nothing of what was put before, and a record that lies as near to him misses one holder too. One lost
+//! datagram changes nothing: a node stays in the table until it has failed twice. To a node that has just come everybody is new,
+//! so it begins with short intervals and learns how calm it is.
 //!
 //! The result is a half-forgotten mean, because networks calm down. It starts with some minutes in which nothing happened, so that
 //! one restart in a network of five is no storm.
@@ -22,13 +23,13 @@ const QUIET_NODE_MINUTES: f64 = 5.0 * K as f64;
 pub(super) struct Pace {
     neighbours: Vec<NodeId>,
     counted_at: Now,
-    gone: f64,
+    new: f64,
     node_minutes: f64,
 }
 
 impl Pace {
     pub(super) fn new(now: Now) -> Self {
-        Self { neighbours: Vec::new(), counted_at: now, gone: 0.0, node_minutes: 0.0 }
+        Self { neighbours: Vec::new(), counted_at: now, new: 0.0, node_minutes: 0.0 }
     }
 
     /// When to count next.
@@ -36,21 +37,21 @@ impl Pace {
         self.counted_at.plus(COUNT_EVERY)
     }
 
-    /// Counts who of the neighbours is still one. `neighbours`: the K nearest in the table.
+    /// Counts who of the neighbours is new. `neighbours`: the K nearest in the table.
     pub(super) fn count(&mut self, now: Now, neighbours: Vec<NodeId>) {
         let passed = now.since(self.counted_at);
         let forgotten = 0.5_f64.powf(passed.as_secs_f64() / HALF_LIFE.as_secs_f64());
-        let gone = self.neighbours.iter().filter(|id| !neighbours.contains(id)).count();
-        self.gone = self.gone * forgotten + gone as f64;
+        let new = neighbours.iter().filter(|id| !self.neighbours.contains(id)).count();
+        self.new = self.new * forgotten + new as f64;
         self.node_minutes =
-            self.node_minutes * forgotten + self.neighbours.len() as f64 * passed.as_secs_f64() / 60.0;
+            self.node_minutes * forgotten + neighbours.len() as f64 * passed.as_secs_f64() / 60.0;
         (self.neighbours, self.counted_at) = (neighbours, now);
     }
 
-    /// In which time this percentage of neighbours is gone, within bounds; the longest where nothing changes.
+    /// In which time this percentage of neighbours is new, within bounds; the longest where nothing changes.
     pub(super) fn time_for(&self, percent: u32, min: Duration, max: Duration) -> Duration {
-        let a_minute = self.gone / (QUIET_NODE_MINUTES + self.node_minutes);
-        // Whoever is left after a time is left again after the next: the time is a logarithm.
+        let a_minute = self.new / (QUIET_NODE_MINUTES + self.node_minutes);
+        // What is left of a set after a time shrinks alike in the next: the time is a logarithm.
         let left = 1.0 - f64::from(percent) / 100.0;
         let seconds = 60.0 * -left.ln() / a_minute;
         if seconds.is_finite() {
@@ -71,12 +72,12 @@ mod tests {
         (0..count).map(|n| NodeId([from.wrapping_add(n as u8); 20])).collect()
     }
 
-    fn counted(minutes: u32, size: usize, gone_a_minute: u8) -> Pace {
+    fn counted(minutes: u32, size: usize, new_a_minute: u8) -> Pace {
         let mut pace = Pace::new(Now::ZERO);
         let mut now = Now::ZERO;
         for minute in 0..minutes {
             now = now.plus(COUNT_EVERY);
-            pace.count(now, ids(gone_a_minute.wrapping_mul(minute as u8), size));
+            pace.count(now, ids(new_a_minute.wrapping_mul(minute as u8), size));
         }
         pace
     }
@@ -86,8 +87,10 @@ mod tests {
     }
 
     #[test]
-    fn a_network_in_which_nothing_changes_needs_an_hour() {
+    fn a_network_in_which_nothing_changes_needs_an_hour_once_that_is_known() {
         assert_eq!(minutes(&Pace::new(Now::ZERO)), 60);
+        assert_eq!(minutes(&counted(1, K, 0)), 3, "everybody is new");
+        assert!((15..30).contains(&minutes(&counted(20, K, 0))), "{}", minutes(&counted(20, K, 0)));
         assert_eq!(minutes(&counted(600, 5, 0)), 60);
         assert_eq!(minutes(&counted(600, K, 0)), 60);
     }

@@ -2,7 +2,7 @@
 //!
 //! Announcements are renewed every minute: a grape's peers live two. Items live two hours, and in a calm network they are renewed
 //! every hour. But their holders leave, and others come nearer: when about three in ten of those nearest to an item cannot be
-//! expected to hold it any more ([`Pace`](super::pace::Pace) says when), it is put again. In a network that loses a tenth of its
+//! expected to hold it ([`Pace`](super::pace::Pace) says when), it is put again. In a network that loses a tenth of its
 //! nodes a minute that is every few minutes. Whoever keeps very many items renews them more slowly than that, at a steady rate.
 
 use super::{
@@ -26,8 +26,8 @@ const ANNOUNCE_EVERY: Duration = Duration::from_mins(1);
 const PUT_EVERY_MAX: Duration = Duration::from_hours(1);
 /// Items are renewed at most this often. A lookup's neighbourhood is trusted for as long: sooner, the same nodes would be asked.
 const PUT_EVERY_MIN: Duration = Duration::from_mins(3);
-/// An item is renewed when this percentage of its nearest nodes have gone.
-const HOLDERS_GONE_PERCENT: u32 = 30;
+/// An item is renewed when this percentage of its nearest nodes are new.
+const HOLDERS_NEW_PERCENT: u32 = 30;
 /// At most 20 items a second, which are 400 puts: [`KEPT_MAX`] items take 42 minutes.
 const PUT_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// A renewal that nobody accepted is tried again after this.
@@ -172,7 +172,7 @@ impl Core {
     /// Neighbours were counted: how often items are renewed follows.
     pub(super) fn plan_renewals(&mut self, now: Now) {
         let min = PUT_EVERY_MIN.max(PUT_PAUSE_MIN * self.kept.len() as u32);
-        let put_every = self.pace.time_for(HOLDERS_GONE_PERCENT, min, PUT_EVERY_MAX);
+        let put_every = self.pace.time_for(HOLDERS_NEW_PERCENT, min, PUT_EVERY_MAX);
         self.kept.plan(now, put_every);
     }
 

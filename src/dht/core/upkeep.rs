@@ -27,8 +27,8 @@ const JOIN_SMALL_MAX: Duration = Duration::from_mins(1);
 const JOIN_LARGE_MAX: Duration = Duration::from_mins(15);
 /// ... and the shortest there, however fast neighbours change.
 const JOIN_LARGE_MIN: Duration = Duration::from_mins(2);
-/// By the next join this percentage of the neighbours may have changed.
-const NEIGHBOURS_GONE_PERCENT: u32 = 30;
+/// By the next join this percentage of the neighbours may be new.
+const NEIGHBOURS_NEW_PERCENT: u32 = 30;
 /// A node that was lost and answers again leads to a lookup of our neighbourhood through it, at most this often.
 const BRIDGE_EVERY: Duration = Duration::from_mins(1);
 /// Bootstrap addresses used at a time.
@@ -190,7 +190,7 @@ impl Core {
         // The family with fewer nodes decides: it may just have come up.
         let interval_max = match self.tables.each().map(Table::good).min() {
             _ if nodes == 0 => JOIN_ALONE_MAX,
-            Some(K..) => self.pace.time_for(NEIGHBOURS_GONE_PERCENT, JOIN_LARGE_MIN, JOIN_LARGE_MAX),
+            Some(K..) => self.pace.time_for(NEIGHBOURS_NEW_PERCENT, JOIN_LARGE_MIN, JOIN_LARGE_MAX),
             _ => JOIN_SMALL_MAX,
         };
         if nodes > 0 {
