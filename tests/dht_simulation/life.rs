@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 use vintner::{
-    bep44::{Target, VerifiedItem, bencode_bytes},
+    bep44::{VerifiedItem, bencode_bytes},
     dht::core::{GetMode, Item, NodeId, Now, OpId, Outcome, Request},
     identity::KeyPair,
 };
@@ -21,8 +21,6 @@ pub const BOOTSTRAP: u32 = 3;
 const STEADY_ONE_IN: u32 = 20;
 /// One node in so many keeps a signed record. All announce a service.
 const RECORD_ONE_IN: u32 = 5;
-/// Lookups and gets a second, in the whole network.
-const ASKED_A_SECOND: u32 = 10;
 /// What was announced or put by a node is expected to be found when it is up for so long, and by a node that is.
 const SETTLED: Duration = Duration::from_secs(20);
 /// Percent of the crashed that return, with their id, address and a few nodes that they knew.
@@ -80,6 +78,8 @@ pub struct Tables {
 pub struct Life {
     pub net: Net,
     pub tally: Tally,
+    /// Lookups and gets a second, in the whole network.
+    pub asked_a_second: u32,
     /// Parts of the nodes, in a thousand, that crash in a minute.
     pub churn_permille: u32,
     /// Whether those are asked for only who are on the other side of the partition that was.
@@ -115,6 +115,7 @@ impl Life {
         let mut life = Self {
             net: Net::new(seed, (0..BOOTSTRAP).collect()),
             tally: Tally::default(),
+            asked_a_second: 0,
             churn_permille: 0,
             across: false,
             up: Vec::new(),
@@ -163,12 +164,24 @@ impl Life {
         self.records.entry(who).or_insert_with(sign).clone()
     }
 
+    /// Stops a node for good, and nobody comes instead.
+    pub fn leave(&mut self, who: Who) {
+        self.net.crash(who);
+        if let Some(alive) = self.alive.remove(&who) {
+            self.forget_place(alive.at);
+        }
+    }
+
+    fn forget_place(&mut self, at: usize) {
+        self.up.swap_remove(at);
+        if let Some(moved) = self.up.get(at) {
+            self.alive.entry(*moved).and_modify(|other| other.at = at);
+        }
+    }
+
     fn crash(&mut self, who: Who) {
         let (Some(kept), Some(alive)) = (self.net.crash(who), self.alive.remove(&who)) else { return };
-        self.up.swap_remove(alive.at);
-        if let Some(moved) = self.up.get(alive.at) {
-            self.alive.entry(*moved).and_modify(|other| other.at = alive.at);
-        }
+        self.forget_place(alive.at);
         self.tally.crashed += 1;
         if self.net.rng.random_range(0..100) < RETURN_PERCENT {
             let away = Duration::from_millis(self.net.rng.random_range(AWAY));
@@ -182,10 +195,12 @@ impl Life {
     /// Lets time pass, in which nodes come and go and ask.
     pub fn run(&mut self, time: Duration) {
         let until = self.net.now.plus(time);
-        let tick = Duration::from_secs(1) / ASKED_A_SECOND;
+        let tick = Duration::from_secs(1) / self.asked_a_second.max(1);
         while self.net.now < until {
             self.churn(tick);
-            self.ask();
+            if self.asked_a_second > 0 {
+                self.ask();
+            }
             self.net.run(self.net.now.plus(tick));
             self.count();
         }
@@ -242,7 +257,8 @@ impl Life {
 
     fn count(&mut self) {
         for (op, at, outcome) in std::mem::take(&mut self.net.done) {
-            let Some(Question { asker, owner, asked, record }) = self.questions.remove(&op) else { continue };
+            let Some(question) = self.questions.remove(&op) else { continue };
+            let Question { asker, owner, asked, record } = question;
             // Who crashed meanwhile, or returned, is not asked about.
             let stayed = |who| self.alive.get(who).is_some_and(|alive| alive.since <= asked);
             if !stayed(&asker) || !stayed(&owner) {
@@ -258,10 +274,8 @@ impl Life {
             let kind = if record { &mut self.tally.records } else { &mut self.tally.announcements };
             kind.asked += 1;
             kind.found += u64::from(found);
-            if !found && std::env::var_os("VINTNER_SIM_DHT_TRACE").is_some() {
-                let holders = self.holders(owner, record);
-                let since = |who: &Who| self.alive.get(who).map(|alive| asked.since(alive.since).as_secs());
-                println!("missed record={record} owner={owner} up {:?} asker up {:?} holders {holders:?} took {:?}", since(&owner), since(&asker), at.since(asked));
+            if !found {
+                self.print_missed(&question, at.since(asked));
             }
             if record && is_steady(owner) {
                 self.tally.steady_records.asked += 1;
@@ -274,30 +288,31 @@ impl Life {
         self.questions.retain(|_, question| now.since(question.asked) < Duration::from_mins(1));
     }
 
-    pub fn debug(&mut self) {
-        for owner in [0, 5, 10, 20, 40, 60, 100] {
-            let holders = self.holders(owner, true);
-            println!("{owner} {holders:?} {:?}", self.net.core(owner).map(|c| { let s = c.status(); (s.kept, s.operations, s.nodes, s.bootstrapped, s.queries_out) }));
+    /// Who holds a record that was not found: of the twenty nearest to it, and of all.
+    fn holders(&mut self, owner: Who) -> (usize, usize) {
+        let target = self.record(owner).target();
+        let distance = |id: NodeId| -> [u8; 20] { std::array::from_fn(|at| id.0[at] ^ target.0[at]) };
+        let up = self.up.iter().filter_map(|&who| Some((distance(self.net.core(who)?.node_id()), who)));
+        let up: BTreeMap<_, _> = up.collect();
+        let mut holds = Vec::new();
+        for who in up.into_values() {
+            self.net.with(who, |core, _| holds.push(core.local(&target).is_some()));
         }
+        let count = |of: &[bool]| of.iter().filter(|holds| **holds).count();
+        (count(&holds[..holds.len().min(20)]), count(&holds))
     }
 
-    fn holders(&mut self, owner: Who, record: bool) -> (usize, usize) {
-        if !record { return (0, 0); }
-        let target = self.record(owner).target();
-        let mut near: Vec<([u8; 20], Who)> = self.up.iter().filter_map(|&who| {
-            let id = self.net.core(who)?.node_id();
-            Some((std::array::from_fn(|at| id.0[at] ^ target.0[at]), who))
-        }).collect();
-        near.sort();
-        let mut near_holds = 0;
-        let mut holds = 0;
-        for (n, (_, who)) in near.into_iter().enumerate() {
-            let mut has = false;
-            self.net.with(who, |core, _| has = core.local(&target).is_some());
-            holds += usize::from(has);
-            near_holds += usize::from(has && n < 20);
-        }
-        (near_holds, holds)
+    /// Says of something that was not found how old everybody was: enough to look for the reason, with the seed.
+    fn print_missed(&mut self, question: &Question, took: Duration) {
+        let Question { asker, owner, asked, record } = *question;
+        let up = |who: &Who| self.alive.get(who).map(|alive| asked.since(alive.since).as_secs());
+        let (owner_up, asker_up) = (up(&owner), up(&asker));
+        let held = if record { format!("{:?}", self.holders(owner)) } else { String::new() };
+        println!(
+            "  missed at {:?}: {} of {owner} (up {owner_up:?} s) by {asker} (up {asker_up:?} s) after {took:?} {held}",
+            asked.since_start(),
+            if record { "record" } else { "service" },
+        );
     }
 
     /// Looks at the tables of up to so many nodes that are up for a while.
@@ -333,15 +348,5 @@ impl Life {
 
     pub fn nodes(&self) -> usize {
         self.up.len()
-    }
-
-    /// A node that is up, chosen anew each time.
-    pub fn somebody(&mut self) -> Who {
-        self.up[self.net.rng.random_range(0..self.up.len())]
-    }
-
-    /// Where a record that nobody put lies: for measuring a lookup.
-    pub fn nowhere(&mut self) -> Target {
-        Target(self.net.rng.random())
     }
 }

@@ -66,6 +66,8 @@ struct Slot {
     distance_us: u64,
     /// Which side of a partition it is on.
     side: bool,
+    sent: Traffic,
+    received: Traffic,
 }
 
 enum Event {
@@ -146,7 +148,8 @@ impl Net {
         // Most are near, some are far: 3 to 60 ms, half of them below 18.
         let part = self.rng.random_range(0.0..1.0_f64);
         let distance_us = 3_000 + (part * part * 57_000.0) as u64;
-        self.slots.push(Slot { node: None, distance_us, side: who.is_multiple_of(2) });
+        let (sent, received) = (Traffic::default(), Traffic::default());
+        self.slots.push(Slot { node: None, distance_us, side: who.is_multiple_of(2), sent, received });
         self.start(who, None, Vec::new());
         who
     }
@@ -180,6 +183,12 @@ impl Net {
 
     pub fn core(&self, who: Who) -> Option<&Core> {
         Some(&self.slots[who as usize].node.as_ref()?.core)
+    }
+
+    /// What one node sent and received, both together.
+    pub fn traffic(&self, who: Who) -> Traffic {
+        let Slot { sent, received, .. } = &self.slots[who as usize];
+        Traffic { datagrams: sent.datagrams + received.datagrams, bytes: sent.bytes + received.bytes }
     }
 
     pub fn side(&self, who: Who) -> bool {
@@ -253,6 +262,7 @@ impl Net {
     fn send(&mut self, from: Who, to: Who, bytes: &[u8]) {
         assert!(bytes.len() <= 1400, "{} bytes", bytes.len());
         self.sent.count(bytes.len());
+        self.slots[from as usize].sent.count(bytes.len());
         // Whom everybody joins through may not have begun yet.
         let (a, Some(b)) = (&self.slots[from as usize], self.slots.get(to as usize)) else {
             self.lost += 1;
@@ -307,6 +317,7 @@ impl Net {
     fn deliver(&mut self, to: Who, from: Who, bytes: Vec<u8>) {
         if self.core(to).is_some() {
             self.received.count(bytes.len());
+            self.slots[to as usize].received.count(bytes.len());
             let at = self.now.since_start().as_micros() as u64;
             self.note(&[at, u64::from(to), u64::from(from), bytes.len() as u64]);
             self.input(to, Input::Datagram { from: addr(from), bytes: &bytes });
