@@ -91,6 +91,7 @@ pub fn run(data: &[u8]) {
         node_id: Some(NodeId([0x55; 20])),
         local_addr: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 20_001),
         local_addr6: (bootstrap & 16 != 0).then(|| SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 20_001, 0, 0)),
+        mainline: bootstrap & 32 != 0,
         host: (bootstrap & 4 != 0).then(|| Ipv4Addr::new(10, 0, 1, 1).into()),
         has_bootstrap: bootstrap & 1 != 0,
         known_nodes: if bootstrap & 2 != 0 { vec![host(5)] } else { Vec::new() },
@@ -231,6 +232,7 @@ impl Run<'_> {
             v: (how & 4 == 0).then_some(&item.v),
             signed: (how & 4 == 0).then_some((&item.k.0, &sig)),
             seq: (how & 4 == 0).then_some(item.seq),
+            samples: None,
         };
         krpc::write_reply(&mut bytes, Some(&t), &id, host(0), &answer);
         self.receive(from, &bytes);
@@ -346,7 +348,7 @@ impl Run<'_> {
                 }
                 return self.asked.push(Asked { to, t });
             }
-            Message::Reply { t, reply } => {
+            Message::Reply { t, reply, .. } => {
                 if let Some(token) = reply.token {
                     self.tokens.insert(to, token.to_vec());
                 }

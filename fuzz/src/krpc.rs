@@ -21,7 +21,7 @@ pub fn run(data: &[u8]) {
                 Err(problem) => assert!(matches!(problem.code, 203 | 204) && !problem.text.is_empty()),
             }
         }
-        Some(Message::Reply { t, reply }) => {
+        Some(Message::Reply { t, reply, .. }) => {
             assert!(t.len() <= TRANSACTION_BYTES_MAX);
             check_reply(&reply);
         }
@@ -50,7 +50,8 @@ fn check_query(query: Query<'_>) {
             let Some(port) = port else { return };
             Ask::Announce { name, port, token }
         }
-        Query::Get { seq: Some(_), .. } => return,
+        // We do not ask for samples, nor for what is newer than something.
+        Query::Sample { .. } | Query::Get { seq: Some(_), .. } => return,
         Query::Get { ref target, seq: None, .. } => Ask::Get { target },
         Query::Put { token, v, signed, cas } => {
             assert!(is_canonical(v));

@@ -18,7 +18,7 @@
 
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use vintner::{
     bep44::{bdecode_bytes, bencode_bytes},
     dht::core::krpc::{Message, Query, Reply, SignedArgs, Wanted, decode, write_addr},
@@ -39,6 +39,8 @@ struct Datagram {
     e: Option<(i32, String)>,
     #[serde(default)]
     ro: Option<i32>,
+    #[serde(default)]
+    ip: Option<ByteBuf>,
 }
 
 /// Every argument of every query and answer.
@@ -80,21 +82,32 @@ pub fn run(data: &[u8]) {
             }
             compare_query(query.ok(), method, fields);
         }
-        Message::Reply { t, reply } => {
+        Message::Reply { t, reply, ip } => {
             assert_eq!((t, theirs.y.as_str()), (&theirs.t[..], "r"));
+            compare_ip(ip, theirs.ip.as_ref());
             let Some(fields) = &theirs.r else { return };
             let Some(their_id) = fixed::<20>(fields.id.as_ref()) else { return };
             assert_eq!(reply.id.map(|id| id.0), Some(their_id));
             compare_reply(&reply, fields);
         }
-        Message::Error { t, code, text } => {
+        Message::Error { t, code, text, ip } => {
             assert_eq!((t, theirs.y.as_str()), (&theirs.t[..], "e"));
+            compare_ip(ip, theirs.ip.as_ref());
             let Some((their_code, their_text)) = theirs.e else { return };
             assert_eq!(code, i64::from(their_code));
             // Ours is cut at 200 bytes, which may be inside a letter.
             let kept = their_text.floor_char_boundary(200);
             assert!(text.starts_with(&their_text[..kept]), "{text:?} {their_text:?}");
         }
+    }
+}
+
+/// It knows six bytes only; of them we keep the address.
+fn compare_ip(ours: Option<IpAddr>, theirs: Option<&ByteBuf>) {
+    if let Some([a, b, c, d, high, low]) = theirs.and_then(|ip| <[u8; 6]>::try_from(&ip[..]).ok())
+        && [high, low] != [0, 0]
+    {
+        assert_eq!(ours, Some(Ipv4Addr::from([a, b, c, d]).into()));
     }
 }
 

@@ -160,6 +160,7 @@ impl Net {
             node_id,
             local_addr: SocketAddrV4::new(Ipv4Addr::from(FIRST + who), PORT),
             local_addr6: None,
+            mainline: false,
             host: None,
             has_bootstrap: self.bootstrap.iter().any(|node| *node != who),
             known_nodes,

@@ -21,8 +21,9 @@
 //! | `items`, `peers`, `token` | what is stored for others, and who may write |
 //! | `upkeep` | joining, liveness |
 //! | `lost` | who fell out of the table, and is asked again now and then |
-//! | `pace` | how fast neighbours change, and how often upkeep is due |
+//! | `turnover` | how fast neighbours change, and how often upkeep is due |
 //! | `renewal` | renewing what this node keeps alive |
+//! | `mainline` | the rules of the public network: ids that belong to addresses, read-only nodes, pace |
 //!
 //! Signatures are not checked here: [`Output::Verify`] hands them out and [`Input::Verified`] brings the verdict.
 
@@ -37,9 +38,9 @@ mod items;
 pub mod krpc;
 mod lookups;
 mod lost;
+mod mainline;
 mod neighbourhood;
 mod now;
-mod pace;
 mod peers;
 mod renewal;
 mod rpc;
@@ -50,6 +51,7 @@ mod simulation;
 mod stores;
 mod table;
 mod token;
+mod turnover;
 mod types;
 mod upkeep;
 
@@ -72,8 +74,8 @@ use self::{
     items::Items,
     lookups::{LOOKUP_CACHE_MAX, LookupKey, Traversal},
     lost::Lost,
+    mainline::Mainline,
     neighbourhood::Neighbourhoods,
-    pace::Pace,
     peers::Peers,
     renewal::Kept,
     rpc::Rpc,
@@ -81,6 +83,7 @@ use self::{
     stores::Store,
     table::{Inserted, Table},
     token::Tokens,
+    turnover::Turnover,
     upkeep::Join,
 };
 use crate::bep44::{MutableItem, Target};
@@ -133,7 +136,8 @@ impl Outbox {
 /// One DHT node's state and decisions. See the module's page for how to drive it.
 pub struct Core {
     config: CoreConfig,
-    own: NodeId,
+    /// One id in each network: on the public one it belongs to the address.
+    own: ByFamily<NodeId>,
     rng: StdRng,
     tables: ByFamily<Table>,
     tokens: Tokens,
@@ -147,8 +151,9 @@ pub struct Core {
     stores: BTreeMap<u64, Store>,
     neighbourhoods: ByFamily<Neighbourhoods>,
     verifying: HashMap<VerifyId, Verifying>,
+    mainline: Option<Mainline>,
     join: Join,
-    pace: Pace,
+    turnover: Turnover,
     lost: Lost,
     kept: Kept,
     /// Numbers traversals, stores and signature checks.
@@ -169,7 +174,7 @@ impl Core {
         let own = config.node_id.unwrap_or_else(|| NodeId(rng.random()));
         let v6 = config.local_addr6.is_some();
         Self {
-            own,
+            own: ByFamily::new(v6, |_| own),
             tables: ByFamily::new(v6, |_| Table::new(own)),
             tokens: Tokens::new(rng.random()),
             contacts: Contacts::new(),
@@ -182,8 +187,9 @@ impl Core {
             stores: BTreeMap::new(),
             neighbourhoods: ByFamily::new(v6, |_| Neighbourhoods::default()),
             verifying: HashMap::new(),
+            mainline: config.mainline.then(|| Mainline::new(v6, now)),
             join: Join::new(now, &config),
-            pace: Pace::new(now),
+            turnover: Turnover::new(now),
             lost: Lost::default(),
             kept: Kept::default(),
             serial: 0,
@@ -238,8 +244,10 @@ impl Core {
     pub fn next_timeout(&self) -> Option<Now> {
         let times = [
             self.rpc.next_deadline(),
+            self.next_query().filter(|_| self.rpc.is_waiting()),
             self.next_upkeep(),
             self.items.next_expiry(),
+            self.next_reach(),
             self.peers.next_expiry(),
         ];
         times.into_iter().flatten().min()
@@ -248,7 +256,7 @@ impl Core {
     /// Its id.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
-        self.own
+        self.own.get(Family::V4).copied().unwrap_or(NodeId([0; ID_BYTES]))
     }
 
     /// The item that is stored here.
@@ -262,7 +270,7 @@ impl Core {
         let mut nodes = Vec::new();
         let mut of_one = Vec::new();
         for table in self.tables.each() {
-            table.closest(&self.own.0, usize::MAX, &mut of_one);
+            table.closest(&self.node_id().0, usize::MAX, &mut of_one);
             nodes.extend(of_one.iter().map(|node| node.addr));
         }
         nodes
@@ -271,10 +279,13 @@ impl Core {
     /// How it is.
     #[must_use]
     pub fn status(&self) -> DhtStatus {
+        let (external_ip, read_only) = self.outside();
         DhtStatus {
-            node_id: self.own,
+            node_id: self.node_id(),
             local_addr: self.config.local_addr,
             bootstrapped: self.is_joined(),
+            external_ip,
+            read_only,
             local_addr6: self.config.local_addr6,
             nodes: self.tables.each().map(Table::len).sum(),
             nodes_good: self.good_nodes(),
@@ -334,14 +345,17 @@ impl Core {
             None => self.counters.malformed_in += 1,
             Some(krpc::Message::Query { t, id, read_only, query }) => {
                 self.counters.queries_in += 1;
+                if !self.may_answer(now, from) {
+                    return;
+                }
                 self.answer(now, from, t, query);
                 if let Some(id) = id.filter(|_| !read_only) {
                     self.heard(now, Contact { id, addr: from });
                 }
             }
-            Some(krpc::Message::Reply { t, reply }) => self.reply(now, from, t, &reply),
-            Some(krpc::Message::Error { t, code, text }) => {
-                self.error_reply(now, from, t, Refusal { code, text });
+            Some(krpc::Message::Reply { t, ip, reply }) => self.reply(now, from, t, ip, &reply),
+            Some(krpc::Message::Error { t, ip, code, text }) => {
+                self.error_reply(now, from, t, ip, Refusal { code, text });
             }
         }
     }

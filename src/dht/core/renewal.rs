@@ -2,7 +2,7 @@
 //!
 //! Announcements are renewed every minute: a grape's peers live two. Items live two hours, and in a calm network they are renewed
 //! every hour. But their holders leave, and others come nearer: when about three in ten of those nearest to an item cannot be
-//! expected to hold it ([`Pace`](super::pace::Pace) says when), it is put again. In a network that loses a tenth of its
+//! expected to hold it ([`Turnover`](super::turnover::Turnover) says when), it is put again. In a network that loses a tenth of its
 //! nodes a minute that is every few minutes. Whoever keeps very many items renews them more slowly than that, at a steady rate.
 
 use super::{
@@ -114,6 +114,7 @@ pub struct KeptFull;
 impl Core {
     /// Announces now, and again every minute.
     pub fn keep_announced(&mut self, now: Now, name: Arc<[u8]>, port: u16) -> Result<(), KeptFull> {
+        let name = self.wire_name(name);
         self.keep(now, KeptKey::Announcement(Arc::clone(&name)), What::Announcement { name, port })
     }
 
@@ -147,7 +148,8 @@ impl Core {
 
     /// Stops renewing an announcement.
     pub fn forget_announced(&mut self, name: &Arc<[u8]>) {
-        self.kept.remove(&KeptKey::Announcement(Arc::clone(name)));
+        let name = self.wire_name(Arc::clone(name));
+        self.kept.remove(&KeptKey::Announcement(name));
     }
 
     /// Stops renewing an item.
@@ -172,7 +174,7 @@ impl Core {
     /// Neighbours were counted: how often items are renewed follows.
     pub(super) fn plan_renewals(&mut self, now: Now) {
         let min = PUT_EVERY_MIN.max(PUT_PAUSE_MIN * self.kept.len() as u32);
-        let put_every = self.pace.time_for(HOLDERS_NEW_PERCENT, min, PUT_EVERY_MAX);
+        let put_every = self.turnover.time_for(HOLDERS_NEW_PERCENT, min, PUT_EVERY_MAX);
         self.kept.plan(now, put_every);
     }
 

@@ -104,7 +104,7 @@ impl Core {
     pub(super) fn next_upkeep(&self) -> Option<Now> {
         let join = (!self.join.under_way && self.may_join()).then_some(self.join.next_at);
         let liveness = (!self.table_is_empty()).then_some(self.join.liveness_at);
-        let count = (!self.table_is_empty()).then(|| self.pace.next_at());
+        let count = (!self.table_is_empty()).then(|| self.turnover.next_at());
         [join, liveness, count, self.next_renewal()].into_iter().flatten().min()
     }
 
@@ -115,6 +115,7 @@ impl Core {
     }
 
     pub(super) fn upkeep(&mut self, now: Now) {
+        self.pass_reach(now);
         self.items.expire(now);
         self.peers.expire(now);
         if !self.join.under_way && self.may_join() && now >= self.join.next_at {
@@ -141,11 +142,11 @@ impl Core {
 
     /// Once a minute: how fast neighbours change, what follows for renewals, and is somebody back who was lost?
     fn count_neighbours(&mut self, now: Now) {
-        if self.table_is_empty() || now < self.pace.next_at() {
+        if self.table_is_empty() || now < self.turnover.next_at() {
             return;
         }
         let neighbours = self.tables.each().flat_map(Table::neighbours).collect();
-        self.pace.count(now, neighbours);
+        self.turnover.count(now, neighbours);
         self.plan_renewals(now);
         for addr in self.lost.next() {
             self.check(now, addr);
@@ -154,9 +155,10 @@ impl Core {
 
     /// A node answers that had fallen out of the table: perhaps it was on the other side of a partition, and knows who else was.
     pub(super) fn found_again(&mut self, now: Now, addr: SocketAddr) {
+        let Some(own) = self.own.of(&addr).copied() else { return };
         if self.join.bridged_at.is_none_or(|at| now.since(at) >= BRIDGE_EVERY) {
             self.join.bridged_at = Some(now);
-            self.look_up(now, Want::Nodes, self.own.0[..].into(), Waiter::Refresh, &[addr]);
+            self.look_up(now, Want::Nodes, own.0[..].into(), Waiter::Refresh, &[addr]);
         }
     }
 
@@ -173,7 +175,11 @@ impl Core {
         addrs
             .retain(|addr| addr.port() != 0 && !own.contains(&Some(*addr)) && self.tables.of(addr).is_some());
         self.join.addrs.clone_from(&addrs);
-        self.look_up(now, Want::Nodes, self.own.0[..].into(), Waiter::Join, &addrs);
+        self.look_up(now, Want::Nodes, self.node_id().0[..].into(), Waiter::Join, &addrs);
+        if let Some(own6) = self.own.get(Family::V6).filter(|own6| **own6 != self.node_id()) {
+            let target = own6.0[..].into();
+            self.look_up(now, Want::Nodes, target, Waiter::Refresh, &addrs);
+        }
     }
 
     /// The lookup of the own id ended; these nodes answered it, at most K of each family.
@@ -190,7 +196,7 @@ impl Core {
         // The family with fewer nodes decides: it may just have come up.
         let interval_max = match self.tables.each().map(Table::good).min() {
             _ if nodes == 0 => JOIN_ALONE_MAX,
-            Some(K..) => self.pace.time_for(NEIGHBOURS_NEW_PERCENT, JOIN_LARGE_MIN, JOIN_LARGE_MAX),
+            Some(K..) => self.turnover.time_for(NEIGHBOURS_NEW_PERCENT, JOIN_LARGE_MIN, JOIN_LARGE_MAX),
             _ => JOIN_SMALL_MAX,
         };
         if nodes > 0 {
@@ -242,11 +248,12 @@ impl Core {
         let through = self.join.addrs.clone();
         for n in 0..REFRESHED_AT_ONCE {
             let thin = self.tables.get(family).and_then(|table| table.thin_bucket(n));
-            let Some(shared) = thin else { return };
+            let (Some(shared), Some(own)) = (thin, self.own.get(family)) else { return };
+            let own = *own;
             let mut id: [u8; ID_BYTES] = self.rng.random();
             for bit in 0..=shared.min(ID_BYTES * 8 - 1) {
                 let (byte, mask) = (bit / 8, 128 >> (bit % 8));
-                let own = self.own.0[byte] & mask;
+                let own = own.0[byte] & mask;
                 let wanted = if bit == shared { own ^ mask } else { own };
                 id[byte] = (id[byte] & !mask) | wanted;
             }

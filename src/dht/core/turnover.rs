@@ -20,14 +20,14 @@ const HALF_LIFE: Duration = Duration::from_mins(10);
 const QUIET_NODE_MINUTES: f64 = 5.0 * K as f64;
 
 /// See the module's page.
-pub(super) struct Pace {
+pub(super) struct Turnover {
     neighbours: Vec<NodeId>,
     counted_at: Now,
     new: f64,
     node_minutes: f64,
 }
 
-impl Pace {
+impl Turnover {
     pub(super) fn new(now: Now) -> Self {
         Self { neighbours: Vec::new(), counted_at: now, new: 0.0, node_minutes: 0.0 }
     }
@@ -72,23 +72,23 @@ mod tests {
         (0..count).map(|n| NodeId([from.wrapping_add(n as u8); 20])).collect()
     }
 
-    fn counted(minutes: u32, size: usize, new_a_minute: u8) -> Pace {
-        let mut pace = Pace::new(Now::ZERO);
+    fn counted(minutes: u32, size: usize, new_a_minute: u8) -> Turnover {
+        let mut turnover = Turnover::new(Now::ZERO);
         let mut now = Now::ZERO;
         for minute in 0..minutes {
             now = now.plus(COUNT_EVERY);
-            pace.count(now, ids(new_a_minute.wrapping_mul(minute as u8), size));
+            turnover.count(now, ids(new_a_minute.wrapping_mul(minute as u8), size));
         }
-        pace
+        turnover
     }
 
-    fn minutes(pace: &Pace) -> u64 {
-        pace.time_for(30, Duration::from_mins(3), HOUR).as_secs() / 60
+    fn minutes(turnover: &Turnover) -> u64 {
+        turnover.time_for(30, Duration::from_mins(3), HOUR).as_secs() / 60
     }
 
     #[test]
     fn a_network_in_which_nothing_changes_needs_an_hour_once_that_is_known() {
-        assert_eq!(minutes(&Pace::new(Now::ZERO)), 60);
+        assert_eq!(minutes(&Turnover::new(Now::ZERO)), 60);
         assert_eq!(minutes(&counted(1, K, 0)), 3, "everybody is new");
         assert!((15..30).contains(&minutes(&counted(20, K, 0))), "{}", minutes(&counted(20, K, 0)));
         assert_eq!(minutes(&counted(600, 5, 0)), 60);
@@ -104,16 +104,16 @@ mod tests {
 
     #[test]
     fn one_restart_in_a_small_network_is_no_storm_and_a_storm_is_forgotten() {
-        let mut pace = counted(60, 5, 0);
+        let mut turnover = counted(60, 5, 0);
         let mut now = Now::ZERO.plus(COUNT_EVERY * 61);
-        pace.count(now, ids(1, 5));
-        assert!(minutes(&pace) >= 45, "{}", minutes(&pace));
-        let mut pace = counted(60, K, 5);
-        assert_eq!(minutes(&pace), 3);
+        turnover.count(now, ids(1, 5));
+        assert!(minutes(&turnover) >= 45, "{}", minutes(&turnover));
+        let mut turnover = counted(60, K, 5);
+        assert_eq!(minutes(&turnover), 3);
         for _ in 0..60 {
             now = now.plus(COUNT_EVERY);
-            pace.count(now, ids(0, K));
+            turnover.count(now, ids(0, K));
         }
-        assert!(minutes(&pace) >= 40, "{}", minutes(&pace));
+        assert!(minutes(&turnover) >= 40, "{}", minutes(&turnover));
     }
 }
