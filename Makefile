@@ -60,13 +60,13 @@ fuzz: ## look for inputs that break something, each target so many minutes: make
 		case $$target in http_body|rpc_frame) words=json length=4096;; core) words=krpc length=4096;; *) words=krpc length=1500;; esac; \
 		mkdir -p fuzz/target/found/$$target; echo "fuzzing $$target for $(MINUTES) min"; \
 		$(FUZZ) run -s none $$target fuzz/target/found/$$target fuzz/corpus/$$target -- -dict=fuzz/dictionaries/$$words.dict \
-			-max_len=$$length -max_total_time=$$(($(MINUTES) * 60)) -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
+			-max_len=$$length -max_total_time=$$(($(MINUTES) * 60)) -timeout=60 -rss_limit_mb=2048 -print_final_stats=1 \
 			-verbosity=1 || exit 1; \
 	done
 
 fuzz-keep: ## add to fuzz/corpus what the last runs found and what covers something new
 	@for target in $(FUZZ_TARGETS); do mkdir -p fuzz/target/found/$$target; \
-		$(FUZZ) run -s none $$target -- -merge=1 fuzz/corpus/$$target fuzz/target/found/$$target || exit 1; done
+		$(FUZZ) run -s none $$target -- -set_cover_merge=1 fuzz/corpus/$$target fuzz/target/found/$$target || exit 1; done
 
 # Needs nothing but the compiler. An hour of 1,000 nodes takes about 5 min of one core and 1 GB, one of 5,000 about 30 min and 5 GB.
 NODES ?= 1000
