@@ -207,19 +207,20 @@ async fn http_does(http: SocketAddr, maker: Maker, deed: Deed) {
     }
 }
 
-async fn libtorrent_does(peer: &mut Peer, maker: Maker, deed: Deed) {
-    let command = match deed {
-        Deed::Announced | Deed::AnnouncedShort => {
-            let hash = encode_hex(maker.name(deed).as_bytes());
-            json!({"do": "announce", "hash": hash, "port": maker.port()})
-        }
-        Deed::Put => json!({"do": "put", "text": maker.text(deed)}),
-        Deed::Signed => {
-            let key = KeyPair::from_seed(&maker.seed()).public().to_string();
-            json!({"do": "put_signed", "seed": encode_hex(&maker.seed()), "key": key, "text": maker.text(deed)})
-        }
-    };
-    peer.until(command, |done| done["done"] == true || done["stored_on"].as_u64() >= Some(1)).await;
+/// Announces, puts and signs. A put ends when the last mute node is given up, so both are under way at once.
+async fn libtorrent_does_all(peer: &mut Peer, maker: Maker) {
+    let hash = encode_hex(maker.name(Deed::Announced).as_bytes());
+    peer.ask(json!({"do": "announce", "hash": hash, "port": maker.port()})).await;
+    let key = KeyPair::from_seed(&maker.seed()).public().to_string();
+    let both = json!({
+        "do": "put_both",
+        "text": maker.text(Deed::Put),
+        "signed_text": maker.text(Deed::Signed),
+        "seed": encode_hex(&maker.seed()),
+        "key": key,
+    });
+    let stored = |on: &Value| on.as_u64() >= Some(1);
+    peer.until(both, |put| stored(&put["stored_on"]) && stored(&put["signed_stored_on"])).await;
 }
 
 async fn libtorrent_finds(peer: &mut Peer, maker: Maker, deed: Deed) {
@@ -302,12 +303,15 @@ impl Member {
     /// Announces, puts and signs, each until somebody took it.
     async fn act(mut self) -> Self {
         let me = self.maker();
-        for deed in DEEDS.into_iter().filter(|&deed| barrier(deed, me.kind, false).is_none()) {
-            match &mut self.access {
-                Access::Http(grape) => http_does(grape.http, me, deed).await,
-                Access::Lines(peer) => libtorrent_does(peer, me, deed).await,
-                Access::Crate(dht) => block_in_place(|| mainline_does(dht, me, deed)),
+        let deeds = DEEDS.into_iter().filter(|&deed| barrier(deed, me.kind, false).is_none());
+        match &mut self.access {
+            Access::Http(grape) => {
+                for deed in deeds {
+                    http_does(grape.http, me, deed).await;
+                }
             }
+            Access::Lines(peer) => libtorrent_does_all(peer, me).await,
+            Access::Crate(dht) => block_in_place(|| deeds.for_each(|deed| mainline_does(dht, me, deed))),
         }
         self
     }
@@ -332,10 +336,9 @@ impl Member {
                     }
                 }
                 asking.join_all().await;
-                for (maker, deed) in barred {
-                    let (seen, _) = http_sees(grape.http, me, maker, deed).await;
-                    assert_eq!(seen, None, "{:?}", barrier(deed, me, true));
-                }
+                let blind: JoinSet<_> =
+                    barred.into_iter().map(|(maker, deed)| http_sees(grape.http, me, maker, deed)).collect();
+                assert!(blind.join_all().await.into_iter().all(|(seen, _)| seen.is_none()), "{me:?}");
             }
             Access::Lines(peer) => {
                 for (maker, deed) in visible {
