@@ -115,7 +115,7 @@ fn a_lookup_returns_at_most_a_hundred_addresses_and_none_twice() {
         for peer in 0..1000 {
             // Half of them are the same at each.
             let peer = if peer % 2 == 0 { peer } else { peer + 1000 * n };
-            write_bytes(&mut fields, &krpc::addr_bytes(addr(peer)));
+            write_bytes(&mut fields, &addr_bytes(addr(peer)));
         }
         fields.push(b'e');
         bench.reply_to(n, &query, &fields);

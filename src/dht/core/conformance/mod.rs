@@ -24,7 +24,7 @@ const ID: NodeId = NodeId([9; 20]);
 struct Bench {
     core: Core,
     now: Now,
-    sent: Vec<(SocketAddrV4, Vec<u8>)>,
+    sent: Vec<(SocketAddr, Vec<u8>)>,
     outcomes: Vec<Outcome>,
     events: Vec<DhtEvent>,
 }
@@ -65,7 +65,7 @@ impl Bench {
         self.send_from(at(from, addr(from).port()), bytes)
     }
 
-    fn send_from(&mut self, from: SocketAddrV4, bytes: &[u8]) -> Option<Vec<u8>> {
+    fn send_from(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<Vec<u8>> {
         self.sent.clear();
         self.input(Input::Datagram { from, bytes });
         let answers = self.sent.iter().filter(|(to, bytes)| {
@@ -135,7 +135,7 @@ impl Bench {
     }
 
     /// What this node stores for a name, asked for by `from`.
-    fn peers_of(&mut self, from: u16, name: &[u8]) -> Vec<SocketAddrV4> {
+    fn peers_of(&mut self, from: u16, name: &[u8]) -> Vec<SocketAddr> {
         let answer = self.ask(from, &Ask::GetPeers { name });
         let mut peers: Vec<_> = reply(&answer).peers().collect();
         peers.sort();
@@ -165,10 +165,17 @@ fn reply(datagram: &[u8]) -> Reply<'_> {
 }
 
 /// The address of node `n` with another port.
-fn at(n: u16, port: u16) -> SocketAddrV4 {
+fn at(n: u16, port: u16) -> SocketAddr {
     let mut addr = addr(n);
     addr.set_port(port);
     addr
+}
+
+/// An address as it stands in messages.
+fn addr_bytes(addr: SocketAddr) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    krpc::write_addr(&mut bytes, addr);
+    bytes
 }
 
 /// A query as it stands on the wire: `args` are the encoded arguments but the id, those first that sort before it.

@@ -38,11 +38,11 @@ fn find_node_is_answered_with_the_nearest_nodes_in_order() {
         bench.core.node_answered(Now::ZERO, Contact { id: NodeId(rng.random()), addr: addr(n + 500) });
     }
     let mut known = Vec::new();
-    bench.core.table.closest(&[0; 20], usize::MAX, &mut known);
+    bench.core.tables.of_mut(&addr(0)).unwrap().closest(&[0; 20], usize::MAX, &mut known);
     assert!(known.len() > 60, "{}", known.len());
     for len in [0usize, 3, 20, 21, 900] {
         let target: Vec<u8> = (0..len).map(|_| rng.random()).collect();
-        let answer = bench.ask(1, &Ask::FindNode { target: &target });
+        let answer = bench.ask(1, &Ask::FindNode { target: &target, both: false });
         let nodes = field(&answer, b"r", b"nodes").unwrap().bytes().unwrap();
         assert_eq!(nodes.len(), 20 * 26);
         let ids: Vec<NodeId> =
@@ -52,7 +52,7 @@ fn find_node_is_answered_with_the_nearest_nodes_in_order() {
         let mut others = known.iter().filter(|node| !ids.contains(&node.id));
         assert!(others.all(|node| order(&ids[19], &node.id).is_le()), "{len}");
         for (entry, contact) in nodes.chunks(26).zip(reply(&answer).contacts()) {
-            assert_eq!(entry[20..], krpc::addr_bytes(contact.addr));
+            assert_eq!(entry[20..], addr_bytes(contact.addr));
         }
     }
 }
