@@ -11,6 +11,8 @@ enum Gets {
     Nothing,
 }
 
+/// Stands for a good token.
+const TOKEN: &str = "5:token1:t";
 const ID20: &str = "2:id20:iiiiiiiiiiiiiiiiiiii";
 
 fn q(method: &str, args: &str) -> Vec<u8> {
@@ -29,12 +31,19 @@ fn sig() -> String {
     format!("3:sig64:{}", "s".repeat(64))
 }
 
-/// Whether each is answered as it should be, and a ping after it too.
-fn each_gets(cases: &[(Gets, Vec<u8>)]) {
+/// Whether each is answered as it should be, with a good token where it has one, and a ping after it too. So many items are stored
+/// in the end, and no peers.
+fn each_gets(cases: &[(Gets, Vec<u8>)], items: usize) {
     let mut bench = Bench::new();
+    let token = [b"5:token", &*bencode_bytes(&bench.token(1))].concat();
     for (gets, datagram) in cases {
         let shown = String::from_utf8_lossy(datagram);
-        let got = match bench.send(1, datagram).as_deref().map(decode) {
+        let at = datagram.windows(TOKEN.len()).position(|part| part == TOKEN.as_bytes());
+        let datagram = match at {
+            Some(at) => [&datagram[..at], &token, &datagram[at + TOKEN.len()..]].concat(),
+            None => datagram.clone(),
+        };
+        let got = match bench.send(1, &datagram).as_deref().map(decode) {
             None => Gets::Nothing,
             Some(Some(Message::Reply { .. })) => Gets::Reply,
             Some(Some(Message::Error { code, .. })) => Gets::Error(code),
@@ -43,7 +52,7 @@ fn each_gets(cases: &[(Gets, Vec<u8>)]) {
         assert_eq!(got, *gets, "{shown}");
         assert_eq!(bench.code(2, &Ask::Ping), 0, "after {shown}");
     }
-    assert_eq!((bench.core.status().peers, bench.core.status().items), (0, 0), "nothing of it was stored");
+    assert_eq!((bench.core.status().peers, bench.core.status().items), (0, items));
 }
 
 /// Statement 16: each single datagram that ends a stock grape's process is answered with error 203.
@@ -71,7 +80,7 @@ fn datagrams_that_end_a_stock_grape_get_an_error() {
         cases.push(q("put", &dict(&format!("{signed}{token}"))));
     }
     let cases: Vec<_> = cases.into_iter().map(|datagram| (Gets::Error(203), datagram)).collect();
-    each_gets(&cases);
+    each_gets(&cases, 0);
 }
 
 /// Statement 16: what a stock grape answers with silence gets BEP5's errors here, where it is a query at all.
@@ -95,11 +104,15 @@ fn queries_that_a_stock_grape_ignores_get_an_error() {
         (203, announce("9:info_hash1:n4:porti5e")),
         (203, put("5:token1:t")),
         (203, put("1:v1:x")),
-        (203, q("put", "d5:token1:t1:v1:xe")),
-        (203, put("5:token1:t1:vi0e")),
-        (203, put(&format!("{}3:seqi1e{}5:token1:t1:v1:x", k(32), sig()))),
+        (203, put("5:token1:x1:vi0e")),
+        (206, put(&format!("{}3:seqi1e{}5:token1:t1:v1:x", k(32), sig()))),
+        (203, put(&format!("{}{}5:token1:t1:v1:x", k(32), sig()))),
+        (203, put(&format!("{}3:seqi-1e{}5:token1:t1:v1:x", k(32), sig()))),
     ];
-    each_gets(&errors.map(|(code, datagram)| (Gets::Error(code), datagram)));
+    each_gets(&errors.map(|(code, datagram)| (Gets::Error(code), datagram)), 0);
+    // A good token is what counts: these are like any other.
+    let good = [put("5:token1:t1:vi0e"), q("put", "d5:token1:t1:v1:xe")];
+    each_gets(&good.map(|datagram| (Gets::Reply, datagram)), 2);
 }
 
 /// Statement 16: what is no message gets nothing, and what is odd but clear gets its answer, as from a stock grape.
@@ -135,7 +148,7 @@ fn noise_gets_nothing_and_odd_queries_their_answer() {
         format!("d1:y1:q1:v4:LT001:t4:abcd1:q4:ping2:xxd1:ai1ee1:a{}e", dict("4:wantl2:n4e")).into_bytes(),
     ];
     let cases = nothing.map(|datagram| (Gets::Nothing, datagram)).into_iter();
-    each_gets(&cases.chain(answered.map(|datagram| (Gets::Reply, datagram))).collect::<Vec<_>>());
+    each_gets(&cases.chain(answered.map(|datagram| (Gets::Reply, datagram))).collect::<Vec<_>>(), 0);
     let mut bench = Bench::new();
     for datagram in
         [&b"d1:q4:ping1:t4:abcd1:y1:qe"[..], b"", b"d1:rd2:id20:iiiiiiiiiiiiiiiiiiiie1:t4:abcd1:y1:re"]
