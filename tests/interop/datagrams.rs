@@ -80,7 +80,9 @@ async fn the_queries_of_bep5_are_answered() {
     let ask = |method: &str, args: &[u8]| krpc(&socket, ours.dht, &query(method, args));
     let nodes = ask("find_node", &[b"6:target20:", &[7; 20][..]].concat());
     let nodes = result(&nodes, b"nodes").unwrap().bytes().unwrap().to_vec();
-    assert!(nodes.len() % 26 == 0 && nodes.chunks(26).any(|node| node[24..] == other.dht.to_be_bytes()));
+    assert!(
+        nodes.len().is_multiple_of(26) && nodes.chunks(26).any(|node| node[24..] == other.dht.to_be_bytes())
+    );
     for len in [0, 3, 13, 20, 21, 300, 900] {
         let info_hash = [b"9:info_hash", &*bencode_bytes(&vec![b'n'; len])].concat();
         let before = ask("get_peers", &info_hash);
@@ -201,11 +203,13 @@ async fn a_service_that_stopped_vanishes_from_lookups() {
     }
 }
 
+/// The transaction ids under which each name was asked for: a query that is sent again keeps its own.
+type Asked = HashMap<Vec<u8>, BTreeSet<Vec<u8>>>;
+
 /// A node by hand: it answers every query with its id and a token, and `get_peers` late with one peer, after an answer that is
 /// none (from another address, and with another transaction id).
 struct FakeNode {
-    /// The transaction ids under which each name was asked for: a query that is sent again keeps its own.
-    asked: Arc<Mutex<HashMap<Vec<u8>, BTreeSet<Vec<u8>>>>>,
+    asked: Arc<Mutex<Asked>>,
     socket: UdpSocket,
 }
 
@@ -214,7 +218,7 @@ impl FakeNode {
 
     fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let asked = Arc::new(Mutex::new(HashMap::<Vec<u8>, BTreeSet<Vec<u8>>>::new()));
+        let asked = Arc::new(Mutex::new(Asked::new()));
         let (answers, counts) = (socket.try_clone().unwrap(), Arc::clone(&asked));
         // It ends with the test's process: a thread that waits for datagrams holds nothing else up.
         thread::spawn(move || {

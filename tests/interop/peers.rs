@@ -150,7 +150,7 @@ pub async fn puts_eventually(on: &Grape, data: Value, target: &str) {
 /// Asks one KRPC question and gives the datagram that answers it, queries of the other side left out. It is asked again when the
 /// answer takes a second: a socket's buffer may have been full.
 pub fn krpc(socket: &UdpSocket, to: u16, query: &[u8]) -> Vec<u8> {
-    let mut buffer = [0; 65_536];
+    let mut buffer = [0; 2000];
     for _ in 0..support::PATIENCE.as_secs() {
         socket.send_to(query, SocketAddr::from(([127, 0, 0, 1], to))).unwrap();
         while let Ok((len, from)) = socket.recv_from(&mut buffer) {

@@ -351,7 +351,9 @@ impl Member {
                 }
             }
             Access::Crate(dht) => block_in_place(|| {
-                visible.into_iter().for_each(|(maker, deed)| mainline_finds(dht, maker, deed));
+                for (maker, deed) in visible {
+                    mainline_finds(dht, maker, deed);
+                }
             }),
         }
         (self, slowest)
