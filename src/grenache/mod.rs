@@ -8,9 +8,13 @@
 //! Nothing here knows what the commands mean: the server is given a handler for each, the client a body to send.
 
 pub mod address;
+pub mod caller;
 pub mod client;
 pub mod envelope;
+mod gzip;
 pub mod meter;
 pub mod rate;
 pub mod server;
+pub mod service;
+pub mod tls;
 pub mod wire;

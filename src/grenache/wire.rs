@@ -86,8 +86,8 @@ pub struct Reply {
     pub result: Box<RawValue>,
 }
 
-/// Reads `[rid, key, payload]`. `overrides` is the `_gr` header's `["rid","key"]`, which wins over the frame's (a stream's
-/// body is no frame at all: then the payload is null).
+/// Reads `[rid, key, payload]`. `overrides` is the `_gr` header's `["rid","key"]`: what is true of it, as JavaScript sees it, wins
+/// over the frame's. A stream's body is no frame at all: then the payload is null.
 pub fn parse_request(frame: &[u8], overrides: Option<&str>) -> Result<Request, WireError> {
     let outer = overrides.map(|header| elements(header.as_bytes())).transpose()?;
     let inner = match elements(frame) {
@@ -95,7 +95,8 @@ pub fn parse_request(frame: &[u8], overrides: Option<&str>) -> Result<Request, W
         Err(_) if outer.as_ref().is_some_and(|outer| outer.len() >= 2) => Vec::new(),
         Err(error) => return Err(error),
     };
-    let element = |at: usize| outer.as_ref().and_then(|outer| outer.get(at)).or_else(|| inner.get(at));
+    let named = |at: usize| outer.as_ref()?.get(at).filter(|raw| is_true(raw.get()));
+    let element = |at: usize| named(at).or_else(|| inner.get(at));
     let rid = Rid::new(element(0).ok_or(WireError::BadRid)?)?;
     let key = match element(1) {
         None => String::new(),
@@ -104,8 +105,13 @@ pub fn parse_request(frame: &[u8], overrides: Option<&str>) -> Result<Request, W
     if key.len() > KEY_BYTES_MAX {
         return Err(WireError::BadKey);
     }
-    let payload = inner.get(2).map_or(RawValue::NULL, |raw| raw).to_owned();
-    Ok(Request { rid, key, payload })
+    Ok(Request { rid, key, payload: third(&inner) })
+}
+
+/// The payload of a frame whose id and key are known from elsewhere; null when it is no frame.
+#[must_use]
+pub fn payload_of(frame: &[u8]) -> Box<RawValue> {
+    elements(frame).map_or_else(|_| RawValue::NULL.to_owned(), |elements| third(&elements))
 }
 
 /// The id of a frame that is refused without being read any further.
@@ -122,8 +128,7 @@ pub fn parse_reply(frame: &[u8], rid: &Rid) -> Result<Option<Reply>, WireError> 
         return Ok(None);
     }
     let error = elements.get(1).and_then(|raw| truthy(raw.get()));
-    let result = elements.get(2).map_or(RawValue::NULL, |raw| raw).to_owned();
-    Ok(Some(Reply { rid: found, error, result }))
+    Ok(Some(Reply { rid: found, error, result: third(&elements) }))
 }
 
 /// Writes `[rid, key, payload]`.
@@ -132,6 +137,14 @@ pub fn write_request(rid: &Rid, key: &str, payload: &RawValue) -> Result<Vec<u8>
         return Err(WireError::BadKey);
     }
     frame(&(&rid.0, key, payload))
+}
+
+/// Writes `["rid","key"]`, the `_gr` header of a stream.
+pub fn write_name(rid: &Rid, key: &str) -> Result<String, WireError> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(WireError::BadKey);
+    }
+    serde_json::to_string(&(&rid.0, key)).map_err(|_| WireError::NotAnArray)
 }
 
 /// Writes `[rid, error | null, result]`.
@@ -152,13 +165,18 @@ fn elements(frame: &[u8]) -> Result<Vec<&RawValue>, WireError> {
     if elements.len() > ELEMENTS_MAX { Err(WireError::NotAnArray) } else { Ok(elements) }
 }
 
+fn third(elements: &[&RawValue]) -> Box<RawValue> {
+    elements.get(2).map_or(RawValue::NULL, |raw| raw).to_owned()
+}
+
 /// The error element's text, unless JavaScript would call it false.
 fn truthy(json: &str) -> Option<String> {
-    if let Ok(text) = serde_json::from_str::<String>(json) {
-        return (!text.is_empty()).then_some(text);
-    }
-    let falsy = matches!(json, "null" | "false") || json.parse::<f64>().is_ok_and(|n| n == 0.0);
-    (!falsy).then(|| json.to_owned())
+    is_true(json).then(|| serde_json::from_str(json).unwrap_or_else(|_| json.to_owned()))
+}
+
+/// As JavaScript sees it: all but null, false, the empty string and zero.
+fn is_true(json: &str) -> bool {
+    !matches!(json, "null" | "false" | "\"\"") && !json.parse::<f64>().is_ok_and(|n| n == 0.0)
 }
 
 #[cfg(test)]
