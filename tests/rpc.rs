@@ -24,8 +24,7 @@ use vintner::{
         envelope::{BODY_BYTES_MAX, ReplyError, RpcRefusal, SignedReply, SignedRequest, code},
         rate::Rate,
         server::{self, Commands, ServerConfig},
-        service,
-        wire,
+        service, wire,
     },
     identity::{KeyPair, Network},
     listener::Serving,
@@ -303,7 +302,10 @@ async fn forged_replies_count_as_no_answer() {
         let address = fake(Duration::ZERO, move |rid, request| http(&forge(rid, request))).await;
         let error = call(address, "take", "it").await.expect_err(name);
         assert!(
-            matches!(error, CallError::NotBelieved { .. } | CallError::NoReply(RequestError::NotAReply { .. })),
+            matches!(
+                error,
+                CallError::NotBelieved { .. } | CallError::NoReply(RequestError::NotAReply { .. })
+            ),
             "{name}: {error:?}"
         );
         assert!(!error.never_sent(), "{name}: it may have arrived");
@@ -340,7 +342,10 @@ async fn a_slow_server_meets_the_deadline() {
         .call_signed(address, &key(1), key(2).public(), "echo", "x", || NOW)
         .await
         .unwrap_err();
-    assert!(matches!(error, CallError::NoReply(RequestError::TimedOut { .. })) && !error.never_sent(), "{error}");
+    assert!(
+        matches!(error, CallError::NoReply(RequestError::TimedOut { .. })) && !error.never_sent(),
+        "{error}"
+    );
     assert!(started.elapsed() < Duration::from_secs(3));
 }
 
@@ -361,7 +366,10 @@ async fn redirects_endless_replies_and_closed_ports_are_told_apart() {
 
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = call(closed, "echo", "x").await.unwrap_err();
-    assert!(matches!(error, CallError::NoReply(RequestError::Unreachable { .. })) && error.never_sent(), "{error}");
+    assert!(
+        matches!(error, CallError::NoReply(RequestError::Unreachable { .. })) && error.never_sent(),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -126,7 +126,8 @@ impl Caller {
         let frame = wire::write_request(&rid, key, payload)?;
         let request = self.post(address);
         let request = if self.gzip {
-            let packed = gzip::pack(&frame).ok_or(RequestError::Unsendable("it cannot be packed".to_owned()))?;
+            let packed =
+                gzip::pack(&frame).ok_or(RequestError::Unsendable("it cannot be packed".to_owned()))?;
             request.header("grc-compress", "gzip").body(packed)
         } else {
             request.header("grc-compress", "none").body(frame)
@@ -225,7 +226,9 @@ fn read(address: SocketAddr, rid: &Rid, body: &[u8], gzip: bool) -> Result<Plain
     let not_a_reply = |reason: String| RequestError::NotAReply { address, reason };
     let unpacked = if gzip {
         gzip::unpack(body, FRAME_BYTES_MAX).map(Some).map_err(|error| match error {
-            UnpackError::TooLong => not_a_reply(format!("it is longer than {FRAME_BYTES_MAX} bytes unpacked")),
+            UnpackError::TooLong => {
+                not_a_reply(format!("it is longer than {FRAME_BYTES_MAX} bytes unpacked"))
+            }
             UnpackError::NotGzip => not_a_reply("it is not packed, although gzip was asked for".to_owned()),
         })?
     } else {

@@ -68,9 +68,9 @@ pub trait Handler: Send + Sync + 'static {
     /// The answer to a request.
     fn request(&self, call: Call) -> impl Future<Output = Result<Reply, Refusal>> + Send;
 
-    /// The answer to a stream: a request that names itself in its `_gr` header and whose body comes in chunks. Reads as much of
-    /// the body as it wants, while it comes. Without a method of its own a handler is called as for a request once the body
-    /// is there, which then may have [`FRAME_BYTES_MAX`], with [`Call::stream`] set.
+    /// The answer to a stream: a request that names itself in its `_gr` header, whose body may be anything. Reads as much of the
+    /// body as it wants, while it comes. Without a method of its own a handler is called as for a request once the body is
+    /// there, which then may have [`FRAME_BYTES_MAX`], with [`Call::stream`] set.
     fn stream(&self, stream: Stream) -> impl Future<Output = Result<Reply, Refusal>> + Send {
         async move { self.request(stream.into_call().await?).await }
     }

@@ -109,7 +109,8 @@ fn read(identity: Identity<'_>) -> Result<(Vec<CertificateDer<'static>>, Private
 fn roots(pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem, AUTHORITY)? {
-        let unreadable = |error: rustls::Error| TlsError::Unreadable { what: AUTHORITY, reason: error.to_string() };
+        let unreadable =
+            |error: rustls::Error| TlsError::Unreadable { what: AUTHORITY, reason: error.to_string() };
         roots.add(certificate).map_err(unreadable)?;
     }
     Ok(roots)

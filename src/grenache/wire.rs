@@ -87,14 +87,10 @@ pub struct Reply {
 }
 
 /// Reads `[rid, key, payload]`. `overrides` is the `_gr` header's `["rid","key"]`: what is true of it, as JavaScript sees it, wins
-/// over the frame's. A stream's body is no frame at all: then the payload is null.
+/// over the frame's.
 pub fn parse_request(frame: &[u8], overrides: Option<&str>) -> Result<Request, WireError> {
     let outer = overrides.map(|header| elements(header.as_bytes())).transpose()?;
-    let inner = match elements(frame) {
-        Ok(inner) => inner,
-        Err(_) if outer.as_ref().is_some_and(|outer| outer.len() >= 2) => Vec::new(),
-        Err(error) => return Err(error),
-    };
+    let inner = elements(frame)?;
     let named = |at: usize| outer.as_ref()?.get(at).filter(|raw| is_true(raw.get()));
     let element = |at: usize| named(at).or_else(|| inner.get(at));
     let rid = Rid::new(element(0).ok_or(WireError::BadRid)?)?;
@@ -112,6 +108,16 @@ pub fn parse_request(frame: &[u8], overrides: Option<&str>) -> Result<Request, W
 #[must_use]
 pub fn payload_of(frame: &[u8]) -> Box<RawValue> {
     elements(frame).map_or_else(|_| RawValue::NULL.to_owned(), |elements| third(&elements))
+}
+
+/// The id and the key that a `_gr` header gives to a body that need not be a frame; `None` when it does not give both.
+#[must_use]
+pub fn named(header: &str) -> Option<(Rid, String)> {
+    let outer = elements(header.as_bytes()).ok()?;
+    let [rid, key] = [outer.first()?, outer.get(1)?];
+    let key: String = serde_json::from_str(key.get()).ok()?;
+    let fits = is_true(rid.get()) && !key.is_empty() && key.len() <= KEY_BYTES_MAX;
+    fits.then(|| Rid::new(rid).ok())?.map(|rid| (rid, key))
 }
 
 /// The id of a frame that is refused without being read any further.
@@ -196,8 +202,23 @@ mod tests {
         assert_eq!(request.payload.get(), r#"{"length":4}"#);
         let request = parse_request(br#"["inner","inner",1]"#, Some(r#"["outer","key"]"#)).unwrap();
         assert_eq!((request.rid.as_json(), &*request.key, request.payload.get()), (r#""outer""#, "key", "1"));
-        let stream = parse_request(b"raw bytes", Some(r#"["outer","key"]"#)).unwrap();
-        assert_eq!((stream.rid.as_json(), stream.payload.get()), (r#""outer""#, "null"));
+        let (rid, key) = named(r#"["outer","key"]"#).unwrap();
+        assert_eq!((rid.as_json(), &*key), (r#""outer""#, "key"));
+        assert_eq!((payload_of(b"raw bytes").get(), payload_of(frame).get()), ("null", r#"{"length":4}"#));
+        for part in [
+            "",
+            "x",
+            "{}",
+            r#"["outer"]"#,
+            r#"["outer",""]"#,
+            r#"["","key"]"#,
+            r#"[0,"key"]"#,
+            r#"["outer",5]"#,
+        ] {
+            assert!(named(part).is_none(), "{part}");
+        }
+        let request = parse_request(br#"["inner","name",1]"#, Some(r#"[null,"key"]"#)).unwrap();
+        assert_eq!((request.rid.as_json(), &*request.key), (r#""inner""#, "key"));
     }
 
     #[test]

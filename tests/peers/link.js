@@ -17,6 +17,7 @@ const step = ([method, ...given]) => new Promise((resolve) => {
     resolve()
   }
   try {
+    if (!link[method]) throw new Error(`no ${method}`)
     link[method](...given, done)
   } catch (error) {
     done(error)

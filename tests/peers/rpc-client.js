@@ -1,5 +1,6 @@
 // A stock RPC client of version argv[2]: looks the service argv[4] up through the grape at argv[3], does what the JSON list argv[5]
-// says, one after the other, and prints {"event": "reply", "error": TEXT or null, "result": VALUE} for each. argv[6]: TLS options.
+// says, one after the other, and prints {"event": "reply", "error": TEXT or null, "result": VALUE} for each. argv[6]: TLS options
+// or null.
 //
 // {"do": "request" or "map", "payload": VALUE, "options": {...}} calls; {"do": "stream", "chunks": [TEXT...], "open": BOOL,
 // "options": {"headers": {...}}} streams, and with "open" does not end the body; its result is what came back, as it is.
@@ -8,7 +9,7 @@
 const { say, link: startLink, rpc, secure } = require('./stock')
 
 const [version, grape, name, list, tls] = process.argv.slice(2)
-const peer = new (rpc(version).PeerRPCClient)(startLink(version, grape), { secure: secure(JSON.parse(tls || 'null')) })
+const peer = new (rpc(version).PeerRPCClient)(startLink(version, grape), { secure: secure(JSON.parse(tls)) })
 peer.init()
 
 const reply = (error, result) => say({ event: 'reply', error: error ? error.message : null, result: result ?? null })

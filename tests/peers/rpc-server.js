@@ -1,5 +1,5 @@
 // A stock RPC service of version argv[2], as in the README of grenache-nodejs-http: it is announced through the grape at argv[3]
-// under the name argv[4]. argv[5]: {"stream": BOOL, "secure": TLS options}.
+// under the name argv[4]. argv[5]: {"stream": BOOL, "secure": TLS options} or null.
 //
 // It answers a request with {key, payload, client}, the last being the name in the client's certificate; with an error when the
 // payload is "fail", with nothing when it is "nothing". As a stream service it answers with what the stream carried.
@@ -10,7 +10,7 @@
 const { say, link: startLink, rpc, secure, endWithTest } = require('./stock')
 
 const [version, grape, name, given] = process.argv.slice(2)
-const options = JSON.parse(given || '{}')
+const options = JSON.parse(given) ?? {}
 
 const link = startLink(version, grape)
 const peer = new (rpc(version).PeerRPCServer)(link, {

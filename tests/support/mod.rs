@@ -119,6 +119,11 @@ impl Process {
         }
     }
 
+    /// Waits until it ends by itself. Closes its input.
+    pub async fn ended(&mut self) {
+        let _ = self.child.wait().await;
+    }
+
     /// SIGTERM, and how it ended.
     pub async fn terminate(mut self) -> std::process::ExitStatus {
         let id = self.child.id().unwrap().to_string();

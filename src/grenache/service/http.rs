@@ -11,7 +11,7 @@ use crate::{
     },
     listener::{App, Peer, PeerCertificate},
 };
-use axum::http::{HeaderMap, Request, Response, header};
+use axum::http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes, Incoming};
 use serde_json::value::RawValue;
@@ -27,7 +27,11 @@ impl<H: Handler> App for Arc<Service<H>> {
     type Body = Full<Bytes>;
 
     /// One handler for every path and method: stock clients always post to `/`, but a stock server does not care.
-    async fn answer(self, request: Request<Incoming>, peer: Peer) -> Result<Response<Full<Bytes>>, Infallible> {
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> Result<Response<Full<Bytes>>, Infallible> {
         let received = Instant::now();
         let (parts, body) = request.into_parts();
         let asked = Asked {
@@ -61,12 +65,8 @@ type Answer = (Rid, Result<Reply, Refusal>);
 
 impl<H: Handler> Service<H> {
     async fn reply(&self, asked: &Asked<'_>, body: Incoming) -> Answer {
-        if let Some(overrides) = asked.overrides
-            && !asked.gzip
-            && header(asked.headers, header::TRANSFER_ENCODING.as_str())
-                .is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"))
-        {
-            return self.stream(asked, overrides, body).await;
+        if let Some((rid, key)) = asked.overrides.filter(|_| !asked.gzip).and_then(wire::named) {
+            return (rid, self.stream(asked, key, body).await);
         }
         match read_body(body, FRAME_BYTES_MAX).await {
             Err(refusal) => (Rid::null(), Err(refusal)),
@@ -95,13 +95,9 @@ impl<H: Handler> Service<H> {
         (rid, reply)
     }
 
-    async fn stream(&self, asked: &Asked<'_>, overrides: &str, body: Incoming) -> Answer {
-        let wire::Request { rid, key, payload } = match wire::parse_request(b"", Some(overrides)) {
-            Ok(request) => request,
-            Err(error) => return (Rid::null(), Err(Refusal::new(Refusal::FRAME, error))),
-        };
+    async fn stream(&self, asked: &Asked<'_>, key: String, body: Incoming) -> Result<Reply, Refusal> {
         if !self.admits(asked.from) {
-            return (rid, Err(self.too_often(asked.from)));
+            return Err(self.too_often(asked.from));
         }
         let args = header(asked.headers, "_ar").and_then(|args| serde_json::from_str(args).ok());
         let streamed = Streamed {
@@ -109,10 +105,10 @@ impl<H: Handler> Service<H> {
             args: args.unwrap_or_else(|| RawValue::from_string("{}".to_owned()).unwrap_or_default()),
             body: Bytes::new(),
         };
-        let call = asked.call(key, payload, Some(Box::new(streamed)));
+        let call = asked.call(key, RawValue::NULL.to_owned(), Some(Box::new(streamed)));
         // In a box, so that requests, which are many, have no room for a stream's state.
         let answer = Box::pin(self.handler.stream(Stream { call, body, left: self.stream_bytes_max }));
-        (rid, within(self.stream_timeout, answer).await)
+        within(self.stream_timeout, answer).await
     }
 
     fn admits(&self, from: SocketAddr) -> bool {
