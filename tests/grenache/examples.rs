@@ -56,7 +56,7 @@ async fn start_service(ring: &Ring, package: &str, program: &str, name: &str, kn
                 found.expect("the example announces itself");
                 return example;
             }
-            _ = example.process.ended() => {}
+            () = example.process.ended() => {}
         }
     }
     panic!("twenty ports by chance were all taken");

@@ -6,6 +6,7 @@ use hyper::body::{Body, Bytes, Frame};
 use serde_json::value::RawValue;
 use std::{
     convert::Infallible,
+    fmt::Write,
     net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
@@ -63,7 +64,7 @@ fn ascii(json: &str) -> String {
             '\0'..='\x1f' => text.push(' '),
             _ => {
                 for unit in c.encode_utf16(&mut units) {
-                    text.push_str(&format!("\\u{unit:04x}"));
+                    let _ = write!(text, "\\u{unit:04x}");
                 }
             }
         }
