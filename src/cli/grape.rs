@@ -147,7 +147,7 @@ impl GrapeArgs {
             None => None,
         };
         config.host = match self.bind {
-            Some(IpAddr::V4(host)) if !host.is_unspecified() => Some(host),
+            Some(host) if !host.is_unspecified() => Some(host),
             _ => None,
         };
         config.items_max = self.dht_max_values as usize;
@@ -213,7 +213,7 @@ mod tests {
             let config = args.dht_config().unwrap();
             assert_eq!(config.listen.port(), 20_001);
             assert_eq!(config.bootstrap, ["127.0.0.1:20002", "h:1"]);
-            assert_eq!(config.host, Some(Ipv4Addr::LOCALHOST));
+            assert_eq!(config.host, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
             assert_eq!((config.items_max, config.peer_max_age.as_millis()), (8, 9));
             assert_eq!((config.node_liveness.as_millis(), args.check_max_payload_size), (11, 12));
             assert_eq!(args.api_port, 30_001);

@@ -14,7 +14,7 @@ const ID: NodeId = NodeId([9; 20]);
 struct Bench {
     core: Core,
     now: Now,
-    sent: Vec<(SocketAddrV4, Vec<u8>)>,
+    sent: Vec<(SocketAddr, Vec<u8>)>,
     outcomes: Vec<Outcome>,
     events: Vec<DhtEvent>,
 }
@@ -175,7 +175,7 @@ fn a_full_reply_fits_a_datagram_with_values_and_nodes() {
     let mut bench = Bench::new();
     for n in 0..40u8 {
         let contact = Contact { id: NodeId([n.wrapping_mul(37); 20]), addr: addr(u16::from(n) + 500) };
-        bench.core.table.answered(contact, Now::ZERO);
+        bench.core.tables.of_mut(&contact.addr).unwrap().answered(contact, Now::ZERO);
     }
     for n in 0..300 {
         bench.core.peers.announce(b"name", addr(n), Now::ZERO);
@@ -421,16 +421,16 @@ fn every_accepted_announcement_is_an_event_and_an_own_one_only_with_a_host() {
     let event = |from| DhtEvent::Announce { name: b"name"[..].into(), from };
     for _ in 0..2 {
         bench.code(1, &Ask::Announce { name: &name, port: 5, token: &token });
-        assert_eq!(heard(&mut bench), [event(SocketAddrV4::new(*addr(1).ip(), 5))]);
+        assert_eq!(heard(&mut bench), [event(SocketAddr::new(addr(1).ip(), 5))]);
     }
     bench.code(1, &Ask::Announce { name: &name, port: 5, token: b"bad" });
     let own =
         |op| Input::Start { op: OpId(op), request: Request::Announce { name: b"name"[..].into(), port: 7 } };
     bench.input(own(1));
     assert_eq!(heard(&mut bench), []);
-    let host = std::net::Ipv4Addr::new(192, 0, 2, 1);
+    let host = std::net::IpAddr::from([192, 0, 2, 1]);
     bench.core.config.host = Some(host);
     bench.input(own(2));
-    assert_eq!(heard(&mut bench), [event(SocketAddrV4::new(host, 7))]);
+    assert_eq!(heard(&mut bench), [event(SocketAddr::from((host, 7)))]);
     assert_eq!(bench.core.status().peers, 2);
 }

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`bencode`], [`krpc`] | what a datagram says, and how ours are written |
 //! | `rpc` | queries under way: transaction ids, lateness, time-outs, the queue beyond the bound |
+//! | `family` | IPv4 and IPv6: a table and a lookup for each |
 //! | `contacts` | what is remembered of addresses: round-trip times, failures, write tokens |
 //! | `table` | the routing table |
 //! | `server` | answers to other nodes' queries |
@@ -26,6 +27,7 @@ pub mod bencode;
 #[cfg(test)]
 mod conformance;
 mod contacts;
+mod family;
 mod id;
 mod io;
 mod items;
@@ -45,8 +47,9 @@ mod token;
 mod types;
 mod upkeep;
 
-pub(in crate::dht) use self::items::value_fits;
+pub(in crate::dht) use self::{family::ByFamily, items::value_fits};
 pub use self::{
+    family::Family,
     id::{Contact, ID_BYTES, NodeId, NodeIdError},
     io::{CoreConfig, Input, OpError, OpId, Outcome, Output, Request, Verdict, VerifyId},
     now::Now,
@@ -75,7 +78,7 @@ use crate::bep44::{MutableItem, Target};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    net::SocketAddrV4,
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -108,11 +111,11 @@ struct Counters {
 struct Outbox {
     bytes: Vec<u8>,
     /// To whom, and where each ends.
-    ends: Vec<(SocketAddrV4, usize)>,
+    ends: Vec<(SocketAddr, usize)>,
 }
 
 impl Outbox {
-    fn write(&mut self, to: SocketAddrV4, write: impl FnOnce(&mut Vec<u8>)) {
+    fn write(&mut self, to: SocketAddr, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
         self.ends.push((to, self.bytes.len()));
     }
@@ -123,7 +126,7 @@ pub struct Core {
     config: CoreConfig,
     own: NodeId,
     rng: StdRng,
-    table: Table,
+    tables: ByFamily<Table>,
     tokens: Tokens,
     contacts: Contacts,
     items: Items,
@@ -131,9 +134,9 @@ pub struct Core {
     rpc: Rpc,
     traversals: BTreeMap<u64, Traversal>,
     shared_lookups: HashMap<LookupKey, u64>,
-    found_peers: Recent<Arc<[u8]>, (Now, Vec<SocketAddrV4>)>,
+    found_peers: Recent<Arc<[u8]>, (Now, Vec<SocketAddr>)>,
     stores: BTreeMap<u64, Store>,
-    neighbourhoods: Neighbourhoods,
+    neighbourhoods: ByFamily<Neighbourhoods>,
     verifying: HashMap<VerifyId, Verifying>,
     join: Join,
     kept: Kept,
@@ -143,7 +146,8 @@ pub struct Core {
     outputs: VecDeque<Output>,
     counters: Counters,
     contacts_buffer: Vec<Contact>,
-    peers_buffer: Vec<SocketAddrV4>,
+    answer_buffers: ByFamily<Vec<Contact>>,
+    peers_buffer: Vec<SocketAddr>,
 }
 
 impl Core {
@@ -152,9 +156,10 @@ impl Core {
     pub fn new(config: CoreConfig, seed: [u8; 32], now: Now) -> Self {
         let mut rng = StdRng::from_seed(seed);
         let own = config.node_id.unwrap_or_else(|| NodeId(rng.random()));
+        let v6 = config.local_addr6.is_some();
         Self {
             own,
-            table: Table::new(own),
+            tables: ByFamily::new(v6, |_| Table::new(own)),
             tokens: Tokens::new(rng.random()),
             contacts: Contacts::new(),
             items: Items::new(config.items_max),
@@ -164,7 +169,7 @@ impl Core {
             shared_lookups: HashMap::new(),
             found_peers: Recent::new(LOOKUP_CACHE_MAX),
             stores: BTreeMap::new(),
-            neighbourhoods: Neighbourhoods::default(),
+            neighbourhoods: ByFamily::new(v6, |_| Neighbourhoods::default()),
             verifying: HashMap::new(),
             join: Join::new(now, &config),
             kept: Kept::default(),
@@ -173,6 +178,7 @@ impl Core {
             outputs: VecDeque::new(),
             counters: Counters::default(),
             contacts_buffer: Vec::new(),
+            answer_buffers: ByFamily::new(v6, |_| Vec::new()),
             peers_buffer: Vec::new(),
             rng,
             config,
@@ -194,7 +200,7 @@ impl Core {
     }
 
     /// The datagrams to send, in order.
-    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddrV4, &[u8])> {
+    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
         let mut start = 0;
         self.outbox.ends.iter().map(move |&(to, end)| {
             let bytes = &self.outbox.bytes[start..end];
@@ -239,10 +245,14 @@ impl Core {
 
     /// The addresses of nodes that answer, nearest first.
     #[must_use]
-    pub fn known_nodes(&self) -> Vec<SocketAddrV4> {
+    pub fn known_nodes(&self) -> Vec<SocketAddr> {
         let mut nodes = Vec::new();
-        self.table.closest(&self.own.0, usize::MAX, &mut nodes);
-        nodes.iter().map(|node| node.addr).collect()
+        let mut of_one = Vec::new();
+        for table in self.tables.each() {
+            table.closest(&self.own.0, usize::MAX, &mut of_one);
+            nodes.extend(of_one.iter().map(|node| node.addr));
+        }
+        nodes
     }
 
     /// How it is.
@@ -252,8 +262,11 @@ impl Core {
             node_id: self.own,
             local_addr: self.config.local_addr,
             bootstrapped: self.is_joined(),
-            nodes: self.table.len(),
-            nodes_good: self.table.good(),
+            local_addr6: self.config.local_addr6,
+            nodes: self.tables.each().map(Table::len).sum(),
+            nodes_good: self.good_nodes(),
+            nodes6: self.tables.get(Family::V6).map_or(0, Table::len),
+            nodes6_good: self.tables.get(Family::V6).map_or(0, Table::good),
             items: self.items.len(),
             peers: self.peers.len(),
             kept: self.kept.len(),
@@ -269,6 +282,11 @@ impl Core {
             errors_out: self.counters.errors_out,
             dropped: self.counters.dropped,
         }
+    }
+
+    /// Nodes that answered when last asked, of both families.
+    fn good_nodes(&self) -> usize {
+        self.tables.each().map(Table::good).sum()
     }
 
     fn operations(&self) -> usize {
@@ -294,7 +312,7 @@ impl Core {
         }
     }
 
-    fn datagram(&mut self, now: Now, from: SocketAddrV4, bytes: &[u8]) {
+    fn datagram(&mut self, now: Now, from: SocketAddr, bytes: &[u8]) {
         // Nothing can be sent to port 0.
         if from.port() == 0 {
             return;
@@ -317,11 +335,14 @@ impl Core {
 
     /// A node answered from this address under this id.
     fn node_answered(&mut self, now: Now, contact: Contact) {
-        match self.table.answered(contact, now) {
+        let Some(table) = self.tables.of_mut(&contact.addr) else { return };
+        match table.answered(contact, now) {
             Inserted::New => {
-                self.neighbourhoods.grew(&contact);
+                if let Some(near) = self.neighbourhoods.of_mut(&contact.addr) {
+                    near.grew(&contact);
+                }
                 self.outputs.push_back(Output::Event(DhtEvent::Node { id: contact.id, addr: contact.addr }));
-                self.join_grew(now);
+                self.join_grew(now, Family::of(&contact.addr));
             }
             Inserted::Known => {}
             Inserted::Contested(elsewhere) => self.check(now, elsewhere),

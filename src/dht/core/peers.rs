@@ -1,10 +1,10 @@
 //! Announced peers by name: bounded, the oldest announcement goes first, each gone when it was not repeated in time.
 
-use super::now::Now;
+use super::{family::Family, now::Now};
 use rand::{RngExt, rngs::StdRng};
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddrV4,
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -14,13 +14,13 @@ const PEERS_OF_A_NAME_MAX: usize = 1000;
 
 #[derive(Clone, Copy)]
 struct Peer {
-    addr: SocketAddrV4,
+    addr: SocketAddr,
     serial: u64,
 }
 
 pub(super) struct Peers {
     names: HashMap<Arc<[u8]>, Vec<Peer>>,
-    by_age: BTreeMap<u64, (Now, Arc<[u8]>, SocketAddrV4)>,
+    by_age: BTreeMap<u64, (Now, Arc<[u8]>, SocketAddr)>,
     serial: u64,
     max: usize,
     /// Zero: peers do not expire.
@@ -37,7 +37,7 @@ impl Peers {
     }
 
     /// Notes an announcement. Returns the name as it is stored, and how many others had to go.
-    pub(super) fn announce(&mut self, name: &[u8], addr: SocketAddrV4, now: Now) -> (Arc<[u8]>, usize) {
+    pub(super) fn announce(&mut self, name: &[u8], addr: SocketAddr, now: Now) -> (Arc<[u8]>, usize) {
         let name = self.names.get_key_value(name).map_or_else(|| name.into(), |(name, _)| Arc::clone(name));
         self.remove(&name, addr);
         let of_name = self.names.get(&name).map_or(&[][..], Vec::as_slice);
@@ -57,7 +57,7 @@ impl Peers {
         (name, evicted)
     }
 
-    fn remove(&mut self, name: &Arc<[u8]>, addr: SocketAddrV4) {
+    fn remove(&mut self, name: &Arc<[u8]>, addr: SocketAddr) {
         let Some(peers) = self.names.get_mut(name) else { return };
         if let Some(at) = peers.iter().position(|peer| peer.addr == addr) {
             self.by_age.remove(&peers.swap_remove(at).serial);
@@ -74,11 +74,20 @@ impl Peers {
         true
     }
 
-    /// Peers of a name, at most `max`, a random choice when there are more, into a buffer that is cleared first.
-    pub(super) fn pick(&self, name: &[u8], max: usize, rng: &mut StdRng, into: &mut Vec<SocketAddrV4>) {
+    /// Peers of a name (those of one family only: who asks over IPv4 may have no IPv6), at most `max`, a random choice when there
+    /// are more, into a buffer that is cleared first.
+    pub(super) fn pick(
+        &self,
+        name: &[u8],
+        family: Option<Family>,
+        max: usize,
+        rng: &mut StdRng,
+        into: &mut Vec<SocketAddr>,
+    ) {
         into.clear();
         let Some(peers) = self.names.get(name) else { return };
-        into.extend(peers.iter().map(|peer| peer.addr));
+        let wanted = |addr: &SocketAddr| family.is_none_or(|family| Family::of(addr) == family);
+        into.extend(peers.iter().map(|peer| peer.addr).filter(wanted));
         shuffle_cut(into, max, rng);
     }
 
@@ -109,15 +118,15 @@ mod tests {
     use rand::SeedableRng;
     use std::net::Ipv4Addr;
 
-    fn addr(port: u16) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
     }
     fn at(seconds: u64) -> Now {
         Now::from_start(Duration::from_secs(seconds))
     }
-    fn picked(peers: &Peers, name: &[u8], max: usize) -> Vec<SocketAddrV4> {
+    fn picked(peers: &Peers, name: &[u8], max: usize) -> Vec<SocketAddr> {
         let mut found = Vec::new();
-        peers.pick(name, max, &mut StdRng::seed_from_u64(1), &mut found);
+        peers.pick(name, None, max, &mut StdRng::seed_from_u64(1), &mut found);
         found.sort();
         found
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use std::{
     collections::{HashMap, VecDeque},
-    net::SocketAddrV4,
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -46,13 +46,13 @@ pub(super) enum Inserted {
     /// It was there, or is kept aside.
     Known,
     /// Its id is in use at another address, which must be asked whether it is still alive.
-    Contested(SocketAddrV4),
+    Contested(SocketAddr),
 }
 
 pub(super) struct Table {
     own: NodeId,
     buckets: Vec<Bucket>,
-    by_addr: HashMap<SocketAddrV4, NodeId>,
+    by_addr: HashMap<SocketAddr, NodeId>,
     len: usize,
     good: usize,
 }
@@ -136,7 +136,7 @@ impl Table {
     }
 
     /// Notes that a query to this address was not answered. Returns a newcomer to ping when that made room for one.
-    pub(super) fn failed(&mut self, addr: SocketAddrV4) -> Option<Contact> {
+    pub(super) fn failed(&mut self, addr: SocketAddr) -> Option<Contact> {
         let id = self.by_addr.get(&addr).copied()?;
         let entry = self.bucket(&id).live.iter_mut().find(|entry| entry.contact.id == id)?;
         entry.failures += 1;
@@ -216,7 +216,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn contact(rng: &mut StdRng, port: u16) -> Contact {
-        Contact { id: NodeId(rng.random()), addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port) }
+        Contact { id: NodeId(rng.random()), addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) }
     }
 
     fn closest(table: &Table, target: &[u8], max: usize) -> Vec<Contact> {
@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn the_own_id_never_enters() {
         let mut table = Table::new(NodeId([7; 20]));
-        let own = Contact { id: NodeId([7; 20]), addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1) };
+        let own = Contact { id: NodeId([7; 20]), addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) };
         assert!(!table.heard(own, Now::ZERO));
         assert_eq!(table.answered(own, Now::ZERO), Inserted::Known);
         assert_eq!(table.len(), 0);

@@ -4,8 +4,8 @@ fn mutable(item: &crate::bep44::VerifiedItem) -> Put {
     Put::Mutable { item: item.clone(), cas: None }
 }
 
-fn service(n: u16) -> SocketAddrV4 {
-    SocketAddrV4::new(*addr(n).ip(), 1000 + n)
+fn service(n: u16) -> SocketAddr {
+    SocketAddr::new(addr(n).ip(), 1000 + n)
 }
 
 #[test]
