@@ -8,7 +8,7 @@
 //! use vintner::grenache::{address::AddressPolicy, caller::{Caller, CallerConfig}};
 //!
 //! let caller = Caller::new(CallerConfig { policy: AddressPolicy { allow_private: true }, ..CallerConfig::default() })?;
-//! let services: Vec<_> = dht.lookup(b"rpc:test").await?.into_iter().map(Into::into).collect();
+//! let services = dht.lookup(b"rpc:test").await?;
 //! let payload = serde_json::value::to_raw_value("hello")?;
 //! let reply = caller.request_any(&services, "rpc:test", &payload).await?;
 //! match reply.error {

@@ -3,7 +3,9 @@
 //! Pure. What strangers send is read within bounds and copied only once; whatever it is, the answer is a value or a
 //! [`WireError`], never a panic. Elements after the third are ignored, as stock Grenache does.
 
+use super::gzip::{self, UnpackError};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// The longest frame, there and back, uncompressed. Room for an envelope's largest body even when half of it needs escapes.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
@@ -102,6 +104,15 @@ pub fn parse_request(frame: &[u8], overrides: Option<&str>) -> Result<Request, W
         return Err(WireError::BadKey);
     }
     Ok(Request { rid, key, payload: third(&inner) })
+}
+
+/// Gunzips what was announced as gzip, within the frame's bound. What is no gzip after all is taken as it is, as stock does.
+pub fn unpack(body: &[u8]) -> Result<Cow<'_, [u8]>, WireError> {
+    match gzip::unpack(body, FRAME_BYTES_MAX) {
+        Ok(unpacked) => Ok(unpacked.into()),
+        Err(UnpackError::NotGzip) => Ok(body.into()),
+        Err(UnpackError::TooLong) => Err(WireError::TooLong),
+    }
 }
 
 /// The payload of a frame whose id and key are known from elsewhere; null when it is no frame.

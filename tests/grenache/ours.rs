@@ -77,6 +77,67 @@ async fn fake(answer: &'static str) -> SocketAddr {
     address
 }
 
+/// What `ask` sends, as head and body.
+async fn sent(ask: impl AsyncFnOnce(SocketAddr)) -> (String, Vec<u8>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let read = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut request = Vec::new();
+        loop {
+            let mut chunk = [0; 4096];
+            let length = stream.read(&mut chunk).await.unwrap();
+            request.extend_from_slice(&chunk[..length]);
+            let Some(end) = request.windows(4).position(|window| window == b"\r\n\r\n") else { continue };
+            let head = String::from_utf8(request[..end].to_vec()).unwrap().to_lowercase();
+            let (body, stated) = (&request[end + 4..], head.split("content-length: ").nth(1));
+            let stated = stated.map(|rest| rest.lines().next().unwrap().parse::<usize>().unwrap());
+            if stated.map_or_else(|| body.ends_with(b"0\r\n\r\n"), |length| body.len() == length) {
+                return (head, body.to_vec());
+            }
+        }
+    };
+    tokio::join!(read, ask(address)).0
+}
+
+/// A request's head names the service's address, how the body is packed, and how long it is; it asks for no encoding.
+#[tokio::test]
+async fn what_our_caller_sends_is_what_a_stock_client_sends() {
+    let ids = |text: &str| text.split('"').find(|word| word.parse::<uuid::Uuid>().is_ok()).map(str::to_owned);
+    let payload = raw(&json!({"a": 1}));
+    let (head, body) = sent(async |address| drop(caller().request(address, "k", &payload).await)).await;
+    assert!(head.starts_with("post / http/1.1\r\n") && head.contains("grc-compress: none"), "{head}");
+    for absent in ["accept-encoding", "content-encoding", "transfer-encoding", "content-type", "_gr"] {
+        assert!(!head.contains(absent), "{head}");
+    }
+    let text = String::from_utf8(body).unwrap();
+    let rid = ids(&text).expect("an id");
+    assert_eq!(text, format!(r#"["{rid}","k",{{"a":1}}]"#));
+
+    let packing = caller_with(CallerConfig { gzip: true, ..CallerConfig::default() });
+    let (head, body) = sent(async |address| drop(packing.request(address, "k", &payload).await)).await;
+    assert!(head.contains("grc-compress: gzip") && !head.contains("content-encoding"), "{head}");
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&body[..]), &mut text).unwrap();
+    assert!(text.ends_with(r#""k",{"a":1}]"#), "{text}");
+
+    let (head, body) = sent(async |address| {
+        let (sender, chunks) = mpsc::channel(1);
+        sender.send("hello".into()).await.unwrap();
+        drop(sender);
+        let named = Named { key: "k", action: Some("up"), args: Some(&payload) };
+        drop(caller().stream(address, named, chunks).await);
+    })
+    .await;
+    let rid = ids(&head).expect("an id");
+    for line in [&format!(r#"_gr: ["{rid}","k"]"#), "_a: up", r#"_ar: {"a":1}"#, "transfer-encoding: chunked"]
+    {
+        assert!(head.contains(line), "{line} in {head}");
+    }
+    assert!(!head.contains("grc-compress") && !head.contains("content-length"), "{head}");
+    assert_eq!(body, b"5\r\nhello\r\n0\r\n\r\n");
+}
+
 #[tokio::test]
 async fn replies_of_any_status_are_read_and_what_is_no_reply_is_none() {
     let ask = async |address| caller().request(address, "k", &raw(&json!(1))).await;

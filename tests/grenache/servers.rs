@@ -72,7 +72,7 @@ async fn our_callers_find_a_stock_service_natively() {
     let addresses = loop {
         let found = dht.lookup(b"rpc:native").await.unwrap_or_default();
         if !found.is_empty() {
-            break found.into_iter().map(Into::into).collect::<Vec<_>>();
+            break found;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     };

@@ -6,7 +6,7 @@
 use super::{BODY_TIMEOUT, Call, Handler, Refusal, Reply, Service, Stream, Streamed};
 use crate::{
     grenache::{
-        gzip::{self, UnpackError},
+        gzip,
         wire::{self, FRAME_BYTES_MAX, Rid},
     },
     listener::{App, Peer, PeerCertificate},
@@ -153,18 +153,14 @@ pub(super) async fn read_body(body: Incoming, bytes_max: usize) -> Result<Bytes,
     }
 }
 
-/// Gunzips what was announced as gzip, within the frame's bound. What is no gzip after all is taken as it is, as stock does.
+/// The body as it was before it was packed.
 fn unpack(body: &[u8], gzip: bool) -> Result<Cow<'_, [u8]>, Refusal> {
     if !gzip {
         return Ok(body.into());
     }
-    match gzip::unpack(body, FRAME_BYTES_MAX) {
-        Ok(unpacked) => Ok(unpacked.into()),
-        Err(UnpackError::NotGzip) => Ok(body.into()),
-        Err(UnpackError::TooLong) => {
-            Err(Refusal::new(Refusal::SIZE, format!("a request may have {FRAME_BYTES_MAX} bytes unpacked")))
-        }
-    }
+    let too_long =
+        |_| Refusal::new(Refusal::SIZE, format!("a request may have {FRAME_BYTES_MAX} bytes unpacked"));
+    wire::unpack(body).map_err(too_long)
 }
 
 /// Status 200, no content type, no content encoding, whatever the outcome: stock clients read nothing else.
