@@ -15,7 +15,7 @@ impl DhtStatus {
         );
         nodes.at(&[("state", "all")], self.nodes);
         nodes.at(&[("state", "good")], self.nodes_good);
-        let mut nodes6 = page.gauge("vintner_dht_nodes_ipv6", "Of these, the nodes of IPv6");
+        let mut nodes6 = page.gauge("vintner_dht_ipv6_nodes", "Of these, the nodes of IPv6");
         nodes6.at(&[("state", "all")], self.nodes6);
         nodes6.at(&[("state", "good")], self.nodes6_good);
         for (name, help, value) in [

@@ -144,10 +144,11 @@ impl Core {
         }
         self.items.expire(now);
         let item = self.items.get(&target)?.clone();
-        Some(Found { from: self.own, token: None, item })
+        Some(Found { from: self.node_id(), token: None, item })
     }
 
     pub(super) fn lookup(&mut self, now: Now, op: OpId, name: Arc<[u8]>) {
+        let name = self.wire_name(name);
         if let Some((at, peers)) = self.found_peers.get(&name)
             && now.since(*at) < self.found_fresh()
         {
@@ -215,7 +216,9 @@ impl Core {
         contact: Option<Contact>,
         reply: &Reply<'_>,
     ) {
-        let own = self.own;
+        let own = self.own_at(&from);
+        let fit = |node: &Contact| node.id != self.own_at(&node.addr) && self.is_fit_node(node.addr, from);
+        let named: Vec<Contact> = reply.contacts().take(NODES_READ_MAX).filter(fit).collect();
         let Some(traversal) = self.traversals.get_mut(&id) else { return };
         let Some(contact) = contact.filter(|contact| contact.id != own) else {
             return self.traversal_failed(now, id, from);
@@ -223,7 +226,7 @@ impl Core {
         if let Some(shortlist) = traversal.shortlists.of_mut(&from) {
             shortlist.answered(contact);
         }
-        for node in reply.contacts().take(NODES_READ_MAX).filter(|node| node.id != own) {
+        for node in named {
             if let Some(shortlist) = traversal.shortlists.of_mut(&node.addr) {
                 shortlist.add(node, self.contacts.is_avoided(node.addr, now));
             }
@@ -302,7 +305,7 @@ impl Core {
         let Some(found) = self.traversals.get(&id).and_then(|t| t.found.as_ref()) else { return true };
         match &found.item {
             Item::Immutable(_) => false,
-            Item::Mutable(held) => seq > held.seq || (seq == held.seq && found.from == self.own),
+            Item::Mutable(held) => seq > held.seq || (seq == held.seq && found.from == self.node_id()),
         }
     }
 

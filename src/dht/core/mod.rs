@@ -19,6 +19,7 @@
 //! | `neighbourhood` | closest nodes of targets looked up lately, so that a store needs no lookup |
 //! | `stores` | putting and announcing |
 //! | `items`, `peers`, `token` | what is stored for others, and who may write |
+//! | `mainline` | the rules of the public network: ids that belong to addresses, read-only nodes, pace |
 //! | `upkeep` | joining, liveness, renewing what this node keeps alive |
 //!
 //! Signatures are not checked here: [`Output::Verify`] hands them out and [`Input::Verified`] brings the verdict.
@@ -33,6 +34,7 @@ mod io;
 mod items;
 pub mod krpc;
 mod lookups;
+mod mainline;
 mod neighbourhood;
 mod now;
 mod peers;
@@ -65,6 +67,7 @@ use self::{
     contacts::{Contacts, Recent},
     items::Items,
     lookups::{LOOKUP_CACHE_MAX, LookupKey, Traversal},
+    mainline::Mainline,
     neighbourhood::Neighbourhoods,
     peers::Peers,
     rpc::Rpc,
@@ -124,7 +127,8 @@ impl Outbox {
 /// One DHT node's state and decisions. See the module's page for how to drive it.
 pub struct Core {
     config: CoreConfig,
-    own: NodeId,
+    /// One id in each network: on the public one it belongs to the address.
+    own: ByFamily<NodeId>,
     rng: StdRng,
     tables: ByFamily<Table>,
     tokens: Tokens,
@@ -138,6 +142,7 @@ pub struct Core {
     stores: BTreeMap<u64, Store>,
     neighbourhoods: ByFamily<Neighbourhoods>,
     verifying: HashMap<VerifyId, Verifying>,
+    mainline: Option<Mainline>,
     join: Join,
     kept: Kept,
     /// Numbers traversals, stores and signature checks.
@@ -158,7 +163,7 @@ impl Core {
         let own = config.node_id.unwrap_or_else(|| NodeId(rng.random()));
         let v6 = config.local_addr6.is_some();
         Self {
-            own,
+            own: ByFamily::new(v6, |_| own),
             tables: ByFamily::new(v6, |_| Table::new(own)),
             tokens: Tokens::new(rng.random()),
             contacts: Contacts::new(),
@@ -171,6 +176,7 @@ impl Core {
             stores: BTreeMap::new(),
             neighbourhoods: ByFamily::new(v6, |_| Neighbourhoods::default()),
             verifying: HashMap::new(),
+            mainline: config.mainline.then(|| Mainline::new(v6, now)),
             join: Join::new(now, &config),
             kept: Kept::default(),
             serial: 0,
@@ -225,8 +231,10 @@ impl Core {
     pub fn next_timeout(&self) -> Option<Now> {
         let times = [
             self.rpc.next_deadline(),
+            self.next_query().filter(|_| self.rpc.is_waiting()),
             self.next_upkeep(),
             self.items.next_expiry(),
+            self.next_reach(),
             self.peers.next_expiry(),
         ];
         times.into_iter().flatten().min()
@@ -235,7 +243,7 @@ impl Core {
     /// Its id.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
-        self.own
+        self.own.get(Family::V4).copied().unwrap_or(NodeId([0; ID_BYTES]))
     }
 
     /// The item that is stored here.
@@ -249,7 +257,7 @@ impl Core {
         let mut nodes = Vec::new();
         let mut of_one = Vec::new();
         for table in self.tables.each() {
-            table.closest(&self.own.0, usize::MAX, &mut of_one);
+            table.closest(&self.node_id().0, usize::MAX, &mut of_one);
             nodes.extend(of_one.iter().map(|node| node.addr));
         }
         nodes
@@ -258,10 +266,13 @@ impl Core {
     /// How it is.
     #[must_use]
     pub fn status(&self) -> DhtStatus {
+        let (external_ip, read_only) = self.outside();
         DhtStatus {
-            node_id: self.own,
+            node_id: self.node_id(),
             local_addr: self.config.local_addr,
             bootstrapped: self.is_joined(),
+            external_ip,
+            read_only,
             local_addr6: self.config.local_addr6,
             nodes: self.tables.each().map(Table::len).sum(),
             nodes_good: self.good_nodes(),
@@ -321,14 +332,17 @@ impl Core {
             None => self.counters.malformed_in += 1,
             Some(krpc::Message::Query { t, id, read_only, query }) => {
                 self.counters.queries_in += 1;
+                if !self.may_answer(now, from) {
+                    return;
+                }
                 self.answer(now, from, t, query);
                 if let Some(id) = id.filter(|_| !read_only) {
                     self.heard(now, Contact { id, addr: from });
                 }
             }
-            Some(krpc::Message::Reply { t, reply }) => self.reply(now, from, t, &reply),
-            Some(krpc::Message::Error { t, code, text }) => {
-                self.error_reply(now, from, t, Refusal { code, text });
+            Some(krpc::Message::Reply { t, ip, reply }) => self.reply(now, from, t, ip, &reply),
+            Some(krpc::Message::Error { t, ip, code, text }) => {
+                self.error_reply(now, from, t, ip, Refusal { code, text });
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Announced peers by name: bounded, the oldest announcement goes first, each gone when it was not repeated in time.
 
-use super::{family::Family, now::Now};
+use super::{family::Family, id::ID_BYTES, now::Now};
 use rand::{RngExt, rngs::StdRng};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,8 +18,25 @@ struct Peer {
     serial: u64,
 }
 
+/// Names that are given for so long, and then others (BEP51).
+const SAMPLE_EVERY: Duration = Duration::from_mins(1);
+/// Names in one sample: as many nodes fit beside them.
+const SAMPLE_MAX: usize = 20;
+
+/// Some names of 20 bytes, the only ones that others can ask for in so many words.
+#[derive(Clone, Debug)]
+pub(super) struct Sample {
+    pub(super) names: Arc<[[u8; ID_BYTES]]>,
+    /// How many there are in all.
+    pub(super) num: usize,
+    /// For how many seconds more these are given.
+    pub(super) interval: u32,
+    until: Now,
+}
+
 pub(super) struct Peers {
     names: HashMap<Arc<[u8]>, Vec<Peer>>,
+    sample: Option<Sample>,
     by_age: BTreeMap<u64, (Now, Arc<[u8]>, SocketAddr)>,
     serial: u64,
     max: usize,
@@ -29,7 +46,7 @@ pub(super) struct Peers {
 
 impl Peers {
     pub(super) fn new(max: usize, age_max: Duration) -> Self {
-        Self { names: HashMap::new(), by_age: BTreeMap::new(), serial: 0, max, age_max }
+        Self { names: HashMap::new(), sample: None, by_age: BTreeMap::new(), serial: 0, max, age_max }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -89,6 +106,23 @@ impl Peers {
         let wanted = |addr: &SocketAddr| family.is_none_or(|family| Family::of(addr) == family);
         into.extend(peers.iter().map(|peer| peer.addr).filter(wanted));
         shuffle_cut(into, max, rng);
+    }
+
+    /// Some names, the same ones for a while: who wants them all has to ask others meanwhile.
+    pub(super) fn sample(&mut self, now: Now, rng: &mut StdRng) -> Sample {
+        if let Some(sample) = self.sample.clone().filter(|sample| now < sample.until) {
+            let interval = sample.until.since(now).as_secs() as u32;
+            return Sample { interval, ..sample };
+        }
+        let mut names: Vec<[u8; ID_BYTES]> =
+            self.names.keys().filter_map(|name| name[..].try_into().ok()).collect();
+        // A map's order is random, and not the seed's.
+        names.sort_unstable();
+        let num = names.len();
+        shuffle_cut(&mut names, SAMPLE_MAX, rng);
+        let interval = SAMPLE_EVERY.as_secs() as u32;
+        let sample = Sample { names: names.into(), num, interval, until: now.plus(SAMPLE_EVERY) };
+        self.sample.insert(sample).clone()
     }
 
     /// Drops what was not announced again in time.

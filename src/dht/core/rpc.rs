@@ -12,7 +12,7 @@ use super::{
 use rand::RngExt;
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -96,6 +96,16 @@ impl Rpc {
         self.calls.len()
     }
 
+    /// Whether a query to this address is under way.
+    pub(super) fn is_asking(&self, addr: SocketAddr) -> bool {
+        self.calls.values().any(|call| call.to == addr)
+    }
+
+    /// Whether queries wait to be sent.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Now> {
         self.deadlines.first().map(|(at, _)| *at)
     }
@@ -114,7 +124,11 @@ impl Rpc {
 impl Core {
     /// Sends a query, or queues it. False when the queue is full: it has failed.
     pub(super) fn ask(&mut self, now: Now, to: SocketAddr, asking: Asking, purpose: Purpose) -> bool {
-        if self.rpc.calls.len() < IN_FLIGHT_MAX {
+        if !self.may_ask(now, to) {
+            self.counters.dropped.queries += 1;
+            return false;
+        }
+        if self.may_send(now) {
             self.call(now, to, asking, purpose);
         } else if self.rpc.waiting.len() < WAITING_MAX {
             self.rpc.waiting.push_back((to, asking, purpose));
@@ -125,6 +139,11 @@ impl Core {
         true
     }
 
+    /// Whether a query may leave now.
+    fn may_send(&self, now: Now) -> bool {
+        self.rpc.calls.len() < IN_FLIGHT_MAX && self.next_query().is_none_or(|at| at <= now)
+    }
+
     fn call(&mut self, now: Now, to: SocketAddr, asking: Asking, purpose: Purpose) {
         let mut tid = self.rng.random::<u32>();
         while self.rpc.calls.contains_key(&tid) {
@@ -132,20 +151,21 @@ impl Core {
         }
         let deadline = now.plus(self.contacts.late_after(to));
         let call = Call { to, asking, purpose, sent: now, deadline, late: false };
-        self.transmit(tid, &call);
+        self.transmit(now, tid, &call);
         self.rpc.deadlines.insert((deadline, tid));
         self.rpc.calls.insert(tid, call);
     }
 
-    fn transmit(&mut self, tid: u32, call: &Call) {
+    fn transmit(&mut self, now: Now, tid: u32, call: &Call) {
         self.counters.queries_out += 1;
-        let (own, both) = (self.own, self.tables.get(Family::V6).is_some());
-        let ask = call.asking.ask(both);
-        self.outbox.write(call.to, |out| krpc::write_query(out, tid.to_be_bytes(), &own, &ask));
+        self.note_query(now, call.to);
+        let (own, read_only) = (self.own_at(&call.to), self.is_read_only(&call.to));
+        let ask = call.asking.ask(self.tables.get(Family::V6).is_some());
+        self.outbox.write(call.to, |out| krpc::write_query_of(out, tid.to_be_bytes(), &own, read_only, &ask));
     }
 
     pub(super) fn send_waiting(&mut self, now: Now) {
-        while self.rpc.calls.len() < IN_FLIGHT_MAX {
+        while self.may_send(now) {
             let Some((to, asking, purpose)) = self.rpc.waiting.pop_front() else { return };
             self.call(now, to, asking, purpose);
         }
@@ -169,9 +189,16 @@ impl Core {
         }
     }
 
-    pub(super) fn reply(&mut self, now: Now, from: SocketAddr, t: &[u8], reply: &Reply<'_>) {
+    pub(super) fn reply(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        t: &[u8],
+        ip: Option<IpAddr>,
+        reply: &Reply<'_>,
+    ) {
         let Some(call) = self.rpc.take(t, from) else { return };
-        self.answered(now, &call);
+        self.answered(now, &call, ip);
         if let Some(token) = reply.token.filter(|token| !token.is_empty()) {
             self.contacts.keep_token(from, token, now);
         }
@@ -192,9 +219,16 @@ impl Core {
         }
     }
 
-    pub(super) fn error_reply(&mut self, now: Now, from: SocketAddr, t: &[u8], refusal: Refusal) {
+    pub(super) fn error_reply(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        t: &[u8],
+        ip: Option<IpAddr>,
+        refusal: Refusal,
+    ) {
         let Some(call) = self.rpc.take(t, from) else { return };
-        self.answered(now, &call);
+        self.answered(now, &call, ip);
         match call.purpose {
             Purpose::Check => {}
             Purpose::Traverse(id) => self.traversal_failed(now, id, from),
@@ -204,8 +238,9 @@ impl Core {
         }
     }
 
-    fn answered(&mut self, now: Now, call: &Call) {
+    fn answered(&mut self, now: Now, call: &Call, ip: Option<IpAddr>) {
         self.counters.answers_in += 1;
+        self.told_address(now, call.to, ip);
         self.contacts.answered(call.to, now.since(call.sent));
         if call.purpose == Purpose::Check {
             self.rpc.checking.remove(&call.to);
@@ -226,7 +261,7 @@ impl Core {
                 call.deadline = call.sent.plus(FAILED_AFTER).max(now);
                 self.contacts.late(call.to, call.deadline);
                 // Perhaps it was lost. To a dead node it is one datagram more, the first time only.
-                self.transmit(tid, &call);
+                self.transmit(now, tid, &call);
                 let (to, purpose) = (call.to, call.purpose);
                 self.rpc.deadlines.insert((call.deadline, tid));
                 self.rpc.calls.insert(tid, call);

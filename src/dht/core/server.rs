@@ -4,11 +4,14 @@
 //! to the dearest: token, sizes, known bytes, cas and sequence, and only then the signature, which is checked elsewhere.
 
 use super::{
-    Core, DhtEvent, Item, Now, Target, Verdict, Verifying,
+    Core, DhtEvent, ID_BYTES, Item, Now, Target, Verdict, Verifying,
     bencode::string_len,
     family::Family,
     items::{Refused, mutable_item, value_fits},
-    krpc::{self, Answer, NODE_BYTES, NODE6_BYTES, Problem, Query, SignedArgs, Wanted, addr_len, code},
+    krpc::{
+        self, Answer, NODE_BYTES, NODE6_BYTES, Problem, Query, Samples, SignedArgs, Wanted, addr_len, code,
+    },
+    mainline::UNFIT_NAME,
     table::K,
     token::TOKEN_BYTES,
 };
@@ -25,6 +28,8 @@ const TOKEN_FIELD_BYTES: usize = 9 + TOKEN_BYTES;
 const LIST_BYTES: usize = 12;
 /// Keys, signature and sequence of a mutable value.
 const SIGNED_BYTES: usize = 6 + 32 + 8 + 64 + 27;
+/// `interval`, `num` and `samples` with their keys, without the samples.
+const SAMPLE_FIELDS_BYTES: usize = 64;
 /// Peers in one reply; 20 nodes fit beside them.
 const PEERS_IN_REPLY_MAX: usize = 100;
 
@@ -47,6 +52,13 @@ impl Core {
     ) {
         match query {
             Ok(Query::Ping) => self.send_reply(from, t, &Answer::default()),
+            Ok(
+                Query::FindNode { target: name, .. }
+                | Query::GetPeers { name, .. }
+                | Query::Announce { name, .. }
+                | Query::Sample { target: name, .. },
+            ) if !self.is_fit_name(name) => self.send_error(from, t, UNFIT_NAME),
+            Ok(Query::Sample { target, want }) => self.answer_sample(now, from, t, target, want),
             Ok(Query::FindNode { target, want }) => {
                 self.answer_nodes(from, t, target, want, Answer::default(), 0);
             }
@@ -76,7 +88,7 @@ impl Core {
     }
 
     fn send_reply(&mut self, to: SocketAddr, t: Option<&[u8]>, answer: &Answer<'_>) {
-        let own = self.own;
+        let own = self.own_at(&to);
         self.outbox.write(to, |out| krpc::write_reply(out, t, &own, to, answer));
     }
 
@@ -130,6 +142,14 @@ impl Core {
             taken,
         );
         self.peers_buffer = peers;
+    }
+
+    fn answer_sample(&mut self, now: Now, from: SocketAddr, t: Option<&[u8]>, target: &[u8], want: Wanted) {
+        self.peers.expire(now);
+        let sample = self.peers.sample(now, &mut self.rng);
+        let taken = SAMPLE_FIELDS_BYTES + ID_BYTES * sample.names.len();
+        let samples = Some(Samples { interval: sample.interval, num: sample.num, names: &sample.names });
+        self.answer_nodes(from, t, target, want, Answer { samples, ..Answer::default() }, taken);
     }
 
     fn answer_announce(

@@ -92,6 +92,7 @@ fn is_final(refusal: &Refusal) -> bool {
 
 impl Core {
     pub(super) fn announce(&mut self, now: Now, op: OpId, name: Arc<[u8]>, port: u16) {
+        let name = self.wire_name(name);
         self.store(now, What::Announcement { name, port }, Origin::Call(op));
     }
 

@@ -6,6 +6,7 @@
 
 use super::{
     id::{Contact, ID_BYTES, NodeId, nearer},
+    mainline::secure_id,
     now::Now,
 };
 use std::{
@@ -121,7 +122,13 @@ impl Table {
             return Inserted::Known;
         }
         if bucket.live.len() >= K {
-            let Some(failed) = bucket.live.iter().find(|entry| entry.failures > 0).map(|e| e.contact.id)
+            let failed = |entry: &&Entry| entry.failures > 0;
+            // On the public network a node whose id belongs to its address is the better neighbour (BEP42).
+            let belongs = |contact: &Contact| secure_id::belongs(&contact.id, contact.addr.ip());
+            let worse = |entry: &&Entry| !belongs(&entry.contact) && belongs(&contact);
+            let live = &bucket.live;
+            let Some(failed) =
+                live.iter().find(failed).or_else(|| live.iter().find(worse)).map(|e| e.contact.id)
             else {
                 keep_aside(bucket, contact);
                 return Inserted::Known;
@@ -133,6 +140,15 @@ impl Table {
         self.len += 1;
         self.good += 1;
         Inserted::New
+    }
+
+    /// Goes on with the same nodes under another id.
+    pub(super) fn rebase(&mut self, own: NodeId, now: Now) {
+        let old = std::mem::replace(self, Self::new(own));
+        let entries = old.buckets.into_iter().flat_map(|bucket| bucket.live);
+        for entry in entries.filter(|entry| entry.failures == 0) {
+            self.answered(entry.contact, now);
+        }
     }
 
     /// Notes that a query to this address was not answered. Returns a newcomer to ping when that made room for one.
