@@ -9,6 +9,8 @@ standard input is a command; its outcome is one line with the same "n":
   {"n": 5, "do": "put_signed", "seed": HEX, "key": HEX, "text": TEXT, "salt": SALT}    {"n": 5, "seq": 1, "stored_on": 3}
   {"n": 6, "do": "get_signed", "key": HEX, "salt": SALT}         {"n": 6, "text": TEXT or null, "seq": 1}
   {"n": 7, "do": "nodes"}                                        {"n": 7, "nodes": 3}
+  {"n": 8, "do": "put_both", "text": TEXT, "signed_text": TEXT, "seed": HEX, "key": HEX}
+                                                                 {"n": 8, "stored_on": 3, "signed_stored_on": 3}
 """
 
 import hashlib
@@ -19,7 +21,7 @@ import time
 
 import libtorrent as lt
 
-PATIENCE = 20
+PATIENCE = 25
 
 
 def say(**line):
@@ -29,7 +31,8 @@ def say(**line):
 # Everything on loopback, where all nodes have one address; and no limits, which are for strangers.
 session = lt.session(
     {
-        "listen_interfaces": "127.0.0.1:0",
+        # Of the family of those whom it joins through.
+        "listen_interfaces": "[::1]:0" if sys.argv[1].startswith("[") else "127.0.0.1:0",
         "enable_dht": True,
         "enable_lsd": False,
         "enable_upnp": False,
@@ -107,6 +110,21 @@ def get_signed(command):
     return {"text": text_of(alert.item) if alert else None, "seq": alert.seq if alert else None}
 
 
+def put_both(command):
+    """Both at once: each waits 15 seconds for every node that says nothing."""
+    target = session.dht_put_immutable_item(command["text"].encode())
+    seed, key = bytes.fromhex(command["seed"]), bytes.fromhex(command["key"])
+    session.dht_put_mutable_item(expanded(seed), key, command["signed_text"].encode(), b"")
+    stored_on = {}
+
+    def both(alert):
+        stored_on[alert.target == target] = alert.num_success
+        return len(stored_on) == 2
+
+    wait_for(lt.dht_put_alert, both)
+    return {"stored_on": stored_on.get(True, 0), "signed_stored_on": stored_on.get(False, 0)}
+
+
 def nodes(_):
     session.post_dht_stats()
     alert = wait_for(lt.dht_stats_alert)
@@ -121,13 +139,14 @@ COMMANDS = {
     "put_signed": put_signed,
     "get_signed": get_signed,
     "nodes": nodes,
+    "put_both": put_both,
 }
 
 while not session.listen_port():
     time.sleep(0.02)
 for node in sys.argv[1:]:
     host, port = node.rsplit(":", 1)
-    session.add_dht_node((host, int(port)))
+    session.add_dht_node((host.strip("[]"), int(port)))
 say(event="ready", dht=session.listen_port())
 for line in sys.stdin:
     command = json.loads(line)
