@@ -1,7 +1,10 @@
 //! The handle: what a program calls. Every call is one message to the driver's task; dropping the last handle stops it.
 
 use super::{
-    core::{DhtEvent, DhtStatus, Found, GetMode, Item, NAME_BYTES_MAX, NodeId, Put, PutOutcome, Refusal},
+    core::{
+        DhtEvent, DhtStatus, Found, GetMode, Item, NAME_BYTES_MAX, NodeId, Put, PutOutcome, Refusal, Stored,
+        Walk,
+    },
     driver::{self, Command},
 };
 use crate::{
@@ -18,7 +21,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// Calls that may wait for the driver's task. A caller beyond that waits for room.
 const COMMANDS_MAX: usize = 1024;
-/// Events that a slow listener may be behind before it loses the oldest.
+/// Events that a slow listener may be behind before it loses the oldest, unless the owner says otherwise.
 const EVENTS_MAX: usize = 8192;
 
 /// How a DHT node is set up.
@@ -49,6 +52,8 @@ pub struct DhtConfig {
     pub own_thread: bool,
     /// Which events listeners are told. Each wakes all of them, and a busy network makes many that nobody asked for.
     pub tells: fn(&DhtEvent) -> bool,
+    /// Events that a slow listener may be behind before it loses the oldest; about 190 bytes each, taken at the start.
+    pub events_max: usize,
 }
 
 impl DhtConfig {
@@ -68,6 +73,7 @@ impl DhtConfig {
             node_liveness: Duration::from_mins(5),
             own_thread: false,
             tells: |_| true,
+            events_max: EVENTS_MAX,
         }
     }
 }
@@ -157,7 +163,7 @@ impl Dht {
     #[expect(clippy::unused_async, reason = "it must be called inside a runtime, as everything async")]
     pub async fn start(config: DhtConfig, workers: Workers) -> Result<Self, DhtError> {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let (events, _) = broadcast::channel(config.events_max.max(1));
         let status = driver::start(config, workers, inbox, events.clone())?;
         // One look: two at once would wait for each other when the driver reports in between.
         let DhtStatus { node_id, local_addr, .. } = *status.borrow();
@@ -240,6 +246,23 @@ impl Dht {
     /// The addresses of nodes that answer, nearest first: hand them in as [`DhtConfig::known_nodes`] at the next start.
     pub async fn known_nodes(&self) -> Result<Vec<SocketAddrV4>, DhtError> {
         self.call(|reply| Command::KnownNodes { reply }).await
+    }
+
+    /// A walk over what is stored that meets only what is put from now on; [`Walk::default`] meets everything.
+    pub async fn walk_from_now(&self) -> Result<Walk, DhtError> {
+        self.call(|reply| Command::WalkFromNow { reply }).await
+    }
+
+    /// The next of what this node stores, the oldest first, and where to go on; fewer than `max` are the last for now. To keep
+    /// it over restarts, together with [`Self::restore_stored`].
+    pub async fn walk_stored(&self, walk: Walk, max: usize) -> Result<(Vec<Stored>, Walk), DhtError> {
+        self.call(|reply| Command::WalkStored { walk, max, reply }).await
+    }
+
+    /// Takes back what an earlier run stored; signatures are not checked again. Peers must come in the order of their age, the
+    /// oldest first. Returns how many were taken that were not here before.
+    pub async fn restore_stored(&self, stored: Vec<Stored>) -> Result<usize, DhtError> {
+        self.call(|reply| Command::RestoreStored { stored, reply }).await
     }
 
     /// What happens from now on. A listener that falls behind loses the oldest events and is told how many.

@@ -4,6 +4,7 @@ use super::{now::Now, types::Item};
 use crate::bep44::{MutableItem, Target, V_BYTES_MAX, VerifiedItem, bdecode_bytes};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -99,6 +100,34 @@ impl Items {
         self.by_age.insert((now, target));
         self.stored.insert(target, Stored { item, put_at: now, used: self.uses });
         evicted
+    }
+
+    /// Takes back an item that was last put at `at`, unless its time is over or one is here that is as new.
+    pub(super) fn restore(&mut self, item: Item, at: Now, now: Now) {
+        let held = self.stored.get(&item.target());
+        let superseded = held.is_some_and(|held| match (&held.item, &item) {
+            (Item::Mutable(held), Item::Mutable(item)) if held.seq != item.seq => held.seq > item.seq,
+            _ => held.put_at >= at,
+        });
+        if now.since(at) < ITEM_AGE_MAX && !superseded {
+            self.put(item, at);
+        }
+    }
+
+    /// Items in the order of their last put, after one of them and before an instant.
+    pub(super) fn since(
+        &self,
+        after: Option<(Now, Target)>,
+        before: Now,
+    ) -> impl Iterator<Item = (Now, &Item)> {
+        // A range that ends before it begins would panic.
+        let end = (before, Target([0; 20]));
+        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.min(end)));
+        let of = |&(at, target): &(Now, Target)| Some((at, &self.stored.get(&target)?.item));
+        self.by_age
+            .range((start, Bound::Included(end)))
+            .take_while(move |(at, _)| *at < before)
+            .filter_map(of)
     }
 
     fn remove(&mut self, target: &Target) {

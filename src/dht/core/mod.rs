@@ -18,6 +18,7 @@
 //! | `neighbourhood` | closest nodes of targets looked up lately, so that a store needs no lookup |
 //! | `stores` | putting and announcing |
 //! | `items`, `peers`, `token` | what is stored for others, and who may write |
+//! | `stored` | what is stored, handed out and taken back, for a caller that keeps it |
 //! | `upkeep` | joining, liveness, renewing what this node keeps alive |
 //!
 //! Signatures are not checked here: [`Output::Verify`] hands them out and [`Input::Verified`] brings the verdict.
@@ -39,6 +40,7 @@ mod server;
 mod shortlist;
 #[cfg(test)]
 mod simulation;
+mod stored;
 mod stores;
 mod table;
 mod token;
@@ -50,6 +52,7 @@ pub use self::{
     id::{Contact, ID_BYTES, NodeId, NodeIdError},
     io::{CoreConfig, Input, OpError, OpId, Outcome, Output, Request, Verdict, VerifyId},
     now::Now,
+    stored::{Stored, StoredWhat, Walk},
     table::K,
     types::{
         DhtEvent, DhtStatus, Dropped, ErrorsOut, Found, GetMode, Item, NAME_BYTES_MAX, Put, PutOutcome,

@@ -5,12 +5,16 @@ use rand::{RngExt, rngs::StdRng};
 use std::{
     collections::{BTreeMap, HashMap},
     net::SocketAddrV4,
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
 
 /// Peers of one name. A reply holds about 90; ten times that is variety enough, and keeps one announcement cheap.
 const PEERS_OF_A_NAME_MAX: usize = 1000;
+
+/// Serials up to this one are for peers of an earlier run: they are older than whoever is announced in this one.
+const RESTORED_MAX: u64 = 1 << 32;
 
 #[derive(Clone, Copy)]
 struct Peer {
@@ -22,6 +26,8 @@ pub(super) struct Peers {
     names: HashMap<Arc<[u8]>, Vec<Peer>>,
     by_age: BTreeMap<u64, (Now, Arc<[u8]>, SocketAddrV4)>,
     serial: u64,
+    /// The last serial given to a peer of an earlier run.
+    restored: u64,
     max: usize,
     /// Zero: peers do not expire.
     age_max: Duration,
@@ -29,7 +35,8 @@ pub(super) struct Peers {
 
 impl Peers {
     pub(super) fn new(max: usize, age_max: Duration) -> Self {
-        Self { names: HashMap::new(), by_age: BTreeMap::new(), serial: 0, max, age_max }
+        let (names, by_age) = (HashMap::new(), BTreeMap::new());
+        Self { names, by_age, serial: RESTORED_MAX, restored: 0, max, age_max }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -38,6 +45,21 @@ impl Peers {
 
     /// Notes an announcement. Returns the name as it is stored, and how many others had to go.
     pub(super) fn announce(&mut self, name: &[u8], addr: SocketAddrV4, now: Now) -> (Arc<[u8]>, usize) {
+        self.serial += 1;
+        self.insert(name, addr, now, self.serial)
+    }
+
+    /// Takes back a peer that was last announced at `at`, unless its time is over or it was announced since.
+    pub(super) fn restore(&mut self, name: &[u8], addr: SocketAddrV4, at: Now, now: Now) {
+        let over = !self.age_max.is_zero() && now.since(at) >= self.age_max;
+        let known = self.names.get(name).is_some_and(|peers| peers.iter().any(|peer| peer.addr == addr));
+        if !over && !known && self.restored < RESTORED_MAX {
+            self.restored += 1;
+            self.insert(name, addr, at, self.restored);
+        }
+    }
+
+    fn insert(&mut self, name: &[u8], addr: SocketAddrV4, at: Now, serial: u64) -> (Arc<[u8]>, usize) {
         let name = self.names.get_key_value(name).map_or_else(|| name.into(), |(name, _)| Arc::clone(name));
         self.remove(&name, addr);
         let of_name = self.names.get(&name).map_or(&[][..], Vec::as_slice);
@@ -51,9 +73,8 @@ impl Peers {
         while self.by_age.len() >= self.max.max(1) && self.remove_oldest() {
             evicted += 1;
         }
-        self.serial += 1;
-        self.by_age.insert(self.serial, (now, Arc::clone(&name), addr));
-        self.names.entry(Arc::clone(&name)).or_default().push(Peer { addr, serial: self.serial });
+        self.by_age.insert(serial, (at, Arc::clone(&name), addr));
+        self.names.entry(Arc::clone(&name)).or_default().push(Peer { addr, serial });
         (name, evicted)
     }
 
@@ -80,6 +101,17 @@ impl Peers {
         let Some(peers) = self.names.get(name) else { return };
         into.extend(peers.iter().map(|peer| peer.addr));
         shuffle_cut(into, max, rng);
+    }
+
+    /// Peers in the order of their last announcement, after the one of this serial.
+    pub(super) fn since(&self, serial: u64) -> impl Iterator<Item = (u64, Now, &Arc<[u8]>, SocketAddrV4)> {
+        let after = (Bound::Excluded(serial), Bound::Unbounded);
+        self.by_age.range(after).map(|(serial, (at, name, addr))| (*serial, *at, name, *addr))
+    }
+
+    /// The serial of the last announcement.
+    pub(super) fn last_serial(&self) -> u64 {
+        self.serial
     }
 
     /// Drops what was not announced again in time.
