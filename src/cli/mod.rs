@@ -13,7 +13,7 @@ mod container;
 mod devnet;
 mod doctor;
 mod exit;
-pub mod grape;
+mod grape;
 mod healthcheck;
 mod logs;
 mod node;
@@ -142,14 +142,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let stop = signals::Stop::new(cli.until_stdin_ends);
     match cli.command {
         Command::Node(args) => node::run(*args, cli.log_format, stop).await,
-        Command::Grape(args) => {
-            logs::start(cli.log_format.unwrap_or_default());
-            tokio::select! {
-                ended = args.run() => ended.map(|()| Exit::Done),
-                // A grape keeps nothing that a clean end would save.
-                () = signals::stdin_ended(cli.until_stdin_ends) => Ok(Exit::Done),
-            }
-        }
+        Command::Grape(args) => grape::run(*args, cli.log_format, stop).await,
         Command::Devnet(args) => {
             logs::start(cli.log_format.unwrap_or_default());
             devnet::run(args, stop).await

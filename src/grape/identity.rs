@@ -28,6 +28,8 @@ const CHECKSUM_DIGITS: usize = 16;
 pub(super) struct Identity {
     /// Its id, if it is known, on the address that it was given for.
     pub(super) id: Option<NodeId>,
+    /// Where its HTTP API is, or was.
+    pub(super) http: Option<SocketAddr>,
     /// Nodes that it knew, nearest first.
     pub(super) nodes: Vec<SocketAddr>,
 }
@@ -38,6 +40,9 @@ impl Identity {
         let mut text = String::new();
         if let Some(id) = self.id {
             let _ = writeln!(text, "id {id} {address}");
+        }
+        if let Some(http) = self.http {
+            let _ = writeln!(text, "http {http}");
         }
         for node in self.nodes.iter().take(NODES_MAX) {
             let _ = writeln!(text, "knows {node}");
@@ -100,14 +105,25 @@ fn checksum(text: &str) -> String {
     digits
 }
 
-/// The id in `dir`, for people: that of the node which has the directory, or had it last.
+/// What a directory tells people of the grape that has it, or had it last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shown {
+    /// Its DHT node id.
+    pub id: NodeId,
+    /// The address that the id belongs to.
+    pub address: SocketAddr,
+    /// Where its HTTP API is, or was.
+    pub http: Option<SocketAddr>,
+}
+
+/// What `dir` tells of its grape.
 #[must_use]
-pub fn shown(dir: &Path) -> Option<(NodeId, SocketAddr)> {
+pub fn shown(dir: &Path) -> Option<Shown> {
     let text = fs::read_to_string(dir.join(FILE)).ok()?;
-    match text.lines().next()?.split(' ').collect::<Vec<_>>()[..] {
-        ["id", id, address] => Some((id.parse().ok()?, address.parse().ok()?)),
-        _ => None,
-    }
+    let mut lines = text.lines();
+    let (id, address) = lines.next()?.strip_prefix("id ")?.split_once(' ')?;
+    let http = lines.next().and_then(|line| line.strip_prefix("http ")?.parse().ok());
+    Some(Shown { id: id.parse().ok()?, address: address.parse().ok()?, http })
 }
 
 #[cfg(test)]
@@ -120,7 +136,7 @@ mod tests {
     }
     fn identity() -> Identity {
         let nodes = vec!["127.0.0.1:5".parse().unwrap(), "[2001:db8::1]:6".parse().unwrap()];
-        Identity { id: Some("ab".repeat(20).parse().unwrap()), nodes }
+        Identity { id: Some("ab".repeat(20).parse().unwrap()), http: Some(address(9)), nodes }
     }
 
     #[test]
@@ -128,9 +144,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(Identity::load(dir.path(), address(1)), Identity::default());
         identity().save(dir.path(), address(1)).unwrap();
-        assert_eq!(Identity::load(dir.path(), address(1)), identity());
-        assert_eq!(Identity::load(dir.path(), address(2)), Identity { id: None, ..identity() });
-        assert_eq!(shown(dir.path()), Some((identity().id.unwrap(), address(1))));
+        let kept = Identity { http: None, ..identity() };
+        assert_eq!(Identity::load(dir.path(), address(1)), kept);
+        assert_eq!(Identity::load(dir.path(), address(2)), Identity { id: None, ..kept });
+        let shown = shown(dir.path()).unwrap();
+        assert_eq!(
+            (Some(shown.id), shown.address, shown.http),
+            (identity().id, address(1), Some(address(9)))
+        );
     }
 
     #[test]
@@ -143,7 +164,7 @@ mod tests {
         fs::write(dir.path().join(FILE), text).unwrap();
         assert_eq!(
             Identity::load(dir.path(), address(1)),
-            Identity { id: None, nodes: vec!["127.0.0.1:5".parse().unwrap()] }
+            Identity { nodes: vec!["127.0.0.1:5".parse().unwrap()], ..Identity::default() }
         );
         fs::write(dir.path().join(FILE), b"\xff\x00").unwrap();
         assert_eq!(Identity::load(dir.path(), address(1)), Identity::default());

@@ -110,11 +110,12 @@ impl State {
         self.identity.nodes.clone()
     }
 
-    /// Gives the DHT node back what it stored, which is known when this returns, and begins to keep what changes.
+    /// Gives the DHT node back what it stored, which is known when this returns, and begins to keep what changes. `http` is where
+    /// the grape's HTTP API listens, for `--status`.
     ///
     /// # Errors
     /// When the DHT node has stopped.
-    pub async fn restore(self, dht: &Dht) -> Result<Keeper, DhtError> {
+    pub async fn restore(self, dht: &Dht, http: SocketAddr) -> Result<Keeper, DhtError> {
         let meter = Arc::new(KeeperMeter::default());
         let own = Own::new(self.peer_max_age);
         let started = Instant::now();
@@ -127,7 +128,7 @@ impl State {
             dht: dht.clone(),
             dir: self.dir,
             address: SocketAddr::new(self.address.ip(), dht.local_addr().port()),
-            identity: Identity { id: Some(dht.node_id()), nodes: self.identity.nodes },
+            identity: Identity { id: Some(dht.node_id()), http: Some(http), nodes: self.identity.nodes },
             log: Some(self.log),
             walk,
             anew: None,

@@ -31,7 +31,7 @@ mod own;
 mod record;
 
 pub use self::{
-    identity::shown,
+    identity::{Shown, shown},
     keeper::{Keeper, KeeperMeter, Notes, State},
 };
 

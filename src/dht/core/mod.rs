@@ -255,6 +255,7 @@ impl Core {
             node_id: self.own,
             local_addr: self.config.local_addr,
             bootstrapped: self.is_joined(),
+            ready: self.is_ready(),
             nodes: self.table.len(),
             nodes_good: self.table.good(),
             items: self.items.len(),

@@ -154,6 +154,8 @@ pub struct DhtStatus {
     pub local_addr: SocketAddrV4,
     /// Whether it has joined: other nodes are known, or it was told of none.
     pub bootstrapped: bool,
+    /// Whether [`DhtEvent::Ready`] was told.
+    pub ready: bool,
     /// Nodes in the routing table.
     pub nodes: usize,
     /// Of these, the ones that answered when last asked.

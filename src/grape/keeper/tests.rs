@@ -30,7 +30,7 @@ async fn start(dir: &Path, more: impl FnOnce(&mut DhtConfig)) -> Running {
     config.host = Some(Ipv4Addr::LOCALHOST);
     more(&mut config);
     let dht = Dht::start(config, Workers::start(1).unwrap()).await.unwrap();
-    let keeper = state.restore(&dht).await.unwrap();
+    let keeper = state.restore(&dht, address.into()).await.unwrap();
     Running { dht, keeper }
 }
 
