@@ -30,7 +30,7 @@ use crate::{
     bep44::Target,
     dht::{self, Dht, DhtError, Found, GetMode, Item},
     grape::Notes,
-    listener::{self, App, Limits, Peer, Serving},
+    listener::{self, App, Lasting, Limits, Peer, Serving},
 };
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
 use http_body_util::{BodyExt, Either, Full, Limited};
@@ -56,6 +56,7 @@ pub const LIMITS: Limits = Limits {
     connections_max: 1024,
     connections_per_ip_max: 128,
     header_timeout: Duration::from_secs(8),
+    write_timeout: Duration::from_secs(10),
     header_bytes_max: 16 * 1024,
 };
 
@@ -352,6 +353,7 @@ fn stream(events: Option<Events>) -> Response {
         return plain(StatusCode::SERVICE_UNAVAILABLE, text);
     };
     let mut response = of_kind("text/event-stream", Response::new(Either::Right(events)));
+    response.extensions_mut().insert(Lasting);
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

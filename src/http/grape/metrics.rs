@@ -100,7 +100,11 @@ impl Meter {
         for (operation, row) in OPERATIONS.iter().zip(&self.rows) {
             times.spread(&[("operation", operation)], &row.seconds);
         }
-        self.traffic.write("vintner_grape_connections", "grape_connections_per_address", &mut page);
+        self.traffic.write(
+            "vintner_grape_connections",
+            ["grape_connections_per_address", "grape_connections"],
+            &mut page,
+        );
         page.bound("grape_body_bytes", self.body_too_long.get());
         self.events.write(&mut page);
         self.state.write(&mut page);
