@@ -2,6 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
+#[path = "grape/events.rs"]
+mod events;
+#[path = "grape/hardness.rs"]
+mod hardness;
+#[path = "grape/settings.rs"]
+mod settings;
+#[path = "grape/state.rs"]
+mod state;
 mod support;
 
 use serde_json::json;

@@ -253,6 +253,7 @@ impl Back<'_> {
         }
         self.peers(peers).await?;
         self.meter.restored.set(self.taken);
+        self.meter.bytes.set(log.bytes() as usize);
         Ok(log.bytes() * self.taken as u64 / self.read.max(1) as u64)
     }
 

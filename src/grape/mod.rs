@@ -14,8 +14,8 @@
 //! A process that is killed loses two seconds; one whose machine loses power loses what the system had not written yet.
 //!
 //! **Why signatures are not checked again.** Each was checked when the item was stored. The directory is its owner's only, the
-//! checksums find what a disk does to it, and every reader of an item checks its signature anyway. So 100,000 items are back in
-//! less than a second, where checking them would take several.
+//! checksums find what a disk does to it, and every reader of an item checks its signature anyway. So 100,000 items are
+//! back for 0.3 s of one core, where checking them would take 4 s more.
 //!
 //! **How it stays small.** [`Keeper`] walks over what the DHT node stores, in the order in which it was put, and writes what
 //! it meets ([`Dht::walk_stored`](crate::dht::Dht::walk_stored)). When the log has grown to a multiple of what lives, the walk

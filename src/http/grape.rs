@@ -48,7 +48,7 @@ use tokio::net::TcpListener;
 
 /// The longest body unless the owner says otherwise, as in a grape that is started by a program.
 pub const PAYLOAD_BYTES_MAX: usize = 8192;
-/// How long a body may take to arrive.
+/// How long a body may take to arrive, as a rule.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Stock clients keep connections for the five seconds that `Keep-Alive` promises them, hyper a little longer, so that none
 /// is closed under a request.
@@ -65,6 +65,8 @@ pub const LIMITS: Limits = Limits {
 pub struct Options {
     /// The longest body.
     pub payload_bytes_max: usize,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
     /// What its connections may cost.
     pub limits: Limits,
     /// Whether `GET /events` is served. The DHT node must tell its events then ([`dht::DhtConfig::tells`]).
@@ -75,7 +77,13 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { payload_bytes_max: PAYLOAD_BYTES_MAX, limits: LIMITS, events: false, notes: None }
+        Self {
+            payload_bytes_max: PAYLOAD_BYTES_MAX,
+            body_timeout: BODY_TIMEOUT,
+            limits: LIMITS,
+            events: false,
+            notes: None,
+        }
     }
 }
 
@@ -105,6 +113,7 @@ type Response = axum::http::Response<Body>;
 struct Grape {
     dht: Dht,
     payload_bytes_max: usize,
+    body_timeout: Duration,
     loopback: bool,
     meter: Meter,
     notes: Option<Notes>,
@@ -118,12 +127,19 @@ struct Grape {
 /// When the listener cannot say where it listens.
 pub fn serve(listener: TcpListener, dht: Dht, options: Options) -> io::Result<Server> {
     let loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
-    let Options { payload_bytes_max, limits, events, notes } = options;
+    let Options { payload_bytes_max, body_timeout, limits, events, notes } = options;
     let hub = Arc::new(Hub::new());
     let meter = Meter::new(notes.as_ref().map(Notes::meter), Arc::clone(&hub));
     let traffic = Arc::clone(&meter.traffic);
-    let grape =
-        Grape { dht, payload_bytes_max, loopback, meter, notes, events: events.then(|| Arc::clone(&hub)) };
+    let grape = Grape {
+        dht,
+        payload_bytes_max,
+        body_timeout,
+        loopback,
+        meter,
+        notes,
+        events: events.then(|| Arc::clone(&hub)),
+    };
     Ok(Server { serving: listener::serve(listener, Arc::new(grape), limits, traffic)?, events: hub })
 }
 
@@ -210,7 +226,7 @@ impl Grape {
     /// The body as far as it is allowed; the rest is not read.
     async fn read(&self, body: Incoming) -> Result<Bytes, Failure> {
         let body = Limited::new(body, self.payload_bytes_max).collect();
-        match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        match tokio::time::timeout(self.body_timeout, body).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(_)) => Err(Failure::TooLarge),
             Err(_) => Err(Failure::TooSlow),
