@@ -37,9 +37,9 @@ use std::process::ExitCode;
 /// `vintner devnet` starts a whole network on this machine; `vintner offers list` shows what it trades.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
-struct Cli {
+struct CliOf<C: Subcommand> {
     #[command(subcommand)]
-    command: Command,
+    command: C,
 
     /// How long-running commands log, on standard error [default: human]
     #[arg(long, global = true, env = "VINTNER_LOG_FORMAT", value_name = "FORMAT")]
@@ -49,6 +49,8 @@ struct Cli {
     #[arg(long, global = true, hide = true)]
     until_stdin_ends: bool,
 }
+
+type Cli = CliOf<Command>;
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -76,6 +78,22 @@ enum Command {
     Man(completions::ManArgs),
 }
 
+/// The one command whose process should be small. Describing all the others to the parser costs half a megabyte of code and
+/// memory that is never used again.
+#[derive(Debug, Subcommand)]
+enum GrapeOnly {
+    Grape(Box<grape::GrapeArgs>),
+}
+
+/// Reads the arguments.
+fn parse() -> Result<Cli, clap::Error> {
+    if std::env::args_os().nth(1).is_none_or(|command| command != "grape") {
+        return Cli::try_parse();
+    }
+    let CliOf { command: GrapeOnly::Grape(args), log_format, until_stdin_ends } = CliOf::try_parse()?;
+    Ok(CliOf { command: Command::Grape(args), log_format, until_stdin_ends })
+}
+
 /// A command that asks a running node.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = false)]
@@ -88,7 +106,7 @@ struct Remote<C: Args> {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             // A closed terminal is no reason to fail in another way.
