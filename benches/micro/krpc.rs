@@ -4,7 +4,7 @@ use super::samples::Maker;
 use criterion::{Criterion, Throughput};
 use std::{
     hint::black_box,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 use vintner::dht::{
     NodeId,
@@ -18,7 +18,7 @@ const OWN: NodeId = NodeId([7; 20]);
 const TRANSACTION: [u8; 4] = *b"abcd";
 /// As long as ours and those of stock grapes.
 const TOKEN: [u8; 20] = [9; 20];
-const FROM: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 20_001);
+const FROM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 20_001);
 /// Longer than any datagram here.
 const DATAGRAM_BYTES: usize = 2048;
 
@@ -30,7 +30,7 @@ pub(super) fn benches(criterion: &mut Criterion) {
     let contacts: Vec<Contact> = (0..K)
         .map(|n| Contact {
             id: NodeId([n as u8; 20]),
-            addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1000 + n as u16),
+            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1000 + n as u16)),
         })
         .collect();
     let put = Ask::Put { target: &target.0, token: &TOKEN, v: &item.v, signed: Some(signed), cas: None };

@@ -161,14 +161,10 @@ async fn start_dht(
     let Some(dir) = &settings.data_dir else { return Ok((Dht::start(config, workers).await?, None)) };
     let state = State::open(dir, settings.identity_address(), settings.peer_max_age())?;
     config.node_id = state.node_id();
-    config.known_nodes = state.known_nodes().into_iter().filter_map(v4).collect();
+    config.known_nodes = state.known_nodes();
     let dht = Dht::start(config, workers).await?;
     let keeper = state.restore(&dht, http).await?;
     Ok((dht, Some(keeper)))
-}
-
-fn v4(address: SocketAddr) -> Option<std::net::SocketAddrV4> {
-    if let SocketAddr::V4(address) = address { Some(address) } else { None }
 }
 
 /// Ends when other nodes are known, there are none to know, or patience has run out.
@@ -187,7 +183,7 @@ async fn joined(dht: &Dht) {
 mod tests {
     use super::*;
     use clap::Parser;
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     #[derive(Debug, Parser)]
     struct Command {
@@ -198,6 +194,7 @@ mod tests {
         Command::try_parse_from(std::iter::once("grape").chain(line.split(' '))).map(|command| command.args)
     }
 
+    /// Statement 44: every flag and alias of the stock command is taken, also those without effect.
     #[test]
     fn every_stock_flag_and_alias_is_taken() {
         let short = "-b 127.0.0.1 --dp 20001 --aph 30001 --bn 127.0.0.1:20002,h:1 --dc 32 --dht_maxTables 7 \
@@ -211,7 +208,7 @@ mod tests {
             let config = used.dht([0; 32]);
             assert_eq!(config.listen.port(), 20_001);
             assert_eq!(config.bootstrap, ["127.0.0.1:20002", "h:1"]);
-            assert_eq!(config.host, Some(Ipv4Addr::LOCALHOST));
+            assert_eq!(config.host, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
             assert_eq!((config.items_max, config.peer_max_age.as_millis()), (8, 9));
             assert_eq!((config.node_liveness.as_millis(), used.check_max_payload_size), (11, 12));
             assert_eq!(used.api_port, 30_001);
@@ -227,6 +224,7 @@ mod tests {
         assert!(used.data_dir.is_none());
     }
 
+    /// Statement 44: a missing flag is an error.
     #[test]
     fn a_missing_setting_and_a_wrong_value_are_refused() {
         for line in ["--dp 1 --aph 2", "--dp 1 --bn x", "--aph 1 --bn x"] {

@@ -5,8 +5,8 @@
 
 use super::{
     core::{
-        Core, CoreConfig, DhtEvent, DhtStatus, Found, GetMode, Input, Item, KEPT_MAX, Now, OpError, OpId,
-        Outcome, Output, Put, PutOutcome, Request, Stored, Verdict, VerifyId, Walk,
+        ByFamily, Core, CoreConfig, DhtEvent, DhtStatus, Family, Found, GetMode, Input, Item, KEPT_MAX, Now,
+        OpError, OpId, Outcome, Output, Put, PutOutcome, Request, Stored, Verdict, VerifyId, Walk,
     },
     handle::{DhtConfig, DhtError},
     socket::{RECEIVE_BYTES_MAX, Socket},
@@ -18,7 +18,7 @@ use crate::{
 use std::{
     collections::HashMap,
     io::ErrorKind,
-    net::{SocketAddr, SocketAddrV4, UdpSocket},
+    net::{SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket},
     pin::pin,
     sync::Arc,
     thread,
@@ -53,7 +53,7 @@ type Reply<T> = oneshot::Sender<Result<T, DhtError>>;
 /// A call of the handle.
 pub(super) enum Command {
     Announce { name: Arc<[u8]>, port: u16, reply: Reply<usize> },
-    Lookup { name: Arc<[u8]>, reply: Reply<Vec<SocketAddrV4>> },
+    Lookup { name: Arc<[u8]>, reply: Reply<Vec<SocketAddr>> },
     Put { put: Put, reply: Reply<PutOutcome> },
     Get { target: Target, salt: Arc<[u8]>, mode: GetMode, reply: Reply<Option<Found>> },
     Local { target: Target, reply: oneshot::Sender<Option<Item>> },
@@ -61,7 +61,7 @@ pub(super) enum Command {
     ForgetAnnounced { name: Arc<[u8]>, reply: oneshot::Sender<()> },
     KeepItem { item: Item, reply: Reply<()> },
     ForgetItem { target: Target, reply: oneshot::Sender<()> },
-    KnownNodes { reply: oneshot::Sender<Vec<SocketAddrV4>> },
+    KnownNodes { reply: oneshot::Sender<Vec<SocketAddr>> },
     WalkFromNow { reply: oneshot::Sender<Walk> },
     WalkStored { walk: Walk, max: usize, reply: oneshot::Sender<(Vec<Stored>, Walk)> },
     RestoreStored { stored: Vec<Stored>, reply: oneshot::Sender<usize> },
@@ -71,14 +71,14 @@ pub(super) enum Command {
 /// A caller that waits for an operation.
 enum Caller {
     Announced(Reply<usize>),
-    Peers(Reply<Vec<SocketAddrV4>>),
+    Peers(Reply<Vec<SocketAddr>>),
     Put(Reply<PutOutcome>),
     Item(Reply<Option<Found>>),
 }
 
 struct Driver {
     core: Core,
-    socket: Socket,
+    sockets: ByFamily<Socket>,
     started: Instant,
     callers: HashMap<OpId, Caller>,
     ops: u64,
@@ -88,7 +88,7 @@ struct Driver {
     workers: Workers,
     verdicts: mpsc::Sender<(VerifyId, Verdict)>,
     bootstrap: Arc<[String]>,
-    resolved: mpsc::Sender<Vec<SocketAddrV4>>,
+    resolved: mpsc::Sender<Vec<SocketAddr>>,
 }
 
 /// Binds the socket and starts the task.
@@ -98,23 +98,25 @@ pub(super) fn start(
     inbox: mpsc::Receiver<Command>,
     events: broadcast::Sender<DhtEvent>,
 ) -> Result<watch::Receiver<DhtStatus>, DhtError> {
-    let addr = config.listen;
-    let bind_error = |source| DhtError::Bind { addr, source };
-    let udp = UdpSocket::bind(addr).map_err(bind_error)?;
-    let local_addr = match udp.local_addr().map_err(bind_error)? {
-        SocketAddr::V4(local) => local,
-        SocketAddr::V6(_) => addr,
-    };
+    let (udp, local_addr) = bind(config.listen)?;
+    // The same port on both, so that one number stands for the node in configurations and firewalls.
+    let wanted6 = config.ipv6.map(|ip| SocketAddrV6::new(ip, local_addr.port(), 0, 0));
+    let udp6 = wanted6.map(bind6).transpose()?;
     let runtime = config.own_thread.then(|| Builder::new_current_thread().enable_all().build());
     let runtime = runtime.transpose().map_err(DhtError::Thread)?;
-    let socket = {
+    let sockets = {
         let _inside = runtime.as_ref().map(Runtime::enter);
-        Socket::new(udp).map_err(bind_error)?
+        let socket = |udp, addr| Socket::new(udp).map_err(|source| DhtError::Bind { addr, source });
+        let v4 = socket(udp, local_addr.into())?;
+        let v6 = udp6.zip(wanted6).map(|(udp, addr)| socket(udp, addr.into())).transpose()?;
+        ByFamily::from_parts(v4, v6)
     };
     let started = Instant::now();
     let core_config = CoreConfig {
         node_id: config.node_id,
         local_addr,
+        local_addr6: wanted6,
+        mainline: config.mainline,
         host: config.host,
         has_bootstrap: !config.bootstrap.is_empty(),
         known_nodes: config.known_nodes,
@@ -129,7 +131,7 @@ pub(super) fn start(
     let (resolved, resolved_inbox) = mpsc::channel(1);
     let driver = Driver {
         core,
-        socket,
+        sockets,
         started,
         callers: HashMap::new(),
         ops: 0,
@@ -156,12 +158,30 @@ pub(super) fn start(
     Ok(status_reader)
 }
 
+fn bind(addr: SocketAddrV4) -> Result<(UdpSocket, SocketAddrV4), DhtError> {
+    let bind_error = |source| DhtError::Bind { addr: addr.into(), source };
+    let udp = UdpSocket::bind(addr).map_err(bind_error)?;
+    let local = udp.local_addr().map_err(bind_error)?;
+    Ok((udp, SocketAddrV4::new(*addr.ip(), local.port())))
+}
+
+/// For IPv6 alone: the other socket has the same port.
+fn bind6(addr: SocketAddrV6) -> Result<UdpSocket, DhtError> {
+    let bound = || {
+        let socket = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::DGRAM, None)?;
+        socket.set_only_v6(true)?;
+        socket.bind(&SocketAddr::from(addr).into())?;
+        Ok(UdpSocket::from(socket))
+    };
+    bound().map_err(|source| DhtError::Bind { addr: addr.into(), source })
+}
+
 /// Runs until a shutdown, or until nobody holds a handle any more.
 async fn run(
     mut driver: Driver,
     mut inbox: mpsc::Receiver<Command>,
     mut verdicts: mpsc::Receiver<(VerifyId, Verdict)>,
-    mut resolved: mpsc::Receiver<Vec<SocketAddrV4>>,
+    mut resolved: mpsc::Receiver<Vec<SocketAddr>>,
 ) {
     let mut buffer = vec![0; RECEIVE_BYTES_MAX];
     let mut sleep = pin!(sleep_until(driver.started));
@@ -185,11 +205,7 @@ async fn run(
                     }
                 }
             }
-            ready = driver.socket.readable() => {
-                if ready.is_ok() {
-                    driver.receive(&mut buffer);
-                }
-            }
+            family = driver.readable() => driver.receive(family, &mut buffer),
             Some((id, verdict)) = verdicts.recv() => {
                 driver.handle(Input::Verified { id, verdict });
                 for _ in 1..BATCH_MAX {
@@ -226,12 +242,30 @@ impl Driver {
         self.core.handle(self.now(), input);
     }
 
-    fn receive(&mut self, buffer: &mut [u8]) {
+    /// Waits until something may have arrived, and says on which socket.
+    async fn readable(&self) -> Family {
+        let readable = async |family| match self.sockets.get(family).map(Socket::readable) {
+            Some(ready) => ready.await.is_ok(),
+            None => std::future::pending().await,
+        };
+        loop {
+            let (family, ready) = tokio::select! {
+                ready = readable(Family::V4) => (Family::V4, ready),
+                ready = readable(Family::V6) => (Family::V6, ready),
+            };
+            if ready {
+                return family;
+            }
+        }
+    }
+
+    fn receive(&mut self, family: Family, buffer: &mut [u8]) {
         let mut taken = 0;
         while taken < BATCH_MAX {
             let (now, core) = (self.now(), &mut self.core);
             let take = |from, bytes: &[u8]| core.handle(now, Input::Datagram { from, bytes });
-            match self.socket.try_receive(buffer, take) {
+            let Some(socket) = self.sockets.get_mut(family) else { return };
+            match socket.try_receive(buffer, take) {
                 Ok(count) => taken += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // Such as an ICMP message about an earlier datagram on some systems: the next one may be fine.
@@ -244,7 +278,11 @@ impl Driver {
     }
 
     async fn send(&mut self) {
-        self.socket.send(self.core.datagrams()).await;
+        for family in [Family::V4, Family::V6] {
+            if let Some(socket) = self.sockets.get_mut(family) {
+                socket.send(self.core.datagrams().filter(|(to, _)| Family::of(to) == family)).await;
+            }
+        }
         self.core.clear_datagrams();
     }
 
@@ -308,8 +346,7 @@ impl Driver {
 
     /// Resolves the bootstrap names. Addresses are their own names and need no waiting.
     fn resolve(&mut self) {
-        let literal: Option<Vec<SocketAddrV4>> =
-            self.bootstrap.iter().map(|name| name.parse().ok()).collect();
+        let literal: Option<Vec<SocketAddr>> = self.bootstrap.iter().map(|name| name.parse().ok()).collect();
         if let Some(addrs) = literal {
             return self.handle(Input::Bootstrap(addrs));
         }
@@ -402,15 +439,9 @@ fn error(error: OpError) -> DhtError {
     }
 }
 
-async fn resolve(name: &str) -> Vec<SocketAddrV4> {
+async fn resolve(name: &str) -> Vec<SocketAddr> {
     match timeout(RESOLVE_TIMEOUT, lookup_host(name)).await {
-        Ok(Ok(addrs)) => {
-            let v4 = addrs.filter_map(|addr| match addr {
-                SocketAddr::V4(addr) => Some(addr),
-                SocketAddr::V6(_) => None,
-            });
-            v4.take(ADDRS_OF_A_NAME_MAX).collect()
-        }
+        Ok(Ok(addrs)) => addrs.take(ADDRS_OF_A_NAME_MAX).collect(),
         // It is tried again with the next join.
         Ok(Err(error)) => {
             tracing::debug!(name, %error, "a bootstrap name could not be resolved");

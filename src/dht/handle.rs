@@ -13,7 +13,7 @@ use crate::{
 };
 use std::{
     fmt,
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     sync::Arc,
     time::Duration,
 };
@@ -29,16 +29,21 @@ const EVENTS_MAX: usize = 8192;
 pub struct DhtConfig {
     /// Where to listen (UDP, IPv4); port 0 takes a free one.
     pub listen: SocketAddrV4,
-    /// Whom to join: `host:port`, the host an IPv4 address or a DNS name, resolved each time it is used. May be empty.
+    /// Take part in the IPv6 network too, with a socket bound there, on the same port (BEP32).
+    pub ipv6: Option<Ipv6Addr>,
+    /// Follow the rules of the public network, BitTorrent's Mainline: an id that belongs to the address (BEP42), read-only while
+    /// strangers do not reach this node (BEP43), names of 20 bytes (others go as their SHA-1), a modest pace.
+    pub mainline: bool,
+    /// Whom to join: `host:port`, the host an address (an IPv6 one in brackets) or a DNS name, resolved each time it is used. May be empty.
     pub bootstrap: Vec<String>,
     /// Nodes known from an earlier run ([`Dht::known_nodes`]), asked beside `bootstrap`.
-    pub known_nodes: Vec<SocketAddrV4>,
+    pub known_nodes: Vec<SocketAddr>,
     /// The node's id. Keep it for as long as the address stays the same; a random one when there is none.
     pub node_id: Option<NodeId>,
     /// 32 fresh random bytes at each start: transaction ids, write tokens and jitter come from them.
     pub seed: [u8; 32],
     /// The host that this node's own announcements are stored under here, so that it finds and hears itself (a grape's `-b`).
-    pub host: Option<Ipv4Addr>,
+    pub host: Option<IpAddr>,
     /// Items stored at most; the least recently used goes first. About 1.5 KB each.
     pub items_max: usize,
     /// Peers stored at most, over all names; the oldest announcement goes first. About 150 bytes each.
@@ -62,6 +67,8 @@ impl DhtConfig {
     pub fn new(listen: SocketAddrV4, bootstrap: Vec<String>, seed: [u8; 32]) -> Self {
         Self {
             listen,
+            ipv6: None,
+            mainline: false,
             bootstrap,
             known_nodes: Vec::new(),
             node_id: None,
@@ -85,7 +92,7 @@ pub enum DhtError {
     #[error("cannot listen on UDP {addr}: {source}; is another node running there?")]
     Bind {
         /// The address asked for.
-        addr: SocketAddrV4,
+        addr: SocketAddr,
         /// What the system said.
         source: std::io::Error,
     },
@@ -154,8 +161,8 @@ pub struct Dht {
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<DhtEvent>,
     status: watch::Receiver<DhtStatus>,
-    node_id: NodeId,
     local_addr: SocketAddrV4,
+    local_addr6: Option<SocketAddrV6>,
 }
 
 impl Dht {
@@ -166,8 +173,8 @@ impl Dht {
         let (events, _) = broadcast::channel(config.events_max.max(1));
         let status = driver::start(config, workers, inbox, events.clone())?;
         // One look: two at once would wait for each other when the driver reports in between.
-        let DhtStatus { node_id, local_addr, .. } = *status.borrow();
-        Ok(Self { commands, events, status, node_id, local_addr })
+        let DhtStatus { local_addr, local_addr6, .. } = *status.borrow();
+        Ok(Self { commands, events, status, local_addr, local_addr6 })
     }
 
     /// Where it listens.
@@ -176,10 +183,17 @@ impl Dht {
         self.local_addr
     }
 
-    /// Its id: keep it, and hand it in again when starting on the same address.
+    /// Where it listens for IPv6, if it does.
+    #[must_use]
+    pub fn local_addr6(&self) -> Option<SocketAddrV6> {
+        self.local_addr6
+    }
+
+    /// Its id: keep it, and hand it in again when starting on the same address. On the public network it changes when the
+    /// address turns out to be another.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
-        self.node_id
+        self.status.borrow().node_id
     }
 
     /// Says once that a service of this name is on this host's `port`. Returns how many nodes took note.
@@ -192,7 +206,7 @@ impl Dht {
     }
 
     /// Where services of this name are: at most 100, in random order. Nobody there is an empty list, not an error.
-    pub async fn lookup(&self, name: &[u8]) -> Result<Vec<SocketAddrV4>, DhtError> {
+    pub async fn lookup(&self, name: &[u8]) -> Result<Vec<SocketAddr>, DhtError> {
         let name = checked_name(name)?;
         self.call(|reply| Command::Lookup { name, reply }).await?
     }
@@ -244,7 +258,7 @@ impl Dht {
     }
 
     /// The addresses of nodes that answer, nearest first: hand them in as [`DhtConfig::known_nodes`] at the next start.
-    pub async fn known_nodes(&self) -> Result<Vec<SocketAddrV4>, DhtError> {
+    pub async fn known_nodes(&self) -> Result<Vec<SocketAddr>, DhtError> {
         self.call(|reply| Command::KnownNodes { reply }).await
     }
 
@@ -292,7 +306,7 @@ impl Dht {
 
 impl fmt::Debug for Dht {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Dht({} on {})", self.node_id, self.local_addr)
+        write!(f, "Dht({} on {})", self.node_id(), self.local_addr)
     }
 }
 

@@ -11,10 +11,13 @@ impl DhtStatus {
     pub fn write(&self, page: &mut Page) {
         let mut nodes = page.gauge(
             "vintner_dht_nodes",
-            "Nodes in the routing table: all, and those that answered when last asked",
+            "Nodes in the routing tables: all, and those that answered when last asked",
         );
         nodes.at(&[("state", "all")], self.nodes);
         nodes.at(&[("state", "good")], self.nodes_good);
+        let mut nodes6 = page.gauge("vintner_dht_ipv6_nodes", "Of these, the nodes of IPv6");
+        nodes6.at(&[("state", "all")], self.nodes6);
+        nodes6.at(&[("state", "good")], self.nodes6_good);
         for (name, help, value) in [
             (
                 "vintner_dht_joined",

@@ -7,7 +7,7 @@
 use self::system::{receive, send_alike};
 use std::{
     io::{self, ErrorKind},
-    net::{SocketAddr, SocketAddrV4},
+    net::SocketAddr,
 };
 use tokio::net::UdpSocket;
 
@@ -18,7 +18,7 @@ const SEGMENTS_MAX: usize = 64;
 /// Bytes in one send: they count as one datagram until they are cut.
 const SEGMENTS_BYTES_MAX: usize = 65_000;
 
-type Datagram<'a> = (SocketAddrV4, &'a [u8]);
+type Datagram<'a> = (SocketAddr, &'a [u8]);
 
 /// A bound socket.
 pub(super) struct Socket {
@@ -31,7 +31,7 @@ pub(super) struct Socket {
 /// Something that arrived: one datagram, or several of one sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Received {
-    from: Option<SocketAddrV4>,
+    from: Option<SocketAddr>,
     bytes: usize,
     /// The size of each but the last, which may be shorter; at least 1.
     each: usize,
@@ -55,7 +55,7 @@ impl Socket {
     pub(super) fn try_receive(
         &mut self,
         buffer: &mut [u8],
-        mut take: impl FnMut(SocketAddrV4, &[u8]),
+        mut take: impl FnMut(SocketAddr, &[u8]),
     ) -> io::Result<usize> {
         let Received { from, bytes, each } = receive(&self.udp, buffer, &mut self.control)?;
         let Some(from) = from else { return Ok(1) };
@@ -97,8 +97,7 @@ impl Socket {
             }
         }
         for (to, bytes) in alike {
-            let to = SocketAddr::V4(*to);
-            if let Err(error) = self.attempt(|udp| udp.try_send_to(bytes, to).map(|_| ())).await {
+            if let Err(error) = self.attempt(|udp| udp.try_send_to(bytes, *to).map(|_| ())).await {
                 tracing::debug!(%to, %error, "a datagram could not be sent");
             }
         }
@@ -119,12 +118,12 @@ impl Socket {
 mod system {
     use super::{Datagram, Received, UdpSocket};
     use nix::sys::socket::{
-        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, sendmsg, setsockopt,
+        ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt,
         sockopt::UdpGroSegment,
     };
     use std::{
         io::{self, IoSlice, IoSliceMut},
-        net::SocketAddrV4,
+        net::{SocketAddr, SocketAddrV4},
         os::fd::AsRawFd,
     };
     use tokio::io::Interest;
@@ -145,14 +144,21 @@ mod system {
         udp.try_io(Interest::READABLE, || {
             let mut parts = [IoSliceMut::new(buffer)];
             let flags = MsgFlags::empty();
-            let message = recvmsg::<SockaddrIn>(udp.as_raw_fd(), &mut parts, Some(control), flags)?;
+            let message = recvmsg::<SockaddrStorage>(udp.as_raw_fd(), &mut parts, Some(control), flags)?;
             let each = message.cmsgs()?.find_map(|said| match said {
                 ControlMessageOwned::UdpGroSegments(each) => usize::try_from(each).ok(),
                 _ => None,
             });
-            let from = message.address.map(SocketAddrV4::from);
+            let from = message.address.as_ref().and_then(address);
             Ok(Received { from, bytes: message.bytes, each: each.unwrap_or(message.bytes).max(1) })
         })
+    }
+
+    /// The sender, without what belongs to the link and not to the node (flow label, scope).
+    fn address(from: &SockaddrStorage) -> Option<SocketAddr> {
+        let v4 = || from.as_sockaddr_in().map(|from| SocketAddrV4::from(*from).into());
+        let v6 = || from.as_sockaddr_in6().map(|from| SocketAddr::new(from.ip().into(), from.port()));
+        v4().or_else(v6)
     }
 
     pub(super) fn send_alike(udp: &UdpSocket, alike: &[Datagram<'_>]) -> io::Result<()> {
@@ -162,7 +168,7 @@ mod system {
         let size = first.len() as u16;
         let control = [ControlMessage::UdpGsoSegments(&size)];
         udp.try_io(Interest::WRITABLE, || {
-            let to = SockaddrIn::from(to);
+            let to = SockaddrStorage::from(to);
             sendmsg(udp.as_raw_fd(), &parts, &control, MsgFlags::empty(), Some(&to))?;
             Ok(())
         })
@@ -185,8 +191,8 @@ mod system {
 
     pub(super) fn receive(udp: &UdpSocket, buffer: &mut [u8], (): &mut Control) -> io::Result<Received> {
         let (bytes, from) = udp.try_recv_from(buffer)?;
-        let from = if let SocketAddr::V4(from) = from { Some(from) } else { None };
-        Ok(Received { from, bytes, each: bytes.max(1) })
+        let from = SocketAddr::new(from.ip(), from.port());
+        Ok(Received { from: Some(from), bytes, each: bytes.max(1) })
     }
 
     pub(super) fn send_alike(_: &UdpSocket, _: &[Datagram<'_>]) -> io::Result<()> {
@@ -197,15 +203,23 @@ mod system {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::{collections::BTreeMap, net::Ipv4Addr, time::Duration};
+    use std::{
+        collections::BTreeMap,
+        net::{IpAddr, Ipv4Addr, Ipv6Addr},
+        time::Duration,
+    };
 
-    fn bound() -> (Socket, SocketAddrV4) {
-        let udp = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let SocketAddr::V4(addr) = udp.local_addr().unwrap() else { unreachable!() };
+    fn bound() -> (Socket, SocketAddr) {
+        bound_to(Ipv4Addr::LOCALHOST.into())
+    }
+
+    fn bound_to(ip: IpAddr) -> (Socket, SocketAddr) {
+        let udp = std::net::UdpSocket::bind((ip, 0)).unwrap();
+        let addr = udp.local_addr().unwrap();
         (Socket::new(udp).unwrap(), addr)
     }
 
-    async fn take(socket: &mut Socket, count: usize) -> Vec<(SocketAddrV4, Vec<u8>)> {
+    async fn take(socket: &mut Socket, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
         let (mut buffer, mut taken) = (vec![0; RECEIVE_BYTES_MAX], Vec::new());
         while taken.len() < count {
             tokio::time::timeout(Duration::from_secs(5), socket.readable()).await.unwrap().unwrap();
@@ -225,7 +239,7 @@ mod tests {
             let ((mut from, sender), (mut a, to_a), (mut b, to_b)) = (bound(), bound(), bound());
             from.segments &= segments;
             let sizes = [4, 90, 4, 1400, 91, 90];
-            let sent: Vec<(SocketAddrV4, Vec<u8>)> = (0..200u32)
+            let sent: Vec<(SocketAddr, Vec<u8>)> = (0..200u32)
                 .map(|n| {
                     let mut bytes = n.to_be_bytes().to_vec();
                     bytes.resize(if n > 60 { 100 } else { sizes[n as usize % sizes.len()] }, n as u8);
@@ -253,9 +267,12 @@ mod tests {
 
     #[tokio::test]
     async fn an_empty_datagram_is_one_too() {
-        let ((mut to, addr), (mut from, _)) = (bound(), bound());
-        from.send([(addr, &b""[..]), (addr, b"x")].into_iter()).await;
-        let taken = take(&mut to, 2).await;
-        assert_eq!(taken.iter().map(|(_, bytes)| bytes.len()).collect::<Vec<_>>(), [0, 1]);
+        for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+            let ((mut to, addr), (mut from, sender)) = (bound_to(ip), bound_to(ip));
+            from.send([(addr, &b""[..]), (addr, b"x"), (addr, b"y")].into_iter()).await;
+            let taken = take(&mut to, 3).await;
+            assert_eq!(taken.iter().map(|(_, bytes)| bytes.len()).collect::<Vec<_>>(), [0, 1, 1]);
+            assert!(taken.iter().all(|(from, _)| *from == sender));
+        }
     }
 }

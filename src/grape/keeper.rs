@@ -288,9 +288,8 @@ impl Back<'_> {
         peers.sort_unstable_by_key(|(_, since_ms)| *since_ms);
         peers.drain(..peers.len().saturating_sub(PEERS_RESTORED_MAX));
         for some in peers.chunks(AT_ONCE) {
-            let stored = some.iter().filter_map(|((name, addr), since_ms)| {
-                let SocketAddr::V4(addr) = *addr else { return None };
-                Some(self.aged(*since_ms, StoredWhat::Peer { name: Arc::clone(name), addr }))
+            let stored = some.iter().map(|((name, addr), since_ms)| {
+                self.aged(*since_ms, StoredWhat::Peer { name: Arc::clone(name), addr: *addr })
             });
             self.taken += self.dht.restore_stored(stored.collect()).await?;
         }
@@ -374,7 +373,7 @@ impl Writer {
             let records = stored.into_iter().map(|Stored { what, age }| {
                 let record = match what {
                     StoredWhat::Item(item) => Record::Item(item),
-                    StoredWhat::Peer { name, addr } => Record::Peer { name, addr: addr.into() },
+                    StoredWhat::Peer { name, addr } => Record::Peer { name, addr },
                 };
                 (now_ms.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)), record)
             });
@@ -459,10 +458,13 @@ impl Writer {
 
     async fn look_at_table(&mut self) {
         let Ok(nodes) = self.dht.known_nodes().await else { return };
-        let nodes: Vec<SocketAddr> = nodes.into_iter().take(NODES_MAX).map(Into::into).collect();
+        let nodes: Vec<SocketAddr> = nodes.into_iter().take(NODES_MAX).collect();
         // An empty table is one that the network was cut off from: those of before are still the best to ask.
-        if !nodes.is_empty() && nodes != self.identity.nodes {
-            self.identity.nodes = nodes;
+        let nodes = if nodes.is_empty() { self.identity.nodes.clone() } else { nodes };
+        // On the public network the id changes with the address that others see.
+        let now = Identity { id: Some(self.dht.node_id()), nodes, ..self.identity.clone() };
+        if now != self.identity {
+            self.identity = now;
             self.save_identity();
         }
     }

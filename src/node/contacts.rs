@@ -231,8 +231,7 @@ impl Contacts {
     }
 
     async fn in_lookup(&self, client: ClientId) -> Result<Vec<SocketAddr>, DhtError> {
-        let found = self.dht.lookup(client.to_string().as_bytes()).await?;
-        Ok(found.into_iter().map(SocketAddr::V4).collect())
+        self.dht.lookup(client.to_string().as_bytes()).await
     }
 
     /// Checks that `client` is at `address`.

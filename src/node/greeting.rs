@@ -41,8 +41,7 @@ pub struct Greeted {
 
 /// Where nodes of `network` say that they are: hints from strangers.
 pub async fn addresses(dht: &Dht, network: &Network) -> Result<Vec<SocketAddr>, DhtError> {
-    let found = dht.lookup(network.as_str().as_bytes()).await?;
-    Ok(found.into_iter().map(SocketAddr::V4).collect())
+    dht.lookup(network.as_str().as_bytes()).await
 }
 
 /// Asks who is at `address`, and has it prove that. `now` is the caller's clock, asked before and after.

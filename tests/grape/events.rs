@@ -39,10 +39,10 @@ impl Listener {
                     && let Some((data, rest)) = rest.split_once("\n\n")
                 {
                     let data = serde_json::from_str(data).unwrap();
-                    self.text = rest.to_owned();
+                    self.text = rest.into();
                     return data;
                 }
-                let mut bytes = [0; 65_536];
+                let mut bytes = vec![0; 65_536];
                 let read = self.stream.read(&mut bytes).await.unwrap();
                 assert!(read > 0, "no {name} before the end of {}", self.text);
                 self.text.push_str(std::str::from_utf8(&bytes[..read]).unwrap());

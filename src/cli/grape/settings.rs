@@ -5,7 +5,10 @@
 //! likely mistyped it. Each may come from any of the three places.
 
 use crate::{
-    cli::logs::LogFormat,
+    cli::{
+        logs::LogFormat,
+        settings::{MAINLINE_BOOTSTRAP, ipv6_beside},
+    },
     dht::{DhtConfig, DhtEvent},
     http::grape::PAYLOAD_BYTES_MAX,
 };
@@ -101,6 +104,16 @@ pub(super) struct Settings {
     #[arg(long, env = "VINTNER_GRAPE_EVENTS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     events: Option<bool>,
 
+    /// Take part in the DHT over IPv6, too, on the same port (BEP32) [default: no]
+    #[arg(long, env = "VINTNER_GRAPE_IPV6", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    ipv6: Option<bool>,
+
+    /// Use BitTorrent's public DHT, and follow its rules (BEP42, BEP43, names of 20 bytes) [default: no]
+    ///
+    /// --bn is then not required: without it, the public bootstrap nodes are asked.
+    #[arg(long, env = "VINTNER_GRAPE_MAINLINE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    mainline: Option<bool>,
+
     /// In the file only: as --log-format
     #[arg(skip)]
     log_format: Option<LogFormat>,
@@ -148,6 +161,8 @@ pub(super) struct Effective {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) data_dir: Option<PathBuf>,
     pub(super) events: bool,
+    ipv6: bool,
+    mainline: bool,
     pub(super) log_format: LogFormat,
 }
 
@@ -177,6 +192,8 @@ impl Settings {
             check_max_payload_size: self.check_max_payload_size.or(file.check_max_payload_size),
             data_dir: self.data_dir.or(file.data_dir),
             events: self.events.or(file.events),
+            ipv6: self.ipv6.or(file.ipv6),
+            mainline: self.mainline.or(file.mainline),
             log_format: self.log_format.or(file.log_format),
         }
     }
@@ -190,16 +207,18 @@ impl Settings {
 
     /// The settings as they are used.
     pub(super) fn effective(self, log_format: Option<LogFormat>) -> Result<Effective> {
+        let mainline = self.mainline.unwrap_or(false);
+        let public = || MAINLINE_BOOTSTRAP.map(str::to_owned).to_vec();
+        let bootstrap = self.bootstrap.or_else(|| mainline.then(public));
         let missing: Vec<&str> = [
             (self.dht_port.is_none(), "--dp (VINTNER_GRAPE_DHT_PORT, or dht_port in the file)"),
             (self.api_port.is_none(), "--aph (VINTNER_GRAPE_API_PORT, or api_port in the file)"),
-            (self.bootstrap.is_none(), "--bn (VINTNER_GRAPE_BOOTSTRAP, or bootstrap in the file)"),
+            (bootstrap.is_none(), "--bn (VINTNER_GRAPE_BOOTSTRAP, or bootstrap in the file)"),
         ]
         .into_iter()
         .filter_map(|(missing, name)| missing.then_some(name))
         .collect();
-        let (Some(dht_port), Some(api_port), Some(bootstrap)) =
-            (self.dht_port, self.api_port, self.bootstrap)
+        let (Some(dht_port), Some(api_port), Some(bootstrap)) = (self.dht_port, self.api_port, bootstrap)
         else {
             bail!(
                 "missing required settings: {}; for a grape that joins nobody: \
@@ -227,6 +246,8 @@ impl Settings {
             )?,
             data_dir: self.data_dir,
             events: self.events.unwrap_or(false),
+            ipv6: self.ipv6.unwrap_or(false),
+            mainline,
             log_format: log_format.or(self.log_format).unwrap_or_default(),
         })
     }
@@ -252,16 +273,13 @@ impl Effective {
     }
 
     /// The host that own announcements are known under here.
-    fn host(&self) -> Option<Ipv4Addr> {
-        match self.bind {
-            Some(IpAddr::V4(host)) if !host.is_unspecified() => Some(host),
-            _ => None,
-        }
+    fn host(&self) -> Option<IpAddr> {
+        self.bind.filter(|host| !host.is_unspecified())
     }
 
     /// The address that the node id belongs to, as far as it is known.
     pub(super) fn identity_address(&self) -> SocketAddr {
-        SocketAddr::new(self.host().unwrap_or(Ipv4Addr::UNSPECIFIED).into(), self.dht_port)
+        SocketAddr::new(self.host().unwrap_or(Ipv4Addr::UNSPECIFIED.into()), self.dht_port)
     }
 
     /// How long announced peers are known.
@@ -274,10 +292,12 @@ impl Effective {
         let listen = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, self.dht_port);
         let mut config = DhtConfig::new(listen, self.bootstrap.clone(), seed);
         config.host = self.host();
+        config.ipv6 = self.ipv6.then(|| ipv6_beside(*listen.ip()));
+        config.mainline = self.mainline;
         config.items_max = self.dht_max_values as usize;
         config.peer_max_age = self.peer_max_age();
         config.node_liveness = Duration::from_millis(self.dht_node_liveness);
-        config.tells = |event| !matches!(event, DhtEvent::Stored(_));
+        config.tells = |event| !matches!(event, DhtEvent::Stored(_) | DhtEvent::Address { .. });
         if !self.events {
             // Nobody can listen.
             config.tells = |_| false;
@@ -308,7 +328,7 @@ mod tests {
             (&["h:1".to_owned()][..], "127.0.0.1:2".parse().unwrap())
         );
         assert!(used.events && used.log_format == LogFormat::Json);
-        assert_eq!(used.dht([0; 32]).host, Some(Ipv4Addr::LOCALHOST));
+        assert_eq!(used.dht([0; 32]).host, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
     }
 
     #[test]
@@ -316,6 +336,18 @@ mod tests {
         let used = file("dp = 1\naph = 2\nbn = []\ndata_dir = 'd'\nbind = '::1'").effective(None).unwrap();
         let printed = used.to_toml().unwrap();
         assert_eq!(file(&printed).effective(None).unwrap().to_toml().unwrap(), printed);
+    }
+
+    #[test]
+    fn the_public_network_brings_its_bootstrap_nodes_and_what_is_given_stands_over_them() {
+        let public = file("dp = 1\naph = 2\nmainline = true\nipv6 = true").effective(None).unwrap();
+        assert_eq!(public.bootstrap, MAINLINE_BOOTSTRAP);
+        let config = public.dht([0; 32]);
+        assert!(config.mainline && config.ipv6.is_some());
+        let given = file("dp = 1\naph = 2\nmainline = true\nbn = ['h:1']").effective(None).unwrap();
+        assert_eq!(given.bootstrap, ["h:1"]);
+        let plain = file("dp = 1\naph = 2\nbn = []").effective(None).unwrap().dht([0; 32]);
+        assert!(!plain.mainline && plain.ipv6.is_none());
     }
 
     #[test]

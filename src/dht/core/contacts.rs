@@ -4,7 +4,7 @@
 //! every name and target. A node that left a query unanswered is *avoided* for a while: lookups pass it by instead of waiting.
 
 use super::now::Now;
-use std::{collections::HashMap, hash::Hash, net::SocketAddrV4, sync::Arc, time::Duration};
+use std::{collections::HashMap, hash::Hash, net::SocketAddr, sync::Arc, time::Duration};
 
 /// Addresses remembered. About 120 bytes each; a large network's working set is far smaller.
 const CONTACTS_MAX: usize = 8192;
@@ -18,10 +18,10 @@ const AVOID_DOUBLINGS_MAX: u32 = 6;
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// An answer is late after at least this time: below it, a busy host would look like a dead one.
 const LATE_MIN: Duration = Duration::from_millis(50);
-/// An answer is late after at most this time.
-const LATE_MAX: Duration = Duration::from_secs(1);
+/// An answer is late after at most this time: two in a row, as a lookup may meet, are to stay below a second.
+const LATE_MAX: Duration = Duration::from_millis(400);
 /// What is assumed while nobody has answered yet.
-const LATE_UNKNOWN: Duration = Duration::from_millis(500);
+const LATE_UNKNOWN: Duration = LATE_MAX;
 
 /// A map that forgets what was not used lately, in constant time: it fills one generation, and drops the one before.
 pub(super) struct Recent<K, V> {
@@ -87,7 +87,7 @@ struct Known {
 
 /// All that is remembered about addresses.
 pub(super) struct Contacts {
-    known: Recent<SocketAddrV4, Known>,
+    known: Recent<SocketAddr, Known>,
     rtt: Option<Rtt>,
 }
 
@@ -96,14 +96,14 @@ impl Contacts {
         Self { known: Recent::new(CONTACTS_MAX), rtt: None }
     }
 
-    fn change(&mut self, addr: SocketAddrV4, change: impl FnOnce(&mut Known)) {
+    fn change(&mut self, addr: SocketAddr, change: impl FnOnce(&mut Known)) {
         let mut known = self.known.remove(&addr).unwrap_or_default();
         change(&mut known);
         self.known.insert(addr, known);
     }
 
     /// How long to wait for this address before going on without it.
-    pub(super) fn late_after(&self, addr: SocketAddrV4) -> Duration {
+    pub(super) fn late_after(&self, addr: SocketAddr) -> Duration {
         let own = self.known.get(&addr).and_then(|known| known.rtt).map(Rtt::late_after);
         // A stranger may be farther away than those who answered so far.
         let others = || self.rtt.map(|rtt| rtt.late_after() * 2);
@@ -111,7 +111,7 @@ impl Contacts {
     }
 
     /// It answered.
-    pub(super) fn answered(&mut self, addr: SocketAddrV4, took: Duration) {
+    pub(super) fn answered(&mut self, addr: SocketAddr, took: Duration) {
         self.rtt = Some(Rtt::next(self.rtt, took));
         self.change(addr, |known| {
             known.rtt = Some(Rtt::next(known.rtt, took));
@@ -120,12 +120,12 @@ impl Contacts {
     }
 
     /// Its answer is late: it is avoided until `until`, when it has either answered or failed.
-    pub(super) fn late(&mut self, addr: SocketAddrV4, until: Now) {
+    pub(super) fn late(&mut self, addr: SocketAddr, until: Now) {
         self.change(addr, |known| known.avoid_until = known.avoid_until.max(until));
     }
 
     /// It did not answer at all.
-    pub(super) fn failed(&mut self, addr: SocketAddrV4, now: Now) {
+    pub(super) fn failed(&mut self, addr: SocketAddr, now: Now) {
         self.change(addr, |known| {
             let avoid = AVOID_FIRST * 2u32.pow(known.failures.min(AVOID_DOUBLINGS_MAX));
             (known.failures, known.failed_at) = (known.failures.saturating_add(1), now);
@@ -134,35 +134,40 @@ impl Contacts {
         });
     }
 
+    /// Whether nothing was ever sent there, as far as is remembered.
+    pub(super) fn is_stranger(&self, addr: SocketAddr) -> bool {
+        self.known.get(&addr).is_none()
+    }
+
     /// Whether lookups pass it by.
-    pub(super) fn is_avoided(&self, addr: SocketAddrV4, now: Now) -> bool {
+    pub(super) fn is_avoided(&self, addr: SocketAddr, now: Now) -> bool {
         self.known.get(&addr).is_some_and(|known| now < known.avoid_until)
     }
 
     /// Whether it left a query unanswered and has not been heard since.
-    pub(super) fn is_given_up(&self, addr: SocketAddrV4, now: Now) -> bool {
+    pub(super) fn is_given_up(&self, addr: SocketAddr, now: Now) -> bool {
         self.known.get(&addr).is_some_and(|known| known.failures > 0 && now < known.avoid_until)
     }
 
     /// Whether a node that asks us something is worth a ping.
-    pub(super) fn may_probe(&self, addr: SocketAddrV4, now: Now) -> bool {
+    pub(super) fn may_probe(&self, addr: SocketAddr, now: Now) -> bool {
         self.known.get(&addr).is_none_or(|known| {
             now >= known.avoid_until || (known.failures > 0 && now.since(known.failed_at) >= PROBE_EVERY)
         })
     }
 
     /// Keeps the token that it gave. There is nothing to keep when it gave none.
-    pub(super) fn keep_token(&mut self, addr: SocketAddrV4, token: &[u8], now: Now) {
+    pub(super) fn keep_token(&mut self, addr: SocketAddr, token: &[u8], now: Now) {
         self.change(addr, |known| known.token = Some((token.into(), now)));
     }
 
     /// Forgets the token that it refused.
-    pub(super) fn drop_token(&mut self, addr: SocketAddrV4) {
+    pub(super) fn drop_token(&mut self, addr: SocketAddr) {
         self.change(addr, |known| known.token = None);
     }
 
     /// The token that it gave, while it is surely good.
-    pub(super) fn token(&self, addr: SocketAddrV4, now: Now) -> Option<Arc<[u8]>> {
+    pub(super) fn token(&self, addr: SocketAddr, now: Now) -> Option<Arc<[u8]>> {
         let (token, at) = self.known.get(&addr)?.token.as_ref()?;
         (now.since(*at) < TOKEN_AGE_MAX).then(|| Arc::clone(token))
     }
@@ -171,9 +176,9 @@ impl Contacts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
-    const ADDR: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1);
+    const ADDR: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
     fn at(seconds: u64) -> Now {
         Now::from_start(Duration::from_secs(seconds))

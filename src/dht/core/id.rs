@@ -1,7 +1,7 @@
 //! Node ids and their distance to a target of any length.
 
 use crate::identity::{decode_hex, encode_hex};
-use std::{cmp::Ordering, fmt, net::SocketAddrV4, str::FromStr};
+use std::{cmp::Ordering, fmt, net::SocketAddr, str::FromStr};
 
 /// Bytes of a node id, and as many bytes of a target as its distance looks at.
 pub const ID_BYTES: usize = 20;
@@ -72,7 +72,7 @@ pub struct Contact {
     /// Its id.
     pub id: NodeId,
     /// Its UDP address.
-    pub addr: SocketAddrV4,
+    pub addr: SocketAddr,
 }
 
 #[cfg(test)]

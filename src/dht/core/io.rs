@@ -6,7 +6,7 @@ use super::{
 };
 use crate::bep44::{MutableItem, Target, VerifiedItem};
 use std::{
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
     sync::Arc,
     time::Duration,
 };
@@ -18,12 +18,16 @@ pub struct CoreConfig {
     pub node_id: Option<NodeId>,
     /// Where its socket is bound.
     pub local_addr: SocketAddrV4,
+    /// Where its IPv6 socket is bound, if it takes part in that network too.
+    pub local_addr6: Option<SocketAddrV6>,
+    /// Whether it follows the rules of the public network.
+    pub mainline: bool,
     /// The host that its own announcements are stored under here.
-    pub host: Option<Ipv4Addr>,
+    pub host: Option<IpAddr>,
     /// Whether the driver has bootstrap addresses to offer when [`Output::Resolve`] asks.
     pub has_bootstrap: bool,
     /// Nodes of an earlier run.
-    pub known_nodes: Vec<SocketAddrV4>,
+    pub known_nodes: Vec<SocketAddr>,
     /// Items stored at most.
     pub items_max: usize,
     /// Peers stored at most.
@@ -87,7 +91,7 @@ pub enum Input<'a> {
     /// A datagram arrived.
     Datagram {
         /// From where.
-        from: SocketAddrV4,
+        from: SocketAddr,
         /// What it says.
         bytes: &'a [u8],
     },
@@ -108,7 +112,7 @@ pub enum Input<'a> {
         verdict: Verdict,
     },
     /// The answer to [`Output::Resolve`]: what the bootstrap names stand for now.
-    Bootstrap(Vec<SocketAddrV4>),
+    Bootstrap(Vec<SocketAddr>),
 }
 
 /// Why an operation failed.
@@ -133,7 +137,7 @@ pub enum Outcome {
     /// An announcement: how many nodes took note.
     Announced(Result<usize, OpError>),
     /// A lookup: where the services are.
-    Peers(Result<Vec<SocketAddrV4>, OpError>),
+    Peers(Result<Vec<SocketAddr>, OpError>),
     /// A put.
     Put(Result<PutOutcome, OpError>),
     /// A get.

@@ -5,14 +5,17 @@
 
 mod write;
 
-pub use self::write::{Answer, Ask, addr_bytes, write_error, write_query, write_reply};
+pub use self::write::{
+    Answer, Ask, Samples, addr_len, write_addr, write_error, write_query, write_query_of, write_reply,
+};
 
 use super::{
     bencode::{self, Raw},
-    id::{Contact, NodeId},
+    family::Family,
+    id::{Contact, ID_BYTES, NodeId},
     types::NAME_BYTES_MAX,
 };
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The longest transaction id that is echoed.
 pub const TRANSACTION_BYTES_MAX: usize = 32;
@@ -20,8 +23,16 @@ pub const TRANSACTION_BYTES_MAX: usize = 32;
 pub const TRANSACTION_BYTES: usize = 4;
 /// The longest token that is kept: stock grapes use 20 bytes, libtorrent and mainline 4.
 pub const TOKEN_BYTES_MAX: usize = 64;
+/// An IPv4 address with its port.
+pub const ADDR_BYTES: usize = 6;
+/// An IPv6 address with its port.
+pub const ADDR6_BYTES: usize = 18;
 /// One entry of `nodes`: id, IPv4 address, port.
-pub const NODE_BYTES: usize = 26;
+pub const NODE_BYTES: usize = ID_BYTES + ADDR_BYTES;
+/// One entry of `nodes6` (BEP32): id, IPv6 address, port.
+pub const NODE6_BYTES: usize = ID_BYTES + ADDR6_BYTES;
+/// Entries of `want` that are looked at: there are two.
+const WANTED_MAX: usize = 4;
 /// The error text that is kept of an answer.
 const ERROR_TEXT_BYTES_MAX: usize = 200;
 
@@ -72,6 +83,8 @@ pub enum Message<'a> {
     Reply {
         /// Our transaction id.
         t: &'a [u8],
+        /// Our address, as the sender sees it (BEP42).
+        ip: Option<IpAddr>,
         /// What it says.
         reply: Reply<'a>,
     },
@@ -79,6 +92,8 @@ pub enum Message<'a> {
     Error {
         /// Our transaction id.
         t: &'a [u8],
+        /// Our address, as the sender sees it.
+        ip: Option<IpAddr>,
         /// The code; 0 when there is none.
         code: i64,
         /// Its text, lossily, at most 200 bytes of it.
@@ -95,11 +110,15 @@ pub enum Query<'a> {
     FindNode {
         /// The target.
         target: &'a [u8],
+        /// Nodes of which networks.
+        want: Wanted,
     },
     /// Who has announced this name?
     GetPeers {
         /// The name: raw bytes of any length.
         name: &'a [u8],
+        /// Nodes of which networks.
+        want: Wanted,
     },
     /// I have a service of this name.
     Announce {
@@ -116,6 +135,15 @@ pub enum Query<'a> {
         target: [u8; 20],
         /// Only when it is newer than this.
         seq: Option<i64>,
+        /// Nodes of which networks.
+        want: Wanted,
+    },
+    /// Some of the names that peers were announced for (BEP51).
+    Sample {
+        /// Nodes nearest to this are told, too.
+        target: &'a [u8],
+        /// Nodes of which networks.
+        want: Wanted,
     },
     /// Store this.
     Put {
@@ -128,6 +156,34 @@ pub enum Query<'a> {
         /// Store it only over this version.
         cas: Option<i64>,
     },
+}
+
+/// Nodes of which networks somebody wants to be told (BEP32's `want`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    n4: bool,
+    n6: bool,
+}
+
+impl Wanted {
+    fn read(list: Option<Raw<'_>>) -> Self {
+        let mut wanted = Self::default();
+        for word in list.into_iter().flat_map(Raw::items).take(WANTED_MAX).filter_map(Raw::bytes) {
+            wanted.n4 |= word == b"n4";
+            wanted.n6 |= word == b"n6";
+        }
+        wanted
+    }
+
+    /// Whether nodes of this network are wanted by somebody who asks through that one: its own, unless they say otherwise.
+    #[must_use]
+    pub fn has(self, family: Family, through: Family) -> bool {
+        match family {
+            _ if self == Self::default() => family == through,
+            Family::V4 => self.n4,
+            Family::V6 => self.n6,
+        }
+    }
 }
 
 /// The arguments of a mutable put.
@@ -150,6 +206,8 @@ pub struct Reply<'a> {
     pub id: Option<NodeId>,
     /// Nearer nodes, 26 bytes each.
     pub nodes: &'a [u8],
+    /// Nearer nodes of IPv6, 38 bytes each.
+    pub nodes6: &'a [u8],
     /// The write token.
     pub token: Option<&'a [u8]>,
     /// Peers: a list of byte strings.
@@ -163,25 +221,39 @@ pub struct Reply<'a> {
 impl<'a> Reply<'a> {
     /// The nodes; a partial last entry and port 0 are skipped.
     pub fn contacts(&self) -> impl Iterator<Item = Contact> + 'a {
-        self.nodes.chunks_exact(NODE_BYTES).filter_map(|entry| {
-            let id = NodeId(entry[..20].try_into().ok()?);
-            Some(Contact { id, addr: read_addr(&entry[20..])? })
+        let entries = self.nodes.chunks_exact(NODE_BYTES).chain(self.nodes6.chunks_exact(NODE6_BYTES));
+        entries.filter_map(|entry| {
+            let (id, addr) = entry.split_at_checked(ID_BYTES)?;
+            Some(Contact { id: NodeId(id.try_into().ok()?), addr: read_addr(addr)? })
         })
     }
 
     /// The peers; a short entry ends them, port 0 is skipped.
-    pub fn peers(&self) -> impl Iterator<Item = SocketAddrV4> + 'a {
+    pub fn peers(&self) -> impl Iterator<Item = SocketAddr> + 'a {
         let entries = self.values.into_iter().flat_map(Raw::items);
-        entries.map_while(|entry| entry.bytes().filter(|b| b.len() >= 6)).filter_map(read_addr)
+        entries.map_while(|entry| entry.bytes().filter(|b| b.len() >= ADDR_BYTES)).filter_map(read_addr)
     }
 }
 
-/// `ip:port` from the first six bytes; none for port 0.
-fn read_addr(bytes: &[u8]) -> Option<SocketAddrV4> {
-    let (ip, port): ([u8; 4], [u8; 2]) =
-        (bytes.get(..4)?.try_into().ok()?, bytes.get(4..6)?.try_into().ok()?);
+/// `ip:port` from 18 bytes, or from the first six of any other number; none for port 0.
+fn read_addr(bytes: &[u8]) -> Option<SocketAddr> {
+    let (ip, port) = match <[u8; ADDR6_BYTES]>::try_from(bytes) {
+        Ok(bytes) => {
+            let ip: [u8; 16] = bytes[..16].try_into().ok()?;
+            (Ipv6Addr::from(ip).into(), [bytes[16], bytes[17]])
+        }
+        Err(_) => {
+            let (ip, port) = bytes.get(..ADDR_BYTES)?.split_at_checked(4)?;
+            (Ipv4Addr::from(<[u8; 4]>::try_from(ip).ok()?).into(), port.try_into().ok()?)
+        }
+    };
     let port = u16::from_be_bytes(port);
-    (port != 0).then(|| SocketAddrV4::new(Ipv4Addr::from(ip), port))
+    (port != 0).then_some(SocketAddr::new(ip, port))
+}
+
+/// The address in an `ip` of the right length.
+fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
+    matches!(bytes.len(), ADDR_BYTES | ADDR6_BYTES).then(|| read_addr(bytes))?.map(|addr| addr.ip())
 }
 
 /// Reads a datagram; none for what deserves no answer.
@@ -197,29 +269,30 @@ pub fn decode(datagram: &[u8]) -> Option<Message<'_>> {
             b"a" => envelope.args = Some(value),
             b"r" => envelope.result = Some(value),
             b"e" => envelope.error = Some(value),
+            b"ip" => envelope.ip = value.bytes().and_then(read_ip),
             b"ro" => envelope.read_only = value.int() == Some(1),
             _ => {}
         }
     }
-    let Envelope { t, kind, method, args, result, error, read_only } = envelope;
+    let Envelope { t, kind, method, args, result, error, ip, read_only } = envelope;
     match kind? {
         b"q" => {
             let args = Args::read(args);
             Some(Message::Query { t, id: args.id(), read_only, query: args.query(method) })
         }
-        b"r" => Some(Message::Reply { t: t?, reply: Args::read(result).reply() }),
+        b"r" => Some(Message::Reply { t: t?, ip, reply: Args::read(result).reply() }),
         b"e" => {
             let mut parts = error?.items();
             let code = parts.next().and_then(Raw::int).unwrap_or(0);
             let text = parts.next().and_then(Raw::bytes).unwrap_or_default();
             let text = String::from_utf8_lossy(&text[..text.len().min(ERROR_TEXT_BYTES_MAX)]).into_owned();
-            Some(Message::Error { t: t?, code, text })
+            Some(Message::Error { t: t?, ip, code, text })
         }
         _ => None,
     }
 }
 
-/// The outer dictionary: `t`, `y`, `q`, `a`, `r`, `e`, `ro`.
+/// The outer dictionary: `t`, `y`, `q`, `a`, `r`, `e`, `ip`, `ro`.
 #[derive(Default)]
 struct Envelope<'a> {
     t: Option<&'a [u8]>,
@@ -228,6 +301,7 @@ struct Envelope<'a> {
     args: Option<Raw<'a>>,
     result: Option<Raw<'a>>,
     error: Option<Raw<'a>>,
+    ip: Option<IpAddr>,
     read_only: bool,
 }
 
@@ -251,6 +325,8 @@ struct Args<'a> {
     salt: Option<Raw<'a>>,
     cas: Option<Raw<'a>>,
     nodes: Option<Raw<'a>>,
+    nodes6: Option<Raw<'a>>,
+    want: Option<Raw<'a>>,
     values: Option<Raw<'a>>,
     missing: bool,
 }
@@ -276,6 +352,8 @@ impl<'a> Args<'a> {
                 b"salt" => &mut args.salt,
                 b"cas" => &mut args.cas,
                 b"nodes" => &mut args.nodes,
+                b"nodes6" => &mut args.nodes6,
+                b"want" => &mut args.want,
                 b"values" => &mut args.values,
                 _ => continue,
             };
@@ -292,25 +370,35 @@ impl<'a> Args<'a> {
         let method = method.ok_or(bad("no method"))?;
         match method {
             b"ping" => Ok(Query::Ping),
-            b"find_node" | b"get_peers" | b"announce_peer" | b"get" | b"put" if self.missing => {
+            b"find_node" | b"get_peers" | b"announce_peer" | b"get" | b"put" | b"sample_infohashes"
+                if self.missing =>
+            {
                 Err(bad("no arguments"))
             }
-            b"find_node" => {
-                let target = self.target.and_then(Raw::bytes).filter(|t| t.len() <= NAME_BYTES_MAX);
-                Ok(Query::FindNode { target: target.ok_or(bad("invalid value for 'target'"))? })
-            }
-            b"get_peers" => Ok(Query::GetPeers { name: self.name()? }),
+            b"find_node" => Ok(Query::FindNode { target: self.target()?, want: self.want() }),
+            b"sample_infohashes" => Ok(Query::Sample { target: self.target()?, want: self.want() }),
+            b"get_peers" => Ok(Query::GetPeers { name: self.name()?, want: self.want() }),
             b"announce_peer" => {
                 Ok(Query::Announce { name: self.name()?, port: self.port()?, token: self.token()? })
             }
             b"get" => {
                 let target = self.target.and_then(Raw::bytes).and_then(|t| t.try_into().ok());
                 let target = target.ok_or(bad("invalid value for 'target'"))?;
-                Ok(Query::Get { target, seq: self.seq.and_then(Raw::int) })
+                Ok(Query::Get { target, seq: self.seq.and_then(Raw::int), want: self.want() })
             }
             b"put" => self.put(),
             _ => Err(Problem { code: code::METHOD_UNKNOWN, text: "unknown method" }),
         }
+    }
+
+    /// A target of any length.
+    fn target(&self) -> Result<&'a [u8], Problem> {
+        let target = self.target.and_then(Raw::bytes).filter(|target| target.len() <= NAME_BYTES_MAX);
+        target.ok_or(bad("invalid value for 'target'"))
+    }
+
+    fn want(&self) -> Wanted {
+        Wanted::read(self.want)
     }
 
     fn name(&self) -> Result<&'a [u8], Problem> {
@@ -365,10 +453,11 @@ impl<'a> Args<'a> {
         // A value with half a signature is neither kind: it is left out.
         let v =
             self.v.map(Raw::encoded).filter(|_| signed.is_some() || (self.k.is_none() && self.sig.is_none()));
-        let nodes = self.nodes.and_then(Raw::bytes).unwrap_or_default();
+        let bytes = |field: Option<Raw<'a>>| field.and_then(Raw::bytes).unwrap_or_default();
         Reply {
             id: self.id(),
-            nodes,
+            nodes: bytes(self.nodes),
+            nodes6: bytes(self.nodes6),
             token,
             values: self.values.filter(|values| values.is_list()),
             v,

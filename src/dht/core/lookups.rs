@@ -6,6 +6,7 @@
 use super::{
     Contact, Core, DhtEvent, Found, GetMode, Item, NodeId, Now, OpId, Outcome, Target, Verdict, VerifyId,
     Verifying,
+    family::{ByFamily, Family},
     items::{mutable_item, value_fits},
     krpc::Reply,
     peers::shuffle_cut,
@@ -14,7 +15,7 @@ use super::{
     table::K,
 };
 use crate::bep44::MutableItem;
-use std::{collections::BTreeSet, net::SocketAddrV4, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 /// Names whose peers are remembered for a moment.
 pub(super) const LOOKUP_CACHE_MAX: usize = 8192;
@@ -57,14 +58,33 @@ pub(super) enum Waiter {
 
 pub(super) struct Traversal {
     want: Want,
-    shortlist: Shortlist,
+    target: Arc<[u8]>,
+    shortlists: ByFamily<Shortlist>,
     waiters: Vec<Waiter>,
-    peers: BTreeSet<SocketAddrV4>,
+    peers: BTreeSet<SocketAddr>,
     found: Option<Found>,
     /// Answers whose signatures are being checked.
     checking: Vec<(VerifyId, MutableItem)>,
     /// Signatures that turned out bad, so that a repeated forgery costs one check.
     bad: Vec<MutableItem>,
+}
+
+impl Traversal {
+    fn asking(&self) -> Asking {
+        let target = Arc::clone(&self.target);
+        match &self.want {
+            Want::Nodes => Asking::FindNode(target),
+            Want::Peers => Asking::GetPeers(target),
+            Want::Tokens | Want::Item(_) => match target[..].try_into() {
+                Ok(target) => Asking::Get(Target(target)),
+                Err(_) => Asking::FindNode(target),
+            },
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.shortlists.each().all(Shortlist::is_done)
+    }
 }
 
 impl Core {
@@ -75,7 +95,7 @@ impl Core {
         want: Want,
         target: Arc<[u8]>,
         waiter: Waiter,
-        through: &[SocketAddrV4],
+        through: &[SocketAddr],
     ) {
         let key = (want, target);
         if let Some(under_way) = self.shared_lookups.get(&key).and_then(|id| self.traversals.get_mut(id)) {
@@ -83,24 +103,29 @@ impl Core {
         }
         let (want, target) = key.clone();
         let id = self.next_serial();
-        let mut shortlist = Shortlist::new(Arc::clone(&target));
+        let mut shortlists =
+            ByFamily::new(self.tables.get(Family::V6).is_some(), |_| Shortlist::new(Arc::clone(&target)));
         let mut near = std::mem::take(&mut self.contacts_buffer);
-        self.table.closest(&target, K, &mut near);
-        for &contact in &near {
-            shortlist.add(contact, self.contacts.is_avoided(contact.addr, now));
-        }
-        // With nobody in the table the bootstrap addresses are all there is.
-        let fallback = if near.is_empty() && through.is_empty() { self.join.addrs() } else { through };
-        for &addr in fallback {
-            if !through.is_empty() || !self.contacts.is_avoided(addr, now) {
-                shortlist.add_unnamed(addr);
+        for (family, table) in self.tables.iter() {
+            let Some(shortlist) = shortlists.get_mut(family) else { continue };
+            table.closest(&target, K, &mut near);
+            for &contact in &near {
+                shortlist.add(contact, self.contacts.is_avoided(contact.addr, now));
+            }
+            // With nobody in the table the bootstrap addresses are all there is.
+            let fallback = if near.is_empty() && through.is_empty() { self.join.addrs() } else { through };
+            for &addr in fallback.iter().filter(|addr| Family::of(addr) == family) {
+                if !through.is_empty() || !self.contacts.is_avoided(addr, now) {
+                    shortlist.add_unnamed(addr);
+                }
             }
         }
         self.contacts_buffer = near;
         let found = self.own_copy(now, &want, &target);
         let traversal = Traversal {
             want,
-            shortlist,
+            target,
+            shortlists,
             waiters: vec![waiter],
             peers: BTreeSet::new(),
             found,
@@ -119,10 +144,11 @@ impl Core {
         }
         self.items.expire(now);
         let item = self.items.get(&target)?.clone();
-        Some(Found { from: self.own, token: None, item })
+        Some(Found { from: self.node_id(), token: None, item })
     }
 
     pub(super) fn lookup(&mut self, now: Now, op: OpId, name: Arc<[u8]>) {
+        let name = self.wire_name(name);
         if let Some((at, peers)) = self.found_peers.get(&name)
             && now.since(*at) < self.found_fresh()
         {
@@ -138,10 +164,10 @@ impl Core {
     }
 
     /// Answers a caller with what others said and what was announced here.
-    fn peers_found(&mut self, now: Now, op: OpId, name: &[u8], mut peers: BTreeSet<SocketAddrV4>) {
+    fn peers_found(&mut self, now: Now, op: OpId, name: &[u8], mut peers: BTreeSet<SocketAddr>) {
         self.peers.expire(now);
         let mut own = std::mem::take(&mut self.peers_buffer);
-        self.peers.pick(name, PEERS_FOUND_MAX, &mut self.rng, &mut own);
+        self.peers.pick(name, None, PEERS_FOUND_MAX, &mut self.rng, &mut own);
         peers.extend(own.drain(..));
         self.peers_buffer = own;
         let mut peers: Vec<_> = peers.into_iter().collect();
@@ -162,51 +188,53 @@ impl Core {
     /// Asks whoever is next, or ends the lookup when there is nobody left to wait for.
     fn advance(&mut self, now: Now, id: u64) {
         while let Some(traversal) = self.traversals.get_mut(&id) {
-            let Some(addr) = traversal.shortlist.next() else {
-                let finished = traversal.shortlist.is_done() && traversal.checking.is_empty();
-                if finished {
+            let Some(addr) = traversal.shortlists.each_mut().find_map(Shortlist::next) else {
+                if traversal.is_done() && traversal.checking.is_empty() {
                     self.finish(now, id);
                 }
                 return;
             };
-            let target = Arc::clone(traversal.shortlist.target());
-            let asking = match &traversal.want {
-                Want::Nodes => Asking::FindNode(target),
-                Want::Peers => Asking::GetPeers(target),
-                Want::Tokens | Want::Item(_) => match target[..].try_into() {
-                    Ok(target) => Asking::Get(Target(target)),
-                    Err(_) => Asking::FindNode(target),
-                },
-            };
+            let asking = traversal.asking();
             if !self.ask(now, addr, asking, Purpose::Traverse(id))
-                && let Some(traversal) = self.traversals.get_mut(&id)
+                && let Some(shortlist) = self.shortlist(id, addr)
             {
-                traversal.shortlist.failed(addr);
+                shortlist.failed(addr);
             }
         }
+    }
+
+    /// The shortlist of a lookup that an address belongs to.
+    fn shortlist(&mut self, id: u64, addr: SocketAddr) -> Option<&mut Shortlist> {
+        self.traversals.get_mut(&id)?.shortlists.of_mut(&addr)
     }
 
     pub(super) fn traversal_answered(
         &mut self,
         now: Now,
         id: u64,
-        from: SocketAddrV4,
+        from: SocketAddr,
         contact: Option<Contact>,
         reply: &Reply<'_>,
     ) {
-        let own = self.own;
+        let own = self.own_at(&from);
+        let fit = |node: &Contact| node.id != self.own_at(&node.addr) && self.is_fit_node(node.addr, from);
+        let named: Vec<Contact> = reply.contacts().take(NODES_READ_MAX).filter(fit).collect();
         let Some(traversal) = self.traversals.get_mut(&id) else { return };
         let Some(contact) = contact.filter(|contact| contact.id != own) else {
             return self.traversal_failed(now, id, from);
         };
-        traversal.shortlist.answered(contact);
-        for node in reply.contacts().take(NODES_READ_MAX).filter(|node| node.id != own) {
-            traversal.shortlist.add(node, self.contacts.is_avoided(node.addr, now));
+        if let Some(shortlist) = traversal.shortlists.of_mut(&from) {
+            shortlist.answered(contact);
+        }
+        for node in named {
+            if let Some(shortlist) = traversal.shortlists.of_mut(&node.addr) {
+                shortlist.add(node, self.contacts.is_avoided(node.addr, now));
+            }
         }
         match &traversal.want {
             Want::Nodes | Want::Tokens => {}
             Want::Peers => {
-                let name = Arc::clone(traversal.shortlist.target());
+                let name = Arc::clone(&traversal.target);
                 for addr in reply.peers().take(PEERS_COLLECTED_MAX) {
                     if traversal.peers.len() < PEERS_COLLECTED_MAX {
                         traversal.peers.insert(addr);
@@ -225,16 +253,16 @@ impl Core {
         self.advance(now, id);
     }
 
-    pub(super) fn traversal_failed(&mut self, now: Now, id: u64, addr: SocketAddrV4) {
-        if let Some(traversal) = self.traversals.get_mut(&id) {
-            traversal.shortlist.failed(addr);
+    pub(super) fn traversal_failed(&mut self, now: Now, id: u64, addr: SocketAddr) {
+        if let Some(shortlist) = self.shortlist(id, addr) {
+            shortlist.failed(addr);
             self.advance(now, id);
         }
     }
 
-    pub(super) fn traversal_late(&mut self, now: Now, id: u64, addr: SocketAddrV4) {
-        if let Some(traversal) = self.traversals.get_mut(&id) {
-            traversal.shortlist.late(addr);
+    pub(super) fn traversal_late(&mut self, now: Now, id: u64, addr: SocketAddr) {
+        if let Some(shortlist) = self.shortlist(id, addr) {
+            shortlist.late(addr);
             self.advance(now, id);
         }
     }
@@ -242,7 +270,7 @@ impl Core {
     /// Looks at the value of an answer. True when it ends the lookup.
     fn value_answered(&mut self, id: u64, from: NodeId, reply: &Reply<'_>, salt: Arc<[u8]>) -> bool {
         let Some(traversal) = self.traversals.get(&id) else { return false };
-        let Ok(target) = traversal.shortlist.target()[..].try_into().map(Target) else { return false };
+        let Ok(target) = traversal.target[..].try_into().map(Target) else { return false };
         let Some(v) = reply.v.filter(|v| value_fits(v)) else { return false };
         let token = reply.token.map(Arc::from);
         let Some((k, sig, seq)) = reply.signed else {
@@ -277,7 +305,7 @@ impl Core {
         let Some(found) = self.traversals.get(&id).and_then(|t| t.found.as_ref()) else { return true };
         match &found.item {
             Item::Immutable(_) => false,
-            Item::Mutable(held) => seq > held.seq || (seq == held.seq && found.from == self.own),
+            Item::Mutable(held) => seq > held.seq || (seq == held.seq && found.from == self.node_id()),
         }
     }
 
@@ -314,12 +342,16 @@ impl Core {
 
     fn finish(&mut self, now: Now, id: u64) {
         let Some(traversal) = self.traversals.remove(&id) else { return };
-        let Traversal { want, shortlist, waiters, peers, found, .. } = traversal;
-        let target = Arc::clone(shortlist.target());
-        let nearest = shortlist.nearest();
-        // A lookup that a value ended early has not met the closest nodes yet.
-        if shortlist.is_done() {
-            self.neighbourhoods.insert(&target, nearest.clone(), now);
+        let is_done = traversal.is_done();
+        let Traversal { want, target, shortlists, waiters, peers, found, .. } = traversal;
+        let mut nearest = Vec::new();
+        for (family, shortlist) in shortlists.iter() {
+            let near = shortlist.nearest();
+            nearest.extend_from_slice(&near);
+            // A lookup that a value ended early has not met the closest nodes yet.
+            if let Some(known) = self.neighbourhoods.get_mut(family).filter(|_| is_done) {
+                known.insert(&target, near, now);
+            }
         }
         if !peers.is_empty() {
             self.found_peers.insert(Arc::clone(&target), (now, peers.iter().copied().collect()));
@@ -330,7 +362,7 @@ impl Core {
                 Waiter::Call(op) if want == Want::Peers => self.peers_found(now, op, &target, peers.clone()),
                 Waiter::Call(op) => self.done(op, Outcome::Item(Ok(found.clone()))),
                 Waiter::Store(store) => self.store_on(now, store, &nearest),
-                Waiter::Join => self.join_ended(now, nearest.len()),
+                Waiter::Join => self.join_ended(now, &nearest),
                 Waiter::Refresh => {}
             }
         }

@@ -11,6 +11,7 @@
 //! |---|---|
 //! | [`bencode`], [`krpc`] | what a datagram says, and how ours are written |
 //! | `rpc` | queries under way: transaction ids, lateness, time-outs, the queue beyond the bound |
+//! | `family` | IPv4 and IPv6: a table and a lookup for each |
 //! | `contacts` | what is remembered of addresses: round-trip times, failures, write tokens |
 //! | `table` | the routing table |
 //! | `server` | answers to other nodes' queries |
@@ -19,6 +20,7 @@
 //! | `stores` | putting and announcing |
 //! | `items`, `peers`, `token` | what is stored for others, and who may write |
 //! | `stored` | what is stored, handed out and taken back, for a caller that keeps it |
+//! | `mainline` | the rules of the public network: ids that belong to addresses, read-only nodes, pace |
 //! | `upkeep` | joining, liveness, renewing what this node keeps alive |
 //!
 //! Signatures are not checked here: [`Output::Verify`] hands them out and [`Input::Verified`] brings the verdict.
@@ -27,11 +29,13 @@ pub mod bencode;
 #[cfg(test)]
 mod conformance;
 mod contacts;
+mod family;
 mod id;
 mod io;
 mod items;
 pub mod krpc;
 mod lookups;
+mod mainline;
 mod neighbourhood;
 mod now;
 mod peers;
@@ -47,8 +51,9 @@ mod token;
 mod types;
 mod upkeep;
 
-pub(in crate::dht) use self::items::value_fits;
+pub(in crate::dht) use self::{family::ByFamily, items::value_fits};
 pub use self::{
+    family::Family,
     id::{Contact, ID_BYTES, NodeId, NodeIdError},
     io::{CoreConfig, Input, OpError, OpId, Outcome, Output, Request, Verdict, VerifyId},
     now::Now,
@@ -65,6 +70,7 @@ use self::{
     contacts::{Contacts, Recent},
     items::Items,
     lookups::{LOOKUP_CACHE_MAX, LookupKey, Traversal},
+    mainline::Mainline,
     neighbourhood::Neighbourhoods,
     peers::Peers,
     rpc::Rpc,
@@ -78,7 +84,7 @@ use crate::bep44::{MutableItem, Target};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    net::SocketAddrV4,
+    net::SocketAddr,
     sync::Arc,
 };
 
@@ -111,11 +117,11 @@ struct Counters {
 struct Outbox {
     bytes: Vec<u8>,
     /// To whom, and where each ends.
-    ends: Vec<(SocketAddrV4, usize)>,
+    ends: Vec<(SocketAddr, usize)>,
 }
 
 impl Outbox {
-    fn write(&mut self, to: SocketAddrV4, write: impl FnOnce(&mut Vec<u8>)) {
+    fn write(&mut self, to: SocketAddr, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
         self.ends.push((to, self.bytes.len()));
     }
@@ -124,9 +130,10 @@ impl Outbox {
 /// One DHT node's state and decisions. See the module's page for how to drive it.
 pub struct Core {
     config: CoreConfig,
-    own: NodeId,
+    /// One id in each network: on the public one it belongs to the address.
+    own: ByFamily<NodeId>,
     rng: StdRng,
-    table: Table,
+    tables: ByFamily<Table>,
     tokens: Tokens,
     contacts: Contacts,
     items: Items,
@@ -134,10 +141,11 @@ pub struct Core {
     rpc: Rpc,
     traversals: BTreeMap<u64, Traversal>,
     shared_lookups: HashMap<LookupKey, u64>,
-    found_peers: Recent<Arc<[u8]>, (Now, Vec<SocketAddrV4>)>,
+    found_peers: Recent<Arc<[u8]>, (Now, Vec<SocketAddr>)>,
     stores: BTreeMap<u64, Store>,
-    neighbourhoods: Neighbourhoods,
+    neighbourhoods: ByFamily<Neighbourhoods>,
     verifying: HashMap<VerifyId, Verifying>,
+    mainline: Option<Mainline>,
     join: Join,
     kept: Kept,
     /// Numbers traversals, stores and signature checks.
@@ -146,7 +154,8 @@ pub struct Core {
     outputs: VecDeque<Output>,
     counters: Counters,
     contacts_buffer: Vec<Contact>,
-    peers_buffer: Vec<SocketAddrV4>,
+    answer_buffers: ByFamily<Vec<Contact>>,
+    peers_buffer: Vec<SocketAddr>,
 }
 
 impl Core {
@@ -155,9 +164,10 @@ impl Core {
     pub fn new(config: CoreConfig, seed: [u8; 32], now: Now) -> Self {
         let mut rng = StdRng::from_seed(seed);
         let own = config.node_id.unwrap_or_else(|| NodeId(rng.random()));
+        let v6 = config.local_addr6.is_some();
         Self {
-            own,
-            table: Table::new(own),
+            own: ByFamily::new(v6, |_| own),
+            tables: ByFamily::new(v6, |_| Table::new(own)),
             tokens: Tokens::new(rng.random()),
             contacts: Contacts::new(),
             items: Items::new(config.items_max),
@@ -167,8 +177,9 @@ impl Core {
             shared_lookups: HashMap::new(),
             found_peers: Recent::new(LOOKUP_CACHE_MAX),
             stores: BTreeMap::new(),
-            neighbourhoods: Neighbourhoods::default(),
+            neighbourhoods: ByFamily::new(v6, |_| Neighbourhoods::default()),
             verifying: HashMap::new(),
+            mainline: config.mainline.then(|| Mainline::new(v6, now)),
             join: Join::new(now, &config),
             kept: Kept::default(),
             serial: 0,
@@ -176,6 +187,7 @@ impl Core {
             outputs: VecDeque::new(),
             counters: Counters::default(),
             contacts_buffer: Vec::new(),
+            answer_buffers: ByFamily::new(v6, |_| Vec::new()),
             peers_buffer: Vec::new(),
             rng,
             config,
@@ -197,7 +209,7 @@ impl Core {
     }
 
     /// The datagrams to send, in order.
-    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddrV4, &[u8])> {
+    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
         let mut start = 0;
         self.outbox.ends.iter().map(move |&(to, end)| {
             let bytes = &self.outbox.bytes[start..end];
@@ -222,8 +234,10 @@ impl Core {
     pub fn next_timeout(&self) -> Option<Now> {
         let times = [
             self.rpc.next_deadline(),
+            self.next_query().filter(|_| self.rpc.is_waiting()),
             self.next_upkeep(),
             self.items.next_expiry(),
+            self.next_reach(),
             self.peers.next_expiry(),
         ];
         times.into_iter().flatten().min()
@@ -232,7 +246,7 @@ impl Core {
     /// Its id.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
-        self.own
+        self.own.get(Family::V4).copied().unwrap_or(NodeId([0; ID_BYTES]))
     }
 
     /// The item that is stored here.
@@ -242,22 +256,32 @@ impl Core {
 
     /// The addresses of nodes that answer, nearest first.
     #[must_use]
-    pub fn known_nodes(&self) -> Vec<SocketAddrV4> {
+    pub fn known_nodes(&self) -> Vec<SocketAddr> {
         let mut nodes = Vec::new();
-        self.table.closest(&self.own.0, usize::MAX, &mut nodes);
-        nodes.iter().map(|node| node.addr).collect()
+        let mut of_one = Vec::new();
+        for table in self.tables.each() {
+            table.closest(&self.node_id().0, usize::MAX, &mut of_one);
+            nodes.extend(of_one.iter().map(|node| node.addr));
+        }
+        nodes
     }
 
     /// How it is.
     #[must_use]
     pub fn status(&self) -> DhtStatus {
+        let (external_ip, read_only) = self.outside();
         DhtStatus {
-            node_id: self.own,
+            node_id: self.node_id(),
             local_addr: self.config.local_addr,
             bootstrapped: self.is_joined(),
             ready: self.is_ready(),
-            nodes: self.table.len(),
-            nodes_good: self.table.good(),
+            external_ip,
+            read_only,
+            local_addr6: self.config.local_addr6,
+            nodes: self.tables.each().map(Table::len).sum(),
+            nodes_good: self.good_nodes(),
+            nodes6: self.tables.get(Family::V6).map_or(0, Table::len),
+            nodes6_good: self.tables.get(Family::V6).map_or(0, Table::good),
             items: self.items.len(),
             peers: self.peers.len(),
             kept: self.kept.len(),
@@ -273,6 +297,11 @@ impl Core {
             errors_out: self.counters.errors_out,
             dropped: self.counters.dropped,
         }
+    }
+
+    /// Nodes that answered when last asked, of both families.
+    fn good_nodes(&self) -> usize {
+        self.tables.each().map(Table::good).sum()
     }
 
     fn operations(&self) -> usize {
@@ -298,7 +327,7 @@ impl Core {
         }
     }
 
-    fn datagram(&mut self, now: Now, from: SocketAddrV4, bytes: &[u8]) {
+    fn datagram(&mut self, now: Now, from: SocketAddr, bytes: &[u8]) {
         // Nothing can be sent to port 0.
         if from.port() == 0 {
             return;
@@ -307,25 +336,31 @@ impl Core {
             None => self.counters.malformed_in += 1,
             Some(krpc::Message::Query { t, id, read_only, query }) => {
                 self.counters.queries_in += 1;
+                if !self.may_answer(now, from) {
+                    return;
+                }
                 self.answer(now, from, t, query);
                 if let Some(id) = id.filter(|_| !read_only) {
                     self.heard(now, Contact { id, addr: from });
                 }
             }
-            Some(krpc::Message::Reply { t, reply }) => self.reply(now, from, t, &reply),
-            Some(krpc::Message::Error { t, code, text }) => {
-                self.error_reply(now, from, t, Refusal { code, text });
+            Some(krpc::Message::Reply { t, ip, reply }) => self.reply(now, from, t, ip, &reply),
+            Some(krpc::Message::Error { t, ip, code, text }) => {
+                self.error_reply(now, from, t, ip, Refusal { code, text });
             }
         }
     }
 
     /// A node answered from this address under this id.
     fn node_answered(&mut self, now: Now, contact: Contact) {
-        match self.table.answered(contact, now) {
+        let Some(table) = self.tables.of_mut(&contact.addr) else { return };
+        match table.answered(contact, now) {
             Inserted::New => {
-                self.neighbourhoods.grew(&contact);
+                if let Some(near) = self.neighbourhoods.of_mut(&contact.addr) {
+                    near.grew(&contact);
+                }
                 self.outputs.push_back(Output::Event(DhtEvent::Node { id: contact.id, addr: contact.addr }));
-                self.join_grew(now);
+                self.join_grew(now, Family::of(&contact.addr));
             }
             Inserted::Known => {}
             Inserted::Contested(elsewhere) => self.check(now, elsewhere),

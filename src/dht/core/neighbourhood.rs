@@ -74,12 +74,12 @@ impl Neighbourhoods {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::net::{Ipv4Addr, SocketAddr};
 
     fn contact(first: u8) -> Contact {
         let mut id = [0; 20];
         id[0] = first;
-        Contact { id: NodeId(id), addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1) }
+        Contact { id: NodeId(id), addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) }
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Announced peers by name: bounded, the oldest announcement goes first, each gone when it was not repeated in time.
 
-use super::now::Now;
+use super::{family::Family, id::ID_BYTES, now::Now};
 use rand::{RngExt, rngs::StdRng};
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddrV4,
+    net::SocketAddr,
     ops::Bound,
     sync::Arc,
     time::Duration,
@@ -18,13 +18,30 @@ const RESTORED_MAX: u64 = 1 << 32;
 
 #[derive(Clone, Copy)]
 struct Peer {
-    addr: SocketAddrV4,
+    addr: SocketAddr,
     serial: u64,
+}
+
+/// Names that are given for so long, and then others (BEP51).
+const SAMPLE_EVERY: Duration = Duration::from_mins(1);
+/// Names in one sample: as many nodes fit beside them.
+const SAMPLE_MAX: usize = 20;
+
+/// Some names of 20 bytes, the only ones that others can ask for in so many words.
+#[derive(Clone, Debug)]
+pub(super) struct Sample {
+    pub(super) names: Arc<[[u8; ID_BYTES]]>,
+    /// How many there are in all.
+    pub(super) num: usize,
+    /// For how many seconds more these are given.
+    pub(super) interval: u32,
+    until: Now,
 }
 
 pub(super) struct Peers {
     names: HashMap<Arc<[u8]>, Vec<Peer>>,
-    by_age: BTreeMap<u64, (Now, Arc<[u8]>, SocketAddrV4)>,
+    sample: Option<Sample>,
+    by_age: BTreeMap<u64, (Now, Arc<[u8]>, SocketAddr)>,
     serial: u64,
     /// The last serial given to a peer of an earlier run.
     restored: u64,
@@ -36,7 +53,7 @@ pub(super) struct Peers {
 impl Peers {
     pub(super) fn new(max: usize, age_max: Duration) -> Self {
         let (names, by_age) = (HashMap::new(), BTreeMap::new());
-        Self { names, by_age, serial: RESTORED_MAX, restored: 0, max, age_max }
+        Self { names, sample: None, by_age, serial: RESTORED_MAX, restored: 0, max, age_max }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -44,13 +61,13 @@ impl Peers {
     }
 
     /// Notes an announcement. Returns the name as it is stored, and how many others had to go.
-    pub(super) fn announce(&mut self, name: &[u8], addr: SocketAddrV4, now: Now) -> (Arc<[u8]>, usize) {
+    pub(super) fn announce(&mut self, name: &[u8], addr: SocketAddr, now: Now) -> (Arc<[u8]>, usize) {
         self.serial += 1;
         self.insert(name, addr, now, self.serial)
     }
 
     /// Takes back a peer that was last announced at `at`, unless its time is over or it was announced since.
-    pub(super) fn restore(&mut self, name: &[u8], addr: SocketAddrV4, at: Now, now: Now) {
+    pub(super) fn restore(&mut self, name: &[u8], addr: SocketAddr, at: Now, now: Now) {
         let over = !self.age_max.is_zero() && now.since(at) >= self.age_max;
         let known = self.names.get(name).is_some_and(|peers| peers.iter().any(|peer| peer.addr == addr));
         if !over && !known && self.restored < RESTORED_MAX {
@@ -59,7 +76,7 @@ impl Peers {
         }
     }
 
-    fn insert(&mut self, name: &[u8], addr: SocketAddrV4, at: Now, serial: u64) -> (Arc<[u8]>, usize) {
+    fn insert(&mut self, name: &[u8], addr: SocketAddr, at: Now, serial: u64) -> (Arc<[u8]>, usize) {
         let name = self.names.get_key_value(name).map_or_else(|| name.into(), |(name, _)| Arc::clone(name));
         self.remove(&name, addr);
         let of_name = self.names.get(&name).map_or(&[][..], Vec::as_slice);
@@ -78,7 +95,7 @@ impl Peers {
         (name, evicted)
     }
 
-    fn remove(&mut self, name: &Arc<[u8]>, addr: SocketAddrV4) {
+    fn remove(&mut self, name: &Arc<[u8]>, addr: SocketAddr) {
         let Some(peers) = self.names.get_mut(name) else { return };
         if let Some(at) = peers.iter().position(|peer| peer.addr == addr) {
             self.by_age.remove(&peers.swap_remove(at).serial);
@@ -95,16 +112,25 @@ impl Peers {
         true
     }
 
-    /// Peers of a name, at most `max`, a random choice when there are more, into a buffer that is cleared first.
-    pub(super) fn pick(&self, name: &[u8], max: usize, rng: &mut StdRng, into: &mut Vec<SocketAddrV4>) {
+    /// Peers of a name (those of one family only: who asks over IPv4 may have no IPv6), at most `max`, a random choice when there
+    /// are more, into a buffer that is cleared first.
+    pub(super) fn pick(
+        &self,
+        name: &[u8],
+        family: Option<Family>,
+        max: usize,
+        rng: &mut StdRng,
+        into: &mut Vec<SocketAddr>,
+    ) {
         into.clear();
         let Some(peers) = self.names.get(name) else { return };
-        into.extend(peers.iter().map(|peer| peer.addr));
+        let wanted = |addr: &SocketAddr| family.is_none_or(|family| Family::of(addr) == family);
+        into.extend(peers.iter().map(|peer| peer.addr).filter(wanted));
         shuffle_cut(into, max, rng);
     }
 
     /// Peers in the order of their last announcement, after the one of this serial.
-    pub(super) fn since(&self, serial: u64) -> impl Iterator<Item = (u64, Now, &Arc<[u8]>, SocketAddrV4)> {
+    pub(super) fn since(&self, serial: u64) -> impl Iterator<Item = (u64, Now, &Arc<[u8]>, SocketAddr)> {
         let after = (Bound::Excluded(serial), Bound::Unbounded);
         self.by_age.range(after).map(|(serial, (at, name, addr))| (*serial, *at, name, *addr))
     }
@@ -112,6 +138,23 @@ impl Peers {
     /// The serial of the last announcement.
     pub(super) fn last_serial(&self) -> u64 {
         self.serial
+    }
+
+    /// Some names, the same ones for a while: who wants them all has to ask others meanwhile.
+    pub(super) fn sample(&mut self, now: Now, rng: &mut StdRng) -> Sample {
+        if let Some(sample) = self.sample.clone().filter(|sample| now < sample.until) {
+            let interval = sample.until.since(now).as_secs() as u32;
+            return Sample { interval, ..sample };
+        }
+        let mut names: Vec<[u8; ID_BYTES]> =
+            self.names.keys().filter_map(|name| name[..].try_into().ok()).collect();
+        // A map's order is random, and not the seed's.
+        names.sort_unstable();
+        let num = names.len();
+        shuffle_cut(&mut names, SAMPLE_MAX, rng);
+        let interval = SAMPLE_EVERY.as_secs() as u32;
+        let sample = Sample { names: names.into(), num, interval, until: now.plus(SAMPLE_EVERY) };
+        self.sample.insert(sample).clone()
     }
 
     /// Drops what was not announced again in time.
@@ -141,15 +184,15 @@ mod tests {
     use rand::SeedableRng;
     use std::net::Ipv4Addr;
 
-    fn addr(port: u16) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, port))
     }
     fn at(seconds: u64) -> Now {
         Now::from_start(Duration::from_secs(seconds))
     }
-    fn picked(peers: &Peers, name: &[u8], max: usize) -> Vec<SocketAddrV4> {
+    fn picked(peers: &Peers, name: &[u8], max: usize) -> Vec<SocketAddr> {
         let mut found = Vec::new();
-        peers.pick(name, max, &mut StdRng::seed_from_u64(1), &mut found);
+        peers.pick(name, None, max, &mut StdRng::seed_from_u64(1), &mut found);
         found.sort();
         found
     }

@@ -5,13 +5,14 @@
 
 use super::{
     Contact, Core, Item, Now, Refusal, Target,
+    family::Family,
     items::mutable_item,
     krpc::{self, Ask, Reply, SignedArgs, TRANSACTION_BYTES},
 };
 use rand::RngExt;
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
-    net::SocketAddrV4,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -37,10 +38,11 @@ pub(super) enum Asking {
 }
 
 impl Asking {
-    fn ask(&self) -> Ask<'_> {
+    /// `both`: nodes of both families are of use.
+    fn ask(&self, both: bool) -> Ask<'_> {
         match self {
             Self::Ping => Ask::Ping,
-            Self::FindNode(target) => Ask::FindNode { target },
+            Self::FindNode(target) => Ask::FindNode { target, both },
             Self::GetPeers(name) => Ask::GetPeers { name },
             Self::Get(target) => Ask::Get { target: &target.0 },
             Self::Announce { name, port, token } => Ask::Announce { name, port: *port, token },
@@ -73,7 +75,7 @@ pub(super) enum Purpose {
 }
 
 struct Call {
-    to: SocketAddrV4,
+    to: SocketAddr,
     asking: Asking,
     purpose: Purpose,
     sent: Now,
@@ -85,8 +87,8 @@ struct Call {
 pub(super) struct Rpc {
     calls: HashMap<u32, Call>,
     deadlines: BTreeSet<(Now, u32)>,
-    waiting: VecDeque<(SocketAddrV4, Asking, Purpose)>,
-    checking: HashSet<SocketAddrV4>,
+    waiting: VecDeque<(SocketAddr, Asking, Purpose)>,
+    checking: HashSet<SocketAddr>,
 }
 
 impl Rpc {
@@ -94,11 +96,21 @@ impl Rpc {
         self.calls.len()
     }
 
+    /// Whether a query to this address is under way.
+    pub(super) fn is_asking(&self, addr: SocketAddr) -> bool {
+        self.calls.values().any(|call| call.to == addr)
+    }
+
+    /// Whether queries wait to be sent.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Now> {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    fn take(&mut self, t: &[u8], from: SocketAddrV4) -> Option<Call> {
+    fn take(&mut self, t: &[u8], from: SocketAddr) -> Option<Call> {
         let tid = u32::from_be_bytes(<[u8; TRANSACTION_BYTES]>::try_from(t).ok()?);
         if self.calls.get(&tid)?.to != from {
             return None;
@@ -111,8 +123,12 @@ impl Rpc {
 
 impl Core {
     /// Sends a query, or queues it. False when the queue is full: it has failed.
-    pub(super) fn ask(&mut self, now: Now, to: SocketAddrV4, asking: Asking, purpose: Purpose) -> bool {
-        if self.rpc.calls.len() < IN_FLIGHT_MAX {
+    pub(super) fn ask(&mut self, now: Now, to: SocketAddr, asking: Asking, purpose: Purpose) -> bool {
+        if !self.may_ask(now, to) {
+            self.counters.dropped.queries += 1;
+            return false;
+        }
+        if self.may_send(now) {
             self.call(now, to, asking, purpose);
         } else if self.rpc.waiting.len() < WAITING_MAX {
             self.rpc.waiting.push_back((to, asking, purpose));
@@ -123,33 +139,40 @@ impl Core {
         true
     }
 
-    fn call(&mut self, now: Now, to: SocketAddrV4, asking: Asking, purpose: Purpose) {
+    /// Whether a query may leave now.
+    fn may_send(&self, now: Now) -> bool {
+        self.rpc.calls.len() < IN_FLIGHT_MAX && self.next_query().is_none_or(|at| at <= now)
+    }
+
+    fn call(&mut self, now: Now, to: SocketAddr, asking: Asking, purpose: Purpose) {
         let mut tid = self.rng.random::<u32>();
         while self.rpc.calls.contains_key(&tid) {
             tid = tid.wrapping_add(1);
         }
         let deadline = now.plus(self.contacts.late_after(to));
         let call = Call { to, asking, purpose, sent: now, deadline, late: false };
-        self.transmit(tid, &call);
+        self.transmit(now, tid, &call);
         self.rpc.deadlines.insert((deadline, tid));
         self.rpc.calls.insert(tid, call);
     }
 
-    fn transmit(&mut self, tid: u32, call: &Call) {
+    fn transmit(&mut self, now: Now, tid: u32, call: &Call) {
         self.counters.queries_out += 1;
-        let own = self.own;
-        self.outbox.write(call.to, |out| krpc::write_query(out, tid.to_be_bytes(), &own, &call.asking.ask()));
+        self.note_query(now, call.to);
+        let (own, read_only) = (self.own_at(&call.to), self.is_read_only(&call.to));
+        let ask = call.asking.ask(self.tables.get(Family::V6).is_some());
+        self.outbox.write(call.to, |out| krpc::write_query_of(out, tid.to_be_bytes(), &own, read_only, &ask));
     }
 
     pub(super) fn send_waiting(&mut self, now: Now) {
-        while self.rpc.calls.len() < IN_FLIGHT_MAX {
+        while self.may_send(now) {
             let Some((to, asking, purpose)) = self.rpc.waiting.pop_front() else { return };
             self.call(now, to, asking, purpose);
         }
     }
 
     /// Pings a node to see whether it is (still) there.
-    pub(super) fn check(&mut self, now: Now, addr: SocketAddrV4) {
+    pub(super) fn check(&mut self, now: Now, addr: SocketAddr) {
         if self.rpc.checking.len() < CHECKING_MAX
             && self.rpc.checking.insert(addr)
             && !self.ask(now, addr, Asking::Ping, Purpose::Check)
@@ -160,14 +183,22 @@ impl Core {
 
     /// A node asked us something: if it could enter the table, it has to show that it answers.
     pub(super) fn heard(&mut self, now: Now, contact: Contact) {
-        if self.table.heard(contact, now) && self.contacts.may_probe(contact.addr, now) {
+        let Some(table) = self.tables.of_mut(&contact.addr) else { return };
+        if table.heard(contact, now) && self.contacts.may_probe(contact.addr, now) {
             self.check(now, contact.addr);
         }
     }
 
-    pub(super) fn reply(&mut self, now: Now, from: SocketAddrV4, t: &[u8], reply: &Reply<'_>) {
+    pub(super) fn reply(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        t: &[u8],
+        ip: Option<IpAddr>,
+        reply: &Reply<'_>,
+    ) {
         let Some(call) = self.rpc.take(t, from) else { return };
-        self.answered(now, &call);
+        self.answered(now, &call, ip);
         if let Some(token) = reply.token.filter(|token| !token.is_empty()) {
             self.contacts.keep_token(from, token, now);
         }
@@ -188,9 +219,16 @@ impl Core {
         }
     }
 
-    pub(super) fn error_reply(&mut self, now: Now, from: SocketAddrV4, t: &[u8], refusal: Refusal) {
+    pub(super) fn error_reply(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        t: &[u8],
+        ip: Option<IpAddr>,
+        refusal: Refusal,
+    ) {
         let Some(call) = self.rpc.take(t, from) else { return };
-        self.answered(now, &call);
+        self.answered(now, &call, ip);
         match call.purpose {
             Purpose::Check => {}
             Purpose::Traverse(id) => self.traversal_failed(now, id, from),
@@ -200,8 +238,9 @@ impl Core {
         }
     }
 
-    fn answered(&mut self, now: Now, call: &Call) {
+    fn answered(&mut self, now: Now, call: &Call, ip: Option<IpAddr>) {
         self.counters.answers_in += 1;
+        self.told_address(now, call.to, ip);
         self.contacts.answered(call.to, now.since(call.sent));
         if call.purpose == Purpose::Check {
             self.rpc.checking.remove(&call.to);
@@ -222,7 +261,7 @@ impl Core {
                 call.deadline = call.sent.plus(FAILED_AFTER).max(now);
                 self.contacts.late(call.to, call.deadline);
                 // Perhaps it was lost. To a dead node it is one datagram more, the first time only.
-                self.transmit(tid, &call);
+                self.transmit(now, tid, &call);
                 let (to, purpose) = (call.to, call.purpose);
                 self.rpc.deadlines.insert((call.deadline, tid));
                 self.rpc.calls.insert(tid, call);
@@ -243,12 +282,15 @@ impl Core {
         if call.purpose == Purpose::Check {
             self.rpc.checking.remove(&call.to);
         }
-        let before = self.table.len();
-        if let Some(newcomer) = self.table.failed(call.to) {
-            self.check(now, newcomer.addr);
-        }
-        if before > 0 && self.table.len() == 0 {
-            self.join_again(now);
+        if let Some(table) = self.tables.of_mut(&call.to) {
+            let before = table.len();
+            let newcomer = table.failed(call.to);
+            if before > 0 && table.len() == 0 {
+                self.join_again(now);
+            }
+            if let Some(newcomer) = newcomer {
+                self.check(now, newcomer.addr);
+            }
         }
         match call.purpose {
             Purpose::Check => {}

@@ -4,28 +4,32 @@
 //! to the dearest: token, sizes, known bytes, cas and sequence, and only then the signature, which is checked elsewhere.
 
 use super::{
-    Core, DhtEvent, Item, Now, Target, Verdict, Verifying,
+    Core, DhtEvent, ID_BYTES, Item, Now, Target, Verdict, Verifying,
     bencode::string_len,
+    family::Family,
     items::{Refused, mutable_item, value_fits},
-    krpc::{self, Answer, NODE_BYTES, Problem, Query, SignedArgs, code},
+    krpc::{
+        self, Answer, NODE_BYTES, NODE6_BYTES, Problem, Query, Samples, SignedArgs, Wanted, addr_len, code,
+    },
+    mainline::UNFIT_NAME,
     table::K,
     token::TOKEN_BYTES,
 };
 use crate::bep44::SALT_BYTES_MAX;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 
 /// Every datagram of ours stays within this: libtorrent reads 1,500 bytes, an Ethernet frame carries 1,472.
 const REPLY_BYTES_MAX: usize = 1400;
-/// What surrounds an answer's fields: address, id and envelope, without the transaction id.
-const ENVELOPE_BYTES: usize = 64;
+/// What surrounds an answer's fields: id and envelope, without the asker's address and the transaction id.
+const ENVELOPE_BYTES: usize = 57;
 /// A token with its key.
 const TOKEN_FIELD_BYTES: usize = 9 + TOKEN_BYTES;
 /// Key and length of `nodes`; key and end of `values`.
 const LIST_BYTES: usize = 12;
-/// A peer in `values`: `6:` and six bytes.
-const PEER_BYTES: usize = 8;
 /// Keys, signature and sequence of a mutable value.
 const SIGNED_BYTES: usize = 6 + 32 + 8 + 64 + 27;
+/// `interval`, `num` and `samples` with their keys, without the samples.
+const SAMPLE_FIELDS_BYTES: usize = 64;
 /// Peers in one reply; 20 nodes fit beside them.
 const PEERS_IN_REPLY_MAX: usize = 100;
 
@@ -33,7 +37,7 @@ const BAD_TOKEN: Problem = Problem { code: code::PROTOCOL, text: "bad token" };
 
 /// A mutable put whose signature is being checked.
 pub(super) struct PendingPut {
-    from: SocketAddrV4,
+    from: SocketAddr,
     t: Option<Box<[u8]>>,
     cas: Option<i64>,
 }
@@ -42,20 +46,29 @@ impl Core {
     pub(super) fn answer(
         &mut self,
         now: Now,
-        from: SocketAddrV4,
+        from: SocketAddr,
         t: Option<&[u8]>,
         query: Result<Query<'_>, Problem>,
     ) {
         match query {
             Ok(Query::Ping) => self.send_reply(from, t, &Answer::default()),
-            Ok(Query::FindNode { target }) => self.answer_nodes(from, t, target, Answer::default(), 0),
-            Ok(Query::GetPeers { name }) => self.answer_peers(now, from, t, name),
+            Ok(
+                Query::FindNode { target: name, .. }
+                | Query::GetPeers { name, .. }
+                | Query::Announce { name, .. }
+                | Query::Sample { target: name, .. },
+            ) if !self.is_fit_name(name) => self.send_error(from, t, UNFIT_NAME),
+            Ok(Query::Sample { target, want }) => self.answer_sample(now, from, t, target, want),
+            Ok(Query::FindNode { target, want }) => {
+                self.answer_nodes(from, t, target, want, Answer::default(), 0);
+            }
+            Ok(Query::GetPeers { name, want }) => self.answer_peers(now, from, t, name, want),
             Ok(Query::Announce { name, port, token }) => {
                 self.answer_announce(now, from, t, name, port, token);
             }
-            Ok(Query::Get { target, seq }) => self.answer_get(now, from, t, Target(target), seq),
+            Ok(Query::Get { target, seq, want }) => self.answer_get(now, from, t, Target(target), seq, want),
             Ok(Query::Put { token, v, signed, cas }) => {
-                if !self.tokens.accepts(token, *from.ip(), now) {
+                if !self.tokens.accepts(token, from.ip(), now) {
                     self.send_error(from, t, BAD_TOKEN);
                 } else if value_fits(v) {
                     match signed {
@@ -74,12 +87,12 @@ impl Core {
         }
     }
 
-    fn send_reply(&mut self, to: SocketAddrV4, t: Option<&[u8]>, answer: &Answer<'_>) {
-        let own = self.own;
+    fn send_reply(&mut self, to: SocketAddr, t: Option<&[u8]>, answer: &Answer<'_>) {
+        let own = self.own_at(&to);
         self.outbox.write(to, |out| krpc::write_reply(out, t, &own, to, answer));
     }
 
-    fn send_error(&mut self, to: SocketAddrV4, t: Option<&[u8]>, problem: Problem) {
+    fn send_error(&mut self, to: SocketAddr, t: Option<&[u8]>, problem: Problem) {
         self.counters.errors_out.count(problem.code);
         self.outbox.write(to, |out| krpc::write_error(out, t, to, problem));
     }
@@ -87,58 +100,76 @@ impl Core {
     /// Answers with as many of the nearest nodes as fit beside `taken` bytes of other fields.
     fn answer_nodes(
         &mut self,
-        to: SocketAddrV4,
+        to: SocketAddr,
         t: Option<&[u8]>,
         target: &[u8],
+        want: Wanted,
         answer: Answer<'_>,
         taken: usize,
     ) {
-        let envelope = ENVELOPE_BYTES + string_len(t.map_or(0, <[u8]>::len)) + LIST_BYTES;
-        let fits = REPLY_BYTES_MAX.saturating_sub(envelope + taken) / NODE_BYTES;
-        let mut nodes = std::mem::take(&mut self.contacts_buffer);
-        self.table.closest(target, fits.min(K), &mut nodes);
-        self.send_reply(to, t, &Answer { nodes: Some(&nodes), ..answer });
-        self.contacts_buffer = nodes;
+        let through = Family::of(&to);
+        let mut room = REPLY_BYTES_MAX.saturating_sub(envelope_bytes(to, t) + taken);
+        let mut lists = std::mem::take(&mut self.answer_buffers);
+        for (family, table) in self.tables.iter().filter(|(family, _)| want.has(*family, through)) {
+            let Some(nodes) = lists.get_mut(family) else { continue };
+            let fits = room.saturating_sub(LIST_BYTES) / node_bytes(family);
+            table.closest(target, fits.min(K), nodes);
+            room -= (LIST_BYTES + nodes.len() * node_bytes(family)).min(room);
+        }
+        let list = |family| lists.get(family).filter(|_| want.has(family, through)).map(Vec::as_slice);
+        let answer = Answer { nodes: list(Family::V4), nodes6: list(Family::V6), ..answer };
+        self.send_reply(to, t, &answer);
+        self.answer_buffers = lists;
     }
 
-    fn answer_peers(&mut self, now: Now, from: SocketAddrV4, t: Option<&[u8]>, name: &[u8]) {
+    fn answer_peers(&mut self, now: Now, from: SocketAddr, t: Option<&[u8]>, name: &[u8], want: Wanted) {
         self.peers.expire(now);
-        let token = self.tokens.give(*from.ip(), now);
-        let envelope = ENVELOPE_BYTES + string_len(t.map_or(0, <[u8]>::len)) + TOKEN_FIELD_BYTES;
-        let room = REPLY_BYTES_MAX - envelope - 2 * LIST_BYTES - K * NODE_BYTES;
+        let token = self.tokens.give(from.ip(), now);
+        let (family, each) = (Family::of(&from), string_len(addr_len(from)));
+        let others = envelope_bytes(from, t) + TOKEN_FIELD_BYTES + 2 * LIST_BYTES + K * node_bytes(family);
+        let room = REPLY_BYTES_MAX - others;
         let mut peers = std::mem::take(&mut self.peers_buffer);
-        self.peers.pick(name, PEERS_IN_REPLY_MAX.min(room / PEER_BYTES), &mut self.rng, &mut peers);
-        let taken =
-            TOKEN_FIELD_BYTES + if peers.is_empty() { 0 } else { LIST_BYTES + peers.len() * PEER_BYTES };
+        let fits = PEERS_IN_REPLY_MAX.min(room / each);
+        self.peers.pick(name, Some(family), fits, &mut self.rng, &mut peers);
+        let taken = TOKEN_FIELD_BYTES + if peers.is_empty() { 0 } else { LIST_BYTES + peers.len() * each };
         let values = (!peers.is_empty()).then_some(&peers[..]);
         self.answer_nodes(
             from,
             t,
             name,
+            want,
             Answer { token: Some(&token), peers: values, ..Answer::default() },
             taken,
         );
         self.peers_buffer = peers;
     }
 
+    fn answer_sample(&mut self, now: Now, from: SocketAddr, t: Option<&[u8]>, target: &[u8], want: Wanted) {
+        self.peers.expire(now);
+        let sample = self.peers.sample(now, &mut self.rng);
+        let taken = SAMPLE_FIELDS_BYTES + ID_BYTES * sample.names.len();
+        let samples = Some(Samples { interval: sample.interval, num: sample.num, names: &sample.names });
+        self.answer_nodes(from, t, target, want, Answer { samples, ..Answer::default() }, taken);
+    }
+
     fn answer_announce(
         &mut self,
         now: Now,
-        from: SocketAddrV4,
+        from: SocketAddr,
         t: Option<&[u8]>,
         name: &[u8],
         port: Option<u16>,
         token: &[u8],
     ) {
-        if !self.tokens.accepts(token, *from.ip(), now) {
+        if !self.tokens.accepts(token, from.ip(), now) {
             return self.send_error(from, t, BAD_TOKEN);
         }
-        self.peer_announced(now, name, SocketAddrV4::new(*from.ip(), port.unwrap_or(from.port())));
+        self.peer_announced(now, name, SocketAddr::new(from.ip(), port.unwrap_or(from.port())));
         self.send_reply(from, t, &Answer::default());
     }
 
     /// Stores a peer and tells of it.
-    pub(super) fn peer_announced(&mut self, now: Now, name: &[u8], addr: SocketAddrV4) {
+    pub(super) fn peer_announced(&mut self, now: Now, name: &[u8], addr: SocketAddr) {
         self.peers.expire(now);
         let (name, evicted) = self.peers.announce(name, addr, now);
         self.counters.dropped.peers += evicted as u64;
@@ -148,13 +179,14 @@ impl Core {
     fn answer_get(
         &mut self,
         now: Now,
-        from: SocketAddrV4,
+        from: SocketAddr,
         t: Option<&[u8]>,
         target: Target,
         newer_than: Option<i64>,
+        want: Wanted,
     ) {
         self.items.expire(now);
-        let token = self.tokens.give(*from.ip(), now);
+        let token = self.tokens.give(from.ip(), now);
         let item = self.items.get(&target).cloned();
         let mut answer = Answer { token: Some(&token), ..Answer::default() };
         let mut taken = TOKEN_FIELD_BYTES;
@@ -175,10 +207,10 @@ impl Core {
                 }
             }
         }
-        self.answer_nodes(from, t, &target.0, answer, taken);
+        self.answer_nodes(from, t, &target.0, want, answer, taken);
     }
 
-    fn answer_put_immutable(&mut self, now: Now, from: SocketAddrV4, t: Option<&[u8]>, v: &[u8]) {
+    fn answer_put_immutable(&mut self, now: Now, from: SocketAddr, t: Option<&[u8]>, v: &[u8]) {
         self.store_item(now, Item::Immutable(v.into()));
         self.send_reply(from, t, &Answer::default());
     }
@@ -192,7 +224,7 @@ impl Core {
     fn answer_put_mutable(
         &mut self,
         now: Now,
-        from: SocketAddrV4,
+        from: SocketAddr,
         t: Option<&[u8]>,
         v: &[u8],
         signed: SignedArgs<'_>,
@@ -240,6 +272,18 @@ impl Core {
                 self.send_error(from, t, BUSY);
             }
         }
+    }
+}
+
+/// What surrounds the fields of an answer to `to`.
+fn envelope_bytes(to: SocketAddr, t: Option<&[u8]>) -> usize {
+    ENVELOPE_BYTES + addr_len(to) + string_len(t.map_or(0, <[u8]>::len))
+}
+
+fn node_bytes(family: Family) -> usize {
+    match family {
+        Family::V4 => NODE_BYTES,
+        Family::V6 => NODE6_BYTES,
     }
 }
 

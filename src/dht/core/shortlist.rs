@@ -8,7 +8,7 @@ use super::{
     id::{Contact, nearer},
     table::K,
 };
-use std::{net::SocketAddrV4, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 /// Queries of one lookup that may be under way. Kademlia's 3 suits a slow link; in a network smaller than one bucket, which
 /// most exchanges are, 8 ask everybody in at most three rounds.
@@ -37,16 +37,12 @@ pub(super) struct Shortlist {
     /// Nearest first.
     candidates: Vec<Candidate>,
     /// Bootstrap addresses, whose ids are not known yet.
-    unnamed: Vec<(SocketAddrV4, Mark)>,
+    unnamed: Vec<(SocketAddr, Mark)>,
 }
 
 impl Shortlist {
     pub(super) fn new(target: Arc<[u8]>) -> Self {
         Self { target, candidates: Vec::new(), unnamed: Vec::new() }
-    }
-
-    pub(super) fn target(&self) -> &Arc<[u8]> {
-        &self.target
     }
 
     /// Adds a node that somebody named. `avoid`: it failed lately.
@@ -58,7 +54,7 @@ impl Shortlist {
     }
 
     /// Adds an address whose id is not known.
-    pub(super) fn add_unnamed(&mut self, addr: SocketAddrV4) {
+    pub(super) fn add_unnamed(&mut self, addr: SocketAddr) {
         if self.find(addr).is_none() && self.unnamed.iter().all(|(other, _)| *other != addr) {
             self.unnamed.push((addr, Mark::New));
         }
@@ -79,11 +75,11 @@ impl Shortlist {
         }
     }
 
-    fn find(&self, addr: SocketAddrV4) -> Option<usize> {
+    fn find(&self, addr: SocketAddr) -> Option<usize> {
         self.candidates.iter().position(|c| c.contact.addr == addr)
     }
 
-    fn set(&mut self, addr: SocketAddrV4, mark: Mark) {
+    fn set(&mut self, addr: SocketAddr, mark: Mark) {
         if let Some((_, old)) = self.unnamed.iter_mut().find(|(other, _)| *other == addr) {
             *old = mark;
         }
@@ -97,7 +93,7 @@ impl Shortlist {
     }
 
     /// Whom to ask now, if anybody; it counts as asked from here on.
-    pub(super) fn next(&mut self) -> Option<SocketAddrV4> {
+    pub(super) fn next(&mut self) -> Option<SocketAddr> {
         if self.marks().filter(|&mark| mark == Mark::Asked).count() >= ALPHA {
             return None;
         }
@@ -137,12 +133,12 @@ impl Shortlist {
     }
 
     /// Its answer is late.
-    pub(super) fn late(&mut self, addr: SocketAddrV4) {
+    pub(super) fn late(&mut self, addr: SocketAddr) {
         self.set(addr, Mark::Late);
     }
 
     /// It will not answer, or not usefully.
-    pub(super) fn failed(&mut self, addr: SocketAddrV4) {
+    pub(super) fn failed(&mut self, addr: SocketAddr) {
         self.set(addr, Mark::Failed);
     }
 
@@ -170,7 +166,7 @@ mod tests {
     fn contact(n: u8) -> Contact {
         let mut id = [0; 20];
         id[0] = n;
-        Contact { id: NodeId(id), addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1000 + u16::from(n)) }
+        Contact { id: NodeId(id), addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1000 + u16::from(n))) }
     }
     fn list(nodes: std::ops::RangeInclusive<u8>) -> Shortlist {
         let mut list = Shortlist::new([0; 20][..].into());

@@ -7,43 +7,52 @@ use crate::{bep44::bencode_bytes, identity::KeyPair};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, SocketAddrV4},
     time::Duration,
 };
 
 /// A datagram on its way: when it arrives, in which order, to and from whom.
-type Flight = Reverse<(Now, u64, SocketAddrV4, SocketAddrV4, Vec<u8>)>;
+type Flight = Reverse<(Now, u64, SocketAddr, SocketAddr, Vec<u8>)>;
 
 struct Node {
     core: Core,
     /// When it wants to be woken, as the network knows it.
     wakes: Option<Now>,
-    bootstrap: Vec<SocketAddrV4>,
+    bootstrap: Vec<SocketAddr>,
 }
 
 pub(super) struct Net {
     pub(super) now: Now,
-    nodes: BTreeMap<SocketAddrV4, Node>,
+    nodes: BTreeMap<SocketAddr, Node>,
     flights: BinaryHeap<Flight>,
-    timers: BTreeSet<(Now, SocketAddrV4)>,
+    timers: BTreeSet<(Now, SocketAddr)>,
     rng: StdRng,
     sent: u64,
     ops: u64,
     loss_percent: u32,
     latency_us: std::ops::Range<u64>,
     done: HashMap<OpId, (Now, Outcome)>,
-    pub(super) events: Vec<(SocketAddrV4, DhtEvent)>,
+    pub(super) events: Vec<(SocketAddr, DhtEvent)>,
 }
 
-pub(super) fn addr(n: u16) -> SocketAddrV4 {
+pub(super) fn addr(n: u16) -> SocketAddr {
     let [a, b] = n.to_be_bytes();
-    SocketAddrV4::new(Ipv4Addr::new(10, 0, a, b), 20_000)
+    SocketAddr::from((Ipv4Addr::new(10, 0, a, b), 20_000))
 }
 
-pub(super) fn config(local_addr: SocketAddrV4, bootstrap: &[SocketAddrV4]) -> CoreConfig {
+fn v4(addr: SocketAddr) -> SocketAddrV4 {
+    match addr {
+        SocketAddr::V4(addr) => addr,
+        SocketAddr::V6(_) => unreachable!("addr() gives IPv4 addresses only"),
+    }
+}
+
+pub(super) fn config(local_addr: SocketAddr, bootstrap: &[SocketAddr]) -> CoreConfig {
     CoreConfig {
         node_id: None,
-        local_addr,
+        local_addr: v4(local_addr),
+        local_addr6: None,
+        mainline: false,
         host: None,
         has_bootstrap: !bootstrap.is_empty(),
         known_nodes: Vec::new(),
@@ -88,11 +97,11 @@ impl Net {
         net
     }
 
-    fn add(&mut self, n: u16, bootstrap: &[SocketAddrV4]) {
+    fn add(&mut self, n: u16, bootstrap: &[SocketAddr]) {
         self.add_as(n, bootstrap, None);
     }
 
-    fn add_as(&mut self, n: u16, bootstrap: &[SocketAddrV4], node_id: Option<NodeId>) {
+    fn add_as(&mut self, n: u16, bootstrap: &[SocketAddr], node_id: Option<NodeId>) {
         let config = CoreConfig { node_id, ..config(addr(n), bootstrap) };
         let core = Core::new(config, self.rng.random(), self.now);
         self.nodes.insert(addr(n), Node { core, wakes: None, bootstrap: bootstrap.to_vec() });
@@ -109,14 +118,14 @@ impl Net {
         &mut self.nodes.get_mut(&addr(n)).unwrap().core
     }
 
-    fn input(&mut self, at: SocketAddrV4, input: Input<'_>) {
+    fn input(&mut self, at: SocketAddr, input: Input<'_>) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&at) else { return };
         node.core.handle(now, input);
         self.work_off(at);
     }
 
-    fn work_off(&mut self, at: SocketAddrV4) {
+    fn work_off(&mut self, at: SocketAddr) {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(&at) else { return };
         while let Some(output) = node.core.next_output() {
@@ -203,7 +212,7 @@ impl Net {
         }
     }
 
-    fn lookup(&mut self, n: u16, name: &str) -> (Vec<SocketAddrV4>, Duration) {
+    fn lookup(&mut self, n: u16, name: &str) -> (Vec<SocketAddr>, Duration) {
         match self.ask(n, Request::Lookup { name: name.as_bytes().into() }) {
             (Outcome::Peers(Ok(mut peers)), took) => {
                 peers.sort();

@@ -7,7 +7,7 @@
 //! What is handed back is believed: that an item's signature was checked is the word of whoever kept it.
 
 use super::{Core, Item, Now, Target};
-use std::{net::SocketAddrV4, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// An item or a peer, and how long ago it was last put.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,7 +28,7 @@ pub enum StoredWhat {
         /// Its name.
         name: Arc<[u8]>,
         /// Where it is.
-        addr: SocketAddrV4,
+        addr: SocketAddr,
     },
 }
 
@@ -86,7 +86,7 @@ mod tests {
         identity::KeyPair,
     };
     use proptest::prelude::*;
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, SocketAddrV4};
 
     /// Well after the beginning, so that what was stored earlier has a time.
     const START: Duration = Duration::from_hours(24);
@@ -97,7 +97,9 @@ mod tests {
     fn core(items_max: usize) -> Core {
         let config = CoreConfig {
             node_id: None,
-            local_addr: addr(1),
+            local_addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1),
+            local_addr6: None,
+            mainline: false,
             host: None,
             has_bootstrap: false,
             known_nodes: Vec::new(),
@@ -108,8 +110,8 @@ mod tests {
         };
         Core::new(config, [1; 32], at(0))
     }
-    fn addr(port: u16) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
+    fn addr(port: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, port).into()
     }
     fn value(n: u8) -> Item {
         Item::Immutable(bencode_bytes(&[n]))

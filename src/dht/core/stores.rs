@@ -14,7 +14,7 @@ use super::{
     upkeep::KeptKey,
 };
 use crate::bep44::MutableItem;
-use std::{net::SocketAddrV4, sync::Arc};
+use std::{net::SocketAddr, sync::Arc};
 
 /// What is stored.
 #[derive(Clone)]
@@ -42,7 +42,7 @@ enum State {
 }
 
 struct Ask {
-    addr: SocketAddrV4,
+    addr: SocketAddr,
     state: State,
     late: bool,
     retried: bool,
@@ -61,7 +61,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    fn ask(&mut self, addr: SocketAddrV4) -> Option<&mut Ask> {
+    fn ask(&mut self, addr: SocketAddr) -> Option<&mut Ask> {
         self.asks.iter_mut().find(|ask| ask.addr == addr && ask.state != State::Done)
     }
 
@@ -92,6 +92,7 @@ fn is_final(refusal: &Refusal) -> bool {
 
 impl Core {
     pub(super) fn announce(&mut self, now: Now, op: OpId, name: Arc<[u8]>, port: u16) {
+        let name = self.wire_name(name);
         self.store(now, What::Announcement { name, port }, Origin::Call(op));
     }
 
@@ -106,7 +107,7 @@ impl Core {
         match &what {
             What::Announcement { name, port } => {
                 if let Some(host) = self.config.host {
-                    self.peer_announced(now, name, SocketAddrV4::new(host, *port));
+                    self.peer_announced(now, name, SocketAddr::from((host, *port)));
                 }
                 self.found_peers.remove(name);
             }
@@ -152,10 +153,17 @@ impl Core {
     /// The closest nodes, where they are known without a lookup; nobody where they are not.
     fn closest_known(&self, now: Now, target: &[u8], into: &mut Vec<Contact>) {
         into.clear();
-        if self.knows_all() {
-            self.table.closest(target, K, into);
-        } else if let Some(known) = self.neighbourhoods.find(target, now) {
-            into.extend_from_slice(known);
+        let mut of_one = Vec::new();
+        for (family, table) in self.tables.iter() {
+            let near = self.neighbourhoods.get(family).and_then(|near| near.find(target, now));
+            if self.knows_all(family) {
+                table.closest(target, K, &mut of_one);
+                into.extend_from_slice(&of_one);
+            } else if let Some(near) = near {
+                into.extend_from_slice(near);
+            } else if table.len() > 0 {
+                return into.clear();
+            }
         }
         // One that is only late is written to all the same, and not waited for: a busy host is not a dead one.
         into.retain(|node| !self.contacts.is_given_up(node.addr, now));
@@ -193,7 +201,7 @@ impl Core {
         self.conclude(now, id);
     }
 
-    fn ask_token(&mut self, now: Now, id: u64, addr: SocketAddrV4) {
+    fn ask_token(&mut self, now: Now, id: u64, addr: SocketAddr) {
         let Some(store) = self.stores.get_mut(&id) else { return };
         let asking = match &store.what {
             What::Announcement { name, .. } => Asking::GetPeers(Arc::clone(name)),
@@ -202,7 +210,7 @@ impl Core {
         self.ask_for_store(now, id, addr, asking, State::Token);
     }
 
-    fn write(&mut self, now: Now, id: u64, addr: SocketAddrV4) {
+    fn write(&mut self, now: Now, id: u64, addr: SocketAddr) {
         let Some(store) = self.stores.get(&id) else { return };
         let Some(token) = self.contacts.token(addr, now) else {
             return self.set_done(id, addr);
@@ -214,7 +222,7 @@ impl Core {
         self.ask_for_store(now, id, addr, asking, State::Write);
     }
 
-    fn ask_for_store(&mut self, now: Now, id: u64, addr: SocketAddrV4, asking: Asking, state: State) {
+    fn ask_for_store(&mut self, now: Now, id: u64, addr: SocketAddr, asking: Asking, state: State) {
         let late = self.contacts.is_avoided(addr, now);
         let Some(ask) = self.stores.get_mut(&id).and_then(|store| store.ask(addr)) else { return };
         (ask.state, ask.late) = (state, late);
@@ -228,19 +236,19 @@ impl Core {
         }
     }
 
-    fn set_done(&mut self, id: u64, addr: SocketAddrV4) {
+    fn set_done(&mut self, id: u64, addr: SocketAddr) {
         if let Some(ask) = self.stores.get_mut(&id).and_then(|store| store.ask(addr)) {
             ask.state = State::Done;
         }
     }
 
     /// A node answered the question for a token (and kept with its address is the token, if there was one).
-    pub(super) fn store_has_token(&mut self, now: Now, id: u64, addr: SocketAddrV4) {
+    pub(super) fn store_has_token(&mut self, now: Now, id: u64, addr: SocketAddr) {
         self.write(now, id, addr);
         self.conclude(now, id);
     }
 
-    pub(super) fn store_accepted(&mut self, now: Now, id: u64, addr: SocketAddrV4) {
+    pub(super) fn store_accepted(&mut self, now: Now, id: u64, addr: SocketAddr) {
         if let Some(store) = self.stores.get_mut(&id)
             && let Some(ask) = store.ask(addr)
         {
@@ -255,7 +263,7 @@ impl Core {
         &mut self,
         now: Now,
         id: u64,
-        addr: SocketAddrV4,
+        addr: SocketAddr,
         refusal: Refusal,
         write: bool,
     ) {
@@ -285,13 +293,7 @@ impl Core {
     }
 
     /// What a node holds that refused with 302.
-    pub(super) fn store_read_back(
-        &mut self,
-        now: Now,
-        id: u64,
-        addr: SocketAddrV4,
-        held: Option<MutableItem>,
-    ) {
+    pub(super) fn store_read_back(&mut self, now: Now, id: u64, addr: SocketAddr, held: Option<MutableItem>) {
         let Some(store) = self.stores.get_mut(&id) else { return };
         let same = match (&store.what, held) {
             (What::Item { item: Item::Mutable(ours), .. }, Some(held)) => {
@@ -309,14 +311,14 @@ impl Core {
         self.conclude(now, id);
     }
 
-    pub(super) fn store_late(&mut self, now: Now, id: u64, addr: SocketAddrV4) {
+    pub(super) fn store_late(&mut self, now: Now, id: u64, addr: SocketAddr) {
         if let Some(ask) = self.stores.get_mut(&id).and_then(|store| store.ask(addr)) {
             ask.late = true;
         }
         self.conclude(now, id);
     }
 
-    pub(super) fn store_failed(&mut self, now: Now, id: u64, addr: SocketAddrV4) {
+    pub(super) fn store_failed(&mut self, now: Now, id: u64, addr: SocketAddr) {
         self.set_done(id, addr);
         self.conclude(now, id);
     }
@@ -332,7 +334,7 @@ impl Core {
         let is_final = store.refusal.as_ref().is_some_and(is_final);
         if held == 0 && !is_final && !store.looked_up {
             let target = store.target();
-            self.neighbourhoods.forget(&target);
+            self.neighbourhoods.each_mut().for_each(|near| near.forget(&target));
             return self.look_up_and_store(now, id);
         }
         let Some(store) = self.stores.remove(&id) else { return };

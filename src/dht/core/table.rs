@@ -6,11 +6,12 @@
 
 use super::{
     id::{Contact, ID_BYTES, NodeId, nearer},
+    mainline::secure_id,
     now::Now,
 };
 use std::{
     collections::{HashMap, VecDeque},
-    net::SocketAddrV4,
+    net::SocketAddr,
     time::Duration,
 };
 
@@ -46,13 +47,13 @@ pub(super) enum Inserted {
     /// It was there, or is kept aside.
     Known,
     /// Its id is in use at another address, which must be asked whether it is still alive.
-    Contested(SocketAddrV4),
+    Contested(SocketAddr),
 }
 
 pub(super) struct Table {
     own: NodeId,
     buckets: Vec<Bucket>,
-    by_addr: HashMap<SocketAddrV4, NodeId>,
+    by_addr: HashMap<SocketAddr, NodeId>,
     len: usize,
     good: usize,
 }
@@ -121,7 +122,13 @@ impl Table {
             return Inserted::Known;
         }
         if bucket.live.len() >= K {
-            let Some(failed) = bucket.live.iter().find(|entry| entry.failures > 0).map(|e| e.contact.id)
+            let failed = |entry: &&Entry| entry.failures > 0;
+            // On the public network a node whose id belongs to its address is the better neighbour (BEP42).
+            let belongs = |contact: &Contact| secure_id::belongs(&contact.id, contact.addr.ip());
+            let worse = |entry: &&Entry| !belongs(&entry.contact) && belongs(&contact);
+            let live = &bucket.live;
+            let Some(failed) =
+                live.iter().find(failed).or_else(|| live.iter().find(worse)).map(|e| e.contact.id)
             else {
                 keep_aside(bucket, contact);
                 return Inserted::Known;
@@ -135,8 +142,17 @@ impl Table {
         Inserted::New
     }
 
+    /// Goes on with the same nodes under another id.
+    pub(super) fn rebase(&mut self, own: NodeId, now: Now) {
+        let old = std::mem::replace(self, Self::new(own));
+        let entries = old.buckets.into_iter().flat_map(|bucket| bucket.live);
+        for entry in entries.filter(|entry| entry.failures == 0) {
+            self.answered(entry.contact, now);
+        }
+    }
+
     /// Notes that a query to this address was not answered. Returns a newcomer to ping when that made room for one.
-    pub(super) fn failed(&mut self, addr: SocketAddrV4) -> Option<Contact> {
+    pub(super) fn failed(&mut self, addr: SocketAddr) -> Option<Contact> {
         let id = self.by_addr.get(&addr).copied()?;
         let entry = self.bucket(&id).live.iter_mut().find(|entry| entry.contact.id == id)?;
         entry.failures += 1;
@@ -216,7 +232,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     fn contact(rng: &mut StdRng, port: u16) -> Contact {
-        Contact { id: NodeId(rng.random()), addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, port) }
+        Contact { id: NodeId(rng.random()), addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) }
     }
 
     fn closest(table: &Table, target: &[u8], max: usize) -> Vec<Contact> {
@@ -293,7 +309,7 @@ mod tests {
     #[test]
     fn the_own_id_never_enters() {
         let mut table = Table::new(NodeId([7; 20]));
-        let own = Contact { id: NodeId([7; 20]), addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1) };
+        let own = Contact { id: NodeId([7; 20]), addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) };
         assert!(!table.heard(own, Now::ZERO));
         assert_eq!(table.answered(own, Now::ZERO), Inserted::Known);
         assert_eq!(table.len(), 0);

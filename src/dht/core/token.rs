@@ -5,7 +5,7 @@
 
 use super::now::Now;
 use sha2::{Digest, Sha256};
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::IpAddr, time::Duration};
 use subtle::ConstantTimeEq;
 
 /// How often the secret changes (BEP5's reference implementation, and grapes).
@@ -24,24 +24,32 @@ impl Tokens {
     }
 
     /// The token for an address now.
-    pub(super) fn give(&self, ip: Ipv4Addr, now: Now) -> [u8; TOKEN_BYTES] {
+    pub(super) fn give(&self, ip: IpAddr, now: Now) -> [u8; TOKEN_BYTES] {
         self.make(ip, epoch(now))
     }
 
     /// Whether a token was given to this address in this epoch or the one before.
-    pub(super) fn accepts(&self, token: &[u8], ip: Ipv4Addr, now: Now) -> bool {
+    pub(super) fn accepts(&self, token: &[u8], ip: IpAddr, now: Now) -> bool {
         let epoch = epoch(now);
         let good = |epoch| bool::from(self.make(ip, epoch)[..].ct_eq(token));
         good(epoch) || epoch.checked_sub(1).is_some_and(good)
     }
 
-    fn make(&self, ip: Ipv4Addr, epoch: u64) -> [u8; TOKEN_BYTES] {
+    fn make(&self, ip: IpAddr, epoch: u64) -> [u8; TOKEN_BYTES] {
         let hash = Sha256::new()
             .chain_update(self.secret)
             .chain_update(epoch.to_be_bytes())
-            .chain_update(ip.octets())
+            .chain_update(canonical(ip))
             .finalize();
         std::array::from_fn(|at| hash[at])
+    }
+}
+
+/// The 16 bytes of an address; an IPv4 one as it is mapped into IPv6.
+fn canonical(ip: IpAddr) -> [u8; 16] {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+        IpAddr::V6(ip) => ip.octets(),
     }
 }
 
@@ -52,8 +60,9 @@ fn epoch(now: Now) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv4Addr;
 
-    const IP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const IP: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
     fn at(seconds: u64) -> Now {
         Now::from_start(Duration::from_secs(seconds))
@@ -67,7 +76,7 @@ mod tests {
         for token in [early, late] {
             assert!(tokens.accepts(&token, IP, at(599)));
             assert!(!tokens.accepts(&token, IP, at(600)));
-            assert!(!tokens.accepts(&token, Ipv4Addr::new(10, 0, 0, 2), at(299)));
+            assert!(!tokens.accepts(&token, Ipv4Addr::new(10, 0, 0, 2).into(), at(299)));
         }
     }
 

@@ -2,7 +2,11 @@
 
 use super::{id::NodeId, krpc::code};
 use crate::bep44::{Target, VerifiedItem};
-use std::{fmt, net::SocketAddrV4, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    sync::Arc,
+};
 
 /// The longest service name. Grapes accept any length that fits a datagram; 1,024 leaves room for the rest of a reply.
 pub const NAME_BYTES_MAX: usize = 1024;
@@ -121,7 +125,7 @@ pub enum DhtEvent {
         /// The service name.
         name: Arc<[u8]>,
         /// Where the service says it is.
-        from: SocketAddrV4,
+        from: SocketAddr,
     },
     /// Another node put a signed item here that was not stored here before. Its signature was checked.
     Stored(VerifiedItem),
@@ -130,14 +134,21 @@ pub enum DhtEvent {
         /// The service name.
         name: Arc<[u8]>,
         /// Where the service is.
-        addr: SocketAddrV4,
+        addr: SocketAddr,
     },
     /// A node entered the routing table.
     Node {
         /// Who.
         id: NodeId,
         /// Where.
-        addr: SocketAddrV4,
+        addr: SocketAddr,
+    },
+    /// The nodes of the public network agree on what this node's address is, and its id belongs to that address from now on.
+    Address {
+        /// The address.
+        ip: IpAddr,
+        /// The id.
+        node_id: NodeId,
     },
     /// The first attempt to join ended (well or not), or there is nobody to join.
     Ready,
@@ -152,14 +163,24 @@ pub struct DhtStatus {
     pub node_id: NodeId,
     /// Where it listens.
     pub local_addr: SocketAddrV4,
+    /// Where it listens for IPv6, if it does.
+    pub local_addr6: Option<SocketAddrV6>,
     /// Whether it has joined: other nodes are known, or it was told of none.
     pub bootstrapped: bool,
     /// Whether [`DhtEvent::Ready`] was told.
     pub ready: bool,
-    /// Nodes in the routing table.
+    /// Its address as the public network sees it, once enough nodes agree.
+    pub external_ip: Option<IpAddr>,
+    /// Whether it keeps out of others' tables because strangers do not reach it (BEP43).
+    pub read_only: bool,
+    /// Nodes in the routing tables.
     pub nodes: usize,
     /// Of these, the ones that answered when last asked.
     pub nodes_good: usize,
+    /// Of `nodes`, those of IPv6.
+    pub nodes6: usize,
+    /// Of `nodes_good`, those of IPv6.
+    pub nodes6_good: usize,
     /// Items stored for others and for itself.
     pub items: usize,
     /// Peers stored, over all names.

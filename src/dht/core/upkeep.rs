@@ -9,15 +9,16 @@
 //! **Renewal**: own announcements every minute (a peer lives two), own items every hour (an item lives two).
 
 use super::{
-    Core, CoreConfig, DhtEvent, ID_BYTES, Item, NodeId, Now, Output, Target,
+    Contact, Core, CoreConfig, DhtEvent, ID_BYTES, Item, NodeId, Now, Output, Target,
+    family::{ByFamily, Family},
     lookups::{Waiter, Want},
     stores::{Origin, What},
-    table::K,
+    table::{K, Table},
 };
 use rand::RngExt;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddrV4,
+    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
@@ -50,8 +51,8 @@ const LIVENESS_EVERY: Duration = Duration::from_secs(15);
 
 /// How this node gets into the network, and stays.
 pub(super) struct Join {
-    addrs: Vec<SocketAddrV4>,
-    known: Vec<SocketAddrV4>,
+    addrs: Vec<SocketAddr>,
+    known: Vec<SocketAddr>,
     next_at: Now,
     interval: Duration,
     /// Names are being resolved, or the lookup is under way.
@@ -59,9 +60,9 @@ pub(super) struct Join {
     /// A join ended with somebody in the table.
     joined: bool,
     /// The last join met fewer than K nodes, all known before, and none has come since: the table is the whole network.
-    met_all: bool,
+    met_all: ByFamily<bool>,
     /// The table has grown since the last join began.
-    grew: bool,
+    grew: ByFamily<bool>,
     told_ready: bool,
     liveness_at: Now,
 }
@@ -76,15 +77,15 @@ impl Join {
             interval: JOIN_FIRST,
             under_way: false,
             joined: false,
-            met_all: false,
-            grew: false,
+            met_all: ByFamily::new(config.local_addr6.is_some(), |_| false),
+            grew: ByFamily::new(config.local_addr6.is_some(), |_| false),
             told_ready: false,
             liveness_at: now,
         }
     }
 
     /// The bootstrap addresses, as they were last resolved, and the nodes of earlier.
-    pub(super) fn addrs(&self) -> &[SocketAddrV4] {
+    pub(super) fn addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
 }
@@ -137,6 +138,7 @@ pub struct KeptFull;
 impl Core {
     /// Announces now, and again every minute.
     pub fn keep_announced(&mut self, now: Now, name: Arc<[u8]>, port: u16) -> Result<(), KeptFull> {
+        let name = self.wire_name(name);
         self.keep(now, KeptKey::Announcement(Arc::clone(&name)), What::Announcement { name, port })
     }
 
@@ -169,7 +171,8 @@ impl Core {
 
     /// Stops renewing an announcement.
     pub fn forget_announced(&mut self, name: &Arc<[u8]>) {
-        self.kept.remove(&KeptKey::Announcement(Arc::clone(name)));
+        let name = self.wire_name(Arc::clone(name));
+        self.kept.remove(&KeptKey::Announcement(name));
     }
 
     /// Stops renewing an item.
@@ -180,7 +183,7 @@ impl Core {
     /// Whether other nodes are known, or there is nobody to join.
     pub(super) fn is_joined(&self) -> bool {
         let alone = !self.config.has_bootstrap && self.config.known_nodes.is_empty();
-        (self.join.joined && self.table.good() > 0) || (alone && self.join.told_ready)
+        (self.join.joined && self.good_nodes() > 0) || (alone && self.join.told_ready)
     }
 
     /// Whether the first attempt to join has ended.
@@ -188,44 +191,54 @@ impl Core {
         self.join.told_ready
     }
 
-    /// Whether the table holds every node that there is. A table that is merely not full yet does not: in a network that is
+    /// Whether the family's table holds every node that there is. A table that is merely not full yet does not: in a network that is
     /// forming, or larger than the few who were met so far, the closest nodes have to be looked for.
-    pub(super) fn knows_all(&self) -> bool {
-        self.is_joined() && self.join.met_all && self.table.good() < K
+    pub(super) fn knows_all(&self, family: Family) -> bool {
+        let met_all = self.join.met_all.get(family).is_some_and(|met_all| *met_all);
+        let small = self.tables.get(family).is_some_and(|table| (1..K).contains(&table.good()));
+        self.is_joined() && met_all && small
+    }
+
+    fn table_is_empty(&self) -> bool {
+        self.tables.each().all(|table| table.len() == 0)
     }
 
     pub(super) fn next_upkeep(&self) -> Option<Now> {
         let join = (!self.join.under_way && self.may_join()).then_some(self.join.next_at);
-        let liveness = (self.table.len() > 0).then_some(self.join.liveness_at);
+        let liveness = (!self.table_is_empty()).then_some(self.join.liveness_at);
         [join, liveness, self.next_renewal()].into_iter().flatten().min()
     }
 
     /// When the next renewal is due. While nobody is known none is: they all come once somebody is.
     fn next_renewal(&self) -> Option<Now> {
-        self.kept.next_due().filter(|_| self.is_joined() && self.table.good() > 0)
+        self.kept.next_due().filter(|_| self.is_joined() && self.good_nodes() > 0)
     }
 
     /// Whether there is anybody to join through. The very first time there is: it tells that this node is ready.
     fn may_join(&self) -> bool {
-        let anybody = self.config.has_bootstrap || !self.join.known.is_empty() || self.table.len() > 0;
+        let anybody = self.config.has_bootstrap || !self.join.known.is_empty() || !self.table_is_empty();
         anybody || !self.join.told_ready
     }
 
     pub(super) fn upkeep(&mut self, now: Now) {
+        self.pass_reach(now);
         self.items.expire(now);
         self.peers.expire(now);
         if !self.join.under_way && self.may_join() && now >= self.join.next_at {
-            (self.join.under_way, self.join.grew) = (true, false);
+            self.join.under_way = true;
+            self.join.grew.each_mut().for_each(|grew| *grew = false);
             if self.config.has_bootstrap {
                 self.outputs.push_back(Output::Resolve);
             } else {
                 self.join_through(now, Vec::new());
             }
         }
-        if self.table.len() > 0 && now >= self.join.liveness_at {
+        if !self.table_is_empty() && now >= self.join.liveness_at {
             let liveness = self.config.node_liveness;
             self.join.liveness_at = now.plus(LIVENESS_EVERY.min(liveness / 4).max(JOIN_FIRST));
-            for contact in self.table.to_ping(now, liveness) {
+            let silent: Vec<Contact> =
+                self.tables.each().flat_map(|table| table.to_ping(now, liveness)).collect();
+            for contact in silent {
                 self.check(now, contact.addr);
             }
         }
@@ -238,28 +251,41 @@ impl Core {
     }
 
     /// Joins through the bootstrap addresses, and in an empty table through the nodes of earlier.
-    pub(super) fn join_through(&mut self, now: Now, mut addrs: Vec<SocketAddrV4>) {
+    pub(super) fn join_through(&mut self, now: Now, mut addrs: Vec<SocketAddr>) {
         if !self.join.under_way {
             return;
         }
         addrs.truncate(BOOTSTRAP_ADDRS_MAX);
-        if self.table.len() == 0 {
+        if self.table_is_empty() {
             addrs.extend(self.join.known.iter().take(BOOTSTRAP_ADDRS_MAX - addrs.len()));
         }
-        addrs.retain(|addr| addr.port() != 0 && *addr != self.config.local_addr);
+        let own = [Some(self.config.local_addr.into()), self.config.local_addr6.map(SocketAddr::from)];
+        addrs
+            .retain(|addr| addr.port() != 0 && !own.contains(&Some(*addr)) && self.tables.of(addr).is_some());
         self.join.addrs.clone_from(&addrs);
-        self.look_up(now, Want::Nodes, self.own.0[..].into(), Waiter::Join, &addrs);
+        self.look_up(now, Want::Nodes, self.node_id().0[..].into(), Waiter::Join, &addrs);
+        if let Some(own6) = self.own.get(Family::V6).filter(|own6| **own6 != self.node_id()) {
+            let target = own6.0[..].into();
+            self.look_up(now, Want::Nodes, target, Waiter::Refresh, &addrs);
+        }
     }
 
-    /// The lookup of the own id ended; so many nodes answered it, at most K.
-    pub(super) fn join_ended(&mut self, now: Now, met: usize) {
+    /// The lookup of the own id ended; these nodes answered it, at most K of each family.
+    pub(super) fn join_ended(&mut self, now: Now, met: &[Contact]) {
         self.join.under_way = false;
-        self.join.met_all = met < K && !self.join.grew;
-        let nodes = self.table.good();
-        let interval_max = match nodes {
-            0 => JOIN_ALONE_MAX,
-            1..K => JOIN_SMALL_MAX,
-            _ => JOIN_LARGE_MAX,
+        let met_of = |family| met.iter().filter(|node| Family::of(&node.addr) == family).count();
+        for family in [Family::V4, Family::V6] {
+            let grew = self.join.grew.get(family).is_none_or(|grew| *grew);
+            if let Some(met_all) = self.join.met_all.get_mut(family) {
+                *met_all = met_of(family) < K && !grew;
+            }
+        }
+        let nodes = self.good_nodes();
+        // The family with fewer nodes decides: it may just have come up.
+        let interval_max = match self.tables.each().map(Table::good).min() {
+            _ if nodes == 0 => JOIN_ALONE_MAX,
+            Some(K..) => JOIN_LARGE_MAX,
+            _ => JOIN_SMALL_MAX,
         };
         if nodes > 0 {
             self.join.joined = true;
@@ -271,8 +297,10 @@ impl Core {
         self.join.next_at = now.plus(self.join.interval * jitter / 100);
         self.join.interval = (self.join.interval * 2).min(interval_max);
         // The lookup of the own id meets the own neighbourhood only.
-        if met >= K {
-            self.refresh(now);
+        for family in [Family::V4, Family::V6] {
+            if met_of(family) >= K {
+                self.refresh(now, family);
+            }
         }
         if !self.join.told_ready {
             self.join.told_ready = true;
@@ -284,9 +312,13 @@ impl Core {
     }
 
     /// The table has grown: in a small network everybody should soon know the new one, and whom it knows.
-    pub(super) fn join_grew(&mut self, now: Now) {
-        (self.join.met_all, self.join.grew) = (false, true);
-        if self.table.len() < K {
+    pub(super) fn join_grew(&mut self, now: Now, family: Family) {
+        if let (Some(met_all), Some(grew)) =
+            (self.join.met_all.get_mut(family), self.join.grew.get_mut(family))
+        {
+            (*met_all, *grew) = (false, true);
+        }
+        if self.tables.get(family).is_some_and(|table| table.len() < K) {
             self.join.next_at = self.join.next_at.min(now.plus(JOIN_FIRST));
             self.join.interval = self.join.interval.min(JOIN_FIRST * 4);
         }
@@ -300,14 +332,16 @@ impl Core {
 
     /// Looks for nodes in the parts of the id space where the table has room. Through the bootstrap nodes: while a network forms,
     /// those nearest to such an id that are known may all be of the own part, and know nobody else.
-    fn refresh(&mut self, now: Now) {
+    fn refresh(&mut self, now: Now, family: Family) {
         let through = self.join.addrs.clone();
         for n in 0..REFRESHED_AT_ONCE {
-            let Some(shared) = self.table.thin_bucket(n) else { return };
+            let thin = self.tables.get(family).and_then(|table| table.thin_bucket(n));
+            let (Some(shared), Some(own)) = (thin, self.own.get(family)) else { return };
+            let own = *own;
             let mut id: [u8; ID_BYTES] = self.rng.random();
             for bit in 0..=shared.min(ID_BYTES * 8 - 1) {
                 let (byte, mask) = (bit / 8, 128 >> (bit % 8));
-                let own = self.own.0[byte] & mask;
+                let own = own.0[byte] & mask;
                 let wanted = if bit == shared { own ^ mask } else { own };
                 id[byte] = (id[byte] & !mask) | wanted;
             }

@@ -27,7 +27,7 @@ async fn start(dir: &Path, more: impl FnOnce(&mut DhtConfig)) -> Running {
     getrandom::fill(&mut seed).unwrap();
     let mut config = DhtConfig::new(address, Vec::new(), seed);
     config.node_id = state.node_id();
-    config.host = Some(Ipv4Addr::LOCALHOST);
+    config.host = Some(Ipv4Addr::LOCALHOST.into());
     more(&mut config);
     let dht = Dht::start(config, Workers::start(1).unwrap()).await.unwrap();
     let keeper = state.restore(&dht, address.into()).await.unwrap();

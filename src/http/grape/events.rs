@@ -191,8 +191,8 @@ impl Listener {
             DhtEvent::Ready if std::mem::replace(&mut self.ready, true) => return,
             DhtEvent::Ready => ("ready", Value::Null),
             DhtEvent::Warning(warning) => ("warning", json!(warning)),
-            // No stock grape tells of values.
-            DhtEvent::Stored(_) => return,
+            // No stock grape tells of values, or learns its own address.
+            DhtEvent::Stored(_) | DhtEvent::Address { .. } => return,
         };
         self.hub.told.inc();
         text.push_str(&shown(name, &data));

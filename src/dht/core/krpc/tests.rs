@@ -5,8 +5,11 @@ use proptest::prelude::*;
 fn bytes(max: usize) -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<u8>(), 0..max)
 }
-fn addr() -> impl Strategy<Value = SocketAddrV4> {
-    (any::<[u8; 4]>(), 1u16..).prop_map(|(ip, port)| SocketAddrV4::new(ip.into(), port))
+fn addr() -> impl Strategy<Value = SocketAddr> {
+    (any::<[u8; 4]>(), 1u16..).prop_map(|(ip, port)| SocketAddr::from((ip, port)))
+}
+fn addr6() -> impl Strategy<Value = SocketAddr> {
+    (any::<[u8; 16]>(), 1u16..).prop_map(|(ip, port)| SocketAddr::from((ip, port)))
 }
 fn query(ask: &Ask<'_>) -> Vec<u8> {
     let mut out = Vec::new();
@@ -49,10 +52,12 @@ proptest! {
     }
 
     #[test]
-    fn names_targets_and_tokens_of_any_content_come_through(name in bytes(NAME_BYTES_MAX), token in bytes(40), port in 1u16..) {
-        let (find, peers) = (query(&Ask::FindNode { target: &name }), query(&Ask::GetPeers { name: &name }));
-        prop_assert_eq!(read(&find), Ok(Query::FindNode { target: &name }));
-        prop_assert_eq!(read(&peers), Ok(Query::GetPeers { name: &name }));
+    fn names_targets_and_tokens_of_any_content_come_through(name in bytes(NAME_BYTES_MAX), token in bytes(40), port in 1u16.., both: bool) {
+        let find = query(&Ask::FindNode { target: &name, both });
+        let peers = query(&Ask::GetPeers { name: &name });
+        let want = Wanted { n4: both, n6: both };
+        prop_assert_eq!(read(&find), Ok(Query::FindNode { target: &name, want }));
+        prop_assert_eq!(read(&peers), Ok(Query::GetPeers { name: &name, want: Wanted::default() }));
         let announce = query(&Ask::Announce { name: &name, port, token: &token });
         prop_assert_eq!(read(&announce), Ok(Query::Announce { name: &name, port: Some(port), token: &token }));
     }
@@ -71,27 +76,34 @@ proptest! {
     fn answers_come_through(
         t in proptest::option::of(bytes(32)),
         nodes in proptest::collection::vec((any::<[u8; 20]>(), addr()), 0..25),
-        peers in proptest::collection::vec(addr(), 0..100),
-        to in addr(),
+        nodes6 in proptest::collection::vec((any::<[u8; 20]>(), addr6()), 0..25),
+        peers in proptest::collection::vec(prop_oneof![addr(), addr6()], 0..100),
+        to in prop_oneof![addr(), addr6()],
         seq in 0i64..,
     ) {
-        let nodes: Vec<_> = nodes.into_iter().map(|(id, addr)| Contact { id: NodeId(id), addr }).collect();
+        let contacts = |nodes: Vec<([u8; 20], SocketAddr)>| -> Vec<Contact> {
+            nodes.into_iter().map(|(id, addr)| Contact { id: NodeId(id), addr }).collect()
+        };
+        let (nodes, nodes6) = (contacts(nodes), contacts(nodes6));
         let answer = Answer {
             nodes: Some(&nodes),
+            nodes6: Some(&nodes6),
             token: Some(b"token"),
             peers: Some(&peers),
             v: Some(b"1:x"),
             signed: Some((&[1; 32], &[2; 64])),
             seq: Some(seq),
+            samples: Some(Samples { interval: 60, num: 5, names: &[[9; 20], [8; 20]] }),
         };
         let mut out = Vec::new();
         write_reply(&mut out, t.as_deref(), &NodeId([7; 20]), to, &answer);
         prop_assert!(is_canonical(&out));
         match (decode(&out), &t) {
-            (Some(Message::Reply { t: read, reply }), Some(t)) => {
+            (Some(Message::Reply { t: read, ip, reply }), Some(t)) => {
+                prop_assert_eq!(ip, Some(to.ip()));
                 prop_assert_eq!(read, &t[..]);
                 prop_assert_eq!(reply.id, Some(NodeId([7; 20])));
-                prop_assert_eq!(reply.contacts().collect::<Vec<_>>(), nodes);
+                prop_assert_eq!(reply.contacts().collect::<Vec<_>>(), [&nodes[..], &nodes6].concat());
                 prop_assert_eq!(reply.peers().collect::<Vec<_>>(), peers);
                 prop_assert_eq!((reply.token, reply.v), (Some(&b"token"[..]), Some(&b"1:x"[..])));
                 prop_assert_eq!(reply.signed, Some(([1; 32], [2; 64], seq)));
@@ -102,11 +114,11 @@ proptest! {
     }
 
     #[test]
-    fn errors_come_through(t in bytes(32), to in addr()) {
+    fn errors_come_through(t in bytes(32), to in prop_oneof![addr(), addr6()]) {
         let mut out = Vec::new();
         write_error(&mut out, Some(&t), to, Problem { code: 203, text: "why" });
         prop_assert!(is_canonical(&out));
-        prop_assert_eq!(decode(&out), Some(Message::Error { t: &t, code: 203, text: "why".into() }));
+        prop_assert_eq!(decode(&out), Some(Message::Error { t: &t, ip: Some(to.ip()), code: 203, text: "why".into() }));
     }
 }
 
@@ -145,7 +157,7 @@ fn odd_queries_get_the_right_error() {
         (0, "d1:q4:ping1:t0:1:y1:qe".to_string()),
         (203, "d1:ade1:t2:aa1:y1:qe".to_string()),
         (204, q("vote", &format!("d{id}e"))),
-        (204, q("sample_infohashes", "le")),
+        (204, q("vote", "le")),
         (203, q("find_node", "le")),
         (203, q("find_node", &format!("d{id}e"))),
         (203, q("find_node", &format!("d{id}6:targeti5ee"))),
