@@ -133,7 +133,7 @@ async fn answers_that_nobody_reads_end_their_connection() {
     let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(100);
     // It asks until nothing more is taken from it, and reads nothing.
     let asking = async { while greedy.write_all(&request).await.is_ok() {} };
-    let _ = tokio::time::timeout(PATIENCE, asking).await.expect("it is closed");
+    tokio::time::timeout(PATIENCE, asking).await.expect("it is closed");
     let closed = async {
         while ours.metric("vintner_grape_connections ").await > 1 {
             tokio::time::sleep(Duration::from_millis(20)).await;
