@@ -1,11 +1,14 @@
 //! HTTP/1.1 connections within limits: how many, from whom, how slow, and how they end.
 //!
 //! `axum::serve` has none of these, and a port that strangers reach needs all of them. Both the RPC server and the Grape
-//! HTTP API listen through [`serve`]; each brings its own [`App`] and bounds its own bodies.
+//! HTTP API listen through [`serve`]; each brings its own [`App`] and bounds its own bodies. With [`serve_tls`] the same stands
+//! behind TLS.
 
 mod patience;
 mod room;
+mod tls;
 
+pub use self::tls::PeerCertificate;
 use self::{
     patience::Patient,
     room::{Place, Room},
@@ -35,10 +38,12 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::{JoinHandle, JoinSet},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// How long connections may go on after [`Serving::shutdown`]. Answers take milliseconds; what lasts longer waits for a client
 /// that is slow or gone, and a process that is told to stop should be gone within two seconds.
@@ -159,9 +164,34 @@ pub fn serve(
     limits: Limits,
     traffic: Arc<Traffic>,
 ) -> io::Result<Serving> {
+    start(listener, None, app, limits, traffic)
+}
+
+/// As [`serve`], over TLS. A client's certificate, if `tls` asks for one, is in the extensions of its requests as
+/// [`PeerCertificate`].
+///
+/// # Errors
+/// When the listener cannot say where it listens.
+pub fn serve_tls(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    app: impl App,
+    limits: Limits,
+    traffic: Arc<Traffic>,
+) -> io::Result<Serving> {
+    start(listener, Some(tls.into()), app, limits, traffic)
+}
+
+fn start(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    app: impl App,
+    limits: Limits,
+    traffic: Arc<Traffic>,
+) -> io::Result<Serving> {
     let address = listener.local_addr()?;
     let (stop, stopped) = watch::channel(None);
-    let task = tokio::spawn(accept(listener, app, limits, traffic, stopped));
+    let task = tokio::spawn(accept(listener, tls, app, limits, traffic, stopped));
     Ok(Serving { address, stop, task })
 }
 
@@ -169,6 +199,7 @@ type Stopped = watch::Receiver<Option<Duration>>;
 
 async fn accept(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     app: impl App,
     limits: Limits,
     traffic: Arc<Traffic>,
@@ -199,15 +230,8 @@ async fn accept(
             slot = Arc::clone(&slots).acquire_owned(), if newcomer.is_some() => slot.ok(),
         };
         let Some((stream, from, source)) = newcomer.take() else { continue };
-        let place = room.enter();
-        connections.spawn(connection(
-            stream,
-            from,
-            app.clone(),
-            limits,
-            stopped.clone(),
-            (slot, place, source),
-        ));
+        let (tls, app, stopped) = (tls.clone(), app.clone(), stopped.clone());
+        connections.spawn(connection(stream, from, tls, app, limits, stopped, (slot, room.enter(), source)));
     };
     drop(listener);
     let _ = tokio::time::timeout(drain, async { while connections.join_next().await.is_some() {} }).await;
@@ -221,19 +245,44 @@ async fn told_to_stop(stopped: &mut Stopped) -> Duration {
 async fn connection(
     stream: TcpStream,
     from: SocketAddr,
+    tls: Option<TlsAcceptor>,
     app: impl App,
     limits: Limits,
-    mut stopped: Stopped,
+    stopped: Stopped,
     (_slot, place, _source): (Option<OwnedSemaphorePermit>, Place, Source),
 ) {
     // Answers are small and one write each: waiting for more to send with them only delays them.
     let _ = stream.set_nodelay(true);
+    let stream = Patient::new(stream, limits.write_timeout);
+    let conversation = async {
+        match tls {
+            None => converse(stream, (from, None, &place), app, limits, stopped).await,
+            // In a box, so that connections without TLS have no room for its state.
+            Some(tls) => Box::pin(tls::connection(stream, (from, &place), tls, app, limits, stopped)).await,
+        }
+    };
+    tokio::select! {
+        () = conversation => {}
+        () = place.needed() => {}
+    }
+}
+
+/// Speaks HTTP until either side has had enough.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin,
+    (from, certificate, place): (SocketAddr, Option<PeerCertificate>, &Place),
+    app: impl App,
+    limits: Limits,
+    mut stopped: Stopped,
+) {
     let asked = AtomicBool::new(false);
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request| {
         asked.store(true, Ordering::Relaxed);
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         place.works();
         let answer = app.clone().answer(request, Peer(from));
-        let place = &place;
         async move {
             let answer = answer.await;
             if answer.as_ref().is_ok_and(|answer| answer.extensions().get::<Lasting>().is_none()) {
@@ -246,12 +295,11 @@ async fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
         .max_buf_size(limits.header_bytes_max)
-        .serve_connection(TokioIo::new(Patient::new(stream, limits.write_timeout)), service);
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     // An error here is a peer that went away or spoke no HTTP: nothing to do, nobody to tell.
     let stopping = tokio::select! {
         _ = connection.as_mut() => false,
-        () = place.needed() => false,
         _ = told_to_stop(&mut stopped) => true,
     };
     // hyper closes a connection that rests between two requests, but would wait for the first one of a new connection.
