@@ -156,7 +156,7 @@ async fn who_reads_too_slowly_is_told_how_much_it_missed_and_holds_nobody_up() {
         before = told().await;
         for _ in 0..BATCH {
             n += 1;
-            let _ = dht.announce(&[&n.to_be_bytes()[..], &name].concat(), 1).await;
+            let _ = dht.announce(&[format!("{n:08}").as_bytes(), &name].concat(), 1).await;
         }
         let _ = dht.announce(format!("mark {n}").as_bytes(), 1).await;
         while !quick.next("announce").await.as_str().unwrap().starts_with("mark") {}
