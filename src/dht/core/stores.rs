@@ -6,7 +6,7 @@
 //! accepts, a lookup is made after all. The end does not wait for nodes that are late once one has accepted.
 
 use super::{
-    Contact, Core, DhtEvent, Item, Now, OpError, OpId, Outcome, Put, PutOutcome, Refusal, Target,
+    Contact, Core, DhtEvent, Item, Now, OpError, OpId, Outcome, Payer, Put, PutOutcome, Refusal, Target,
     krpc::code,
     lookups::{Waiter, Want},
     rpc::{Asking, Purpose},
@@ -145,7 +145,7 @@ impl Core {
             Item::Mutable(item) => self.items.admits(item, &item.target(), None).is_err(),
         };
         if !newer_held {
-            self.store_item(now, item);
+            self.store_item(now, item, Payer::Own);
         }
     }
 

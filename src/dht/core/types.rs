@@ -184,6 +184,10 @@ pub struct DhtStatus {
     pub queries_out: u64,
     /// Answers received that belonged to a query.
     pub answers_in: u64,
+    /// Answers that were cut short because their receiver had not shown yet that it is there.
+    pub answers_cut: u64,
+    /// Public hosts that have shown that they are there.
+    pub proven: usize,
     /// Queries that nobody answered.
     pub timeouts: u64,
     /// Datagrams that were no KRPC message.
@@ -237,6 +241,12 @@ pub struct Dropped {
     pub queries: u64,
     /// Signatures not checked: too many checks were out, or the workers were busy.
     pub checks: u64,
+    /// Datagrams not looked at: their source sends too many, or too much of what no honest node sends.
+    pub datagrams: u64,
+    /// Answers not sent: longer than their receiver may be sent.
+    pub answers: u64,
+    /// Nodes not taken into the table: there are enough of their network.
+    pub nodes: u64,
     /// Items pushed out by newer ones.
     pub items: u64,
     /// Peers pushed out by newer ones.

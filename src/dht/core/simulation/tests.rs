@@ -227,7 +227,7 @@ fn the_newest_version_wins_wherever_it_is() {
     let (old, new) = (signed(1, 1, "old"), signed(1, 2, "new"));
     net.put(1, mutable(&old)).unwrap();
     let now = net.now;
-    net.core(4).store_item(now, Item::Mutable(new.clone()));
+    net.core(4).store_item(now, Item::Mutable(new.clone()), Payer::Own);
     assert_eq!(net.get(0, old.target()), Some(Item::Mutable(new)));
     let refused = net.put(1, Put::Mutable { item: old.clone(), cas: None }).unwrap();
     assert_eq!((refused.acked, refused.refused_302), (3, 1));
