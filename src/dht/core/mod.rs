@@ -17,7 +17,7 @@
 //! | `contacts` | what is remembered of addresses: round-trip times, failures, write tokens |
 //! | `table`, `diversity` | the routing table, and how many nodes of one network it takes |
 //! | `server` | answers to other nodes' queries |
-//! | `shortlist`, `lookups` | iterative lookups, one for all who want the same |
+//! | `shortlist`, `paths`, `lookups` | iterative lookups, one for all who want the same |
 //! | `neighbourhood` | closest nodes of targets looked up lately, so that a store needs no lookup |
 //! | `stores` | putting and announcing |
 //! | `items`, `peers`, `token`, `quota` | what is stored for others, who may write, and who makes room |
@@ -39,6 +39,7 @@ pub mod krpc;
 mod lookups;
 mod neighbourhood;
 mod now;
+mod paths;
 mod peers;
 mod proof;
 #[cfg(test)]
@@ -162,6 +163,8 @@ pub struct Core {
     items: Items,
     peers: Peers,
     rpc: Rpc,
+    /// Disjoint paths of a lookup for an item.
+    item_paths: usize,
     traversals: BTreeMap<u64, Traversal>,
     shared_lookups: HashMap<LookupKey, u64>,
     found_peers: Recent<Arc<[u8]>, (Now, Vec<SocketAddr>)>,
@@ -200,6 +203,7 @@ impl Core {
             items: Items::new(config.items_max, own),
             peers: Peers::new(config.peers_max, config.peer_max_age, own, ranges),
             rpc: Rpc::default(),
+            item_paths: paths::DISJOINT,
             traversals: BTreeMap::new(),
             shared_lookups: HashMap::new(),
             found_peers: Recent::new(LOOKUP_CACHE_MAX),
