@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    net::{Ipv4Addr, SocketAddrV4},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddrV4},
     time::{Duration, Instant},
 };
 use tokio::time::sleep;
@@ -80,6 +80,40 @@ async fn what_one_announces_the_others_find_and_hear() {
         let (name, from) = tokio::time::timeout(Duration::from_secs(1), heard).await.unwrap();
         assert_eq!((&name[..], from.port()), (&b"rest:util:net"[..], 1337), "{n}");
     }
+}
+
+#[tokio::test]
+async fn nodes_with_ipv6_meet_over_it_and_serve_both_families() {
+    let dual = async |bootstrap: &[String]| {
+        let config = DhtConfig {
+            ipv6: Some(Ipv6Addr::LOCALHOST),
+            bootstrap: bootstrap.to_vec(),
+            ..config(LOOPBACK, &[])
+        };
+        Dht::start(config, workers()).await.unwrap()
+    };
+    let first = dual(&[]).await;
+    let over_v6 = first.local_addr6().unwrap();
+    assert_eq!(over_v6.port(), first.local_addr().port(), "one port for both");
+    let others = [dual(&[over_v6.to_string()]).await, dual(&[over_v6.to_string()]).await];
+    let old = node(&[first.local_addr()]).await;
+    for dht in [&first].into_iter().chain(&others) {
+        until("joined in both", async || {
+            let status = dht.status();
+            (status.nodes_good, status.nodes6_good) == (5, 2)
+        })
+        .await;
+    }
+    until("joined in one", async || old.status().nodes_good == 3).await;
+    assert_eq!(others[0].announce(b"x", 7).await.unwrap(), 5);
+    let mut found = others[1].lookup(b"x").await.unwrap();
+    found.sort();
+    assert_eq!(found, ["127.0.0.1:7".parse().unwrap(), "[::1]:7".parse().unwrap()]);
+    assert_eq!(old.lookup(b"x").await.unwrap(), ["127.0.0.1:7".parse().unwrap()]);
+    let put = item(1, 1, "both");
+    assert!(old.put(mutable(&put)).await.unwrap().acked >= 3);
+    let found = others[1].get(put.target(), b"", GetMode::Network).await.unwrap().unwrap();
+    assert_eq!(found.item, Item::Mutable(put));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::{
     fs,
-    net::{IpAddr, SocketAddr, SocketAddrV4},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
 };
 
@@ -31,6 +31,16 @@ pub(crate) struct Settings {
     /// The DHT's UDP socket [default: 127.0.0.1:20011]
     #[arg(long, env = "VINTNER_DHT", value_name = "ADDR:PORT")]
     dht: Option<SocketAddrV4>,
+
+    /// Take part in the DHT over IPv6, too, on the same port (BEP32)
+    #[arg(long, env = "VINTNER_IPV6", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    ipv6: Option<bool>,
+
+    /// Use BitTorrent's public DHT, and follow its rules (BEP42, BEP43, names of 20 bytes)
+    ///
+    /// The socket is then 0.0.0.0:20011 and the bootstrap nodes are the public ones, unless others are given.
+    #[arg(long, env = "VINTNER_MAINLINE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    mainline: Option<bool>,
 
     /// DHT nodes to start from; an empty text for none [default: 127.0.0.1:20001]
     #[arg(long, env = "VINTNER_BOOTSTRAP", value_name = "HOST:PORT,...", value_delimiter = ',')]
@@ -121,6 +131,8 @@ pub(crate) struct Effective {
     pub(crate) api: SocketAddr,
     pub(crate) rpc: SocketAddr,
     pub(crate) dht: SocketAddrV4,
+    pub(crate) ipv6: bool,
+    pub(crate) mainline: bool,
     pub(crate) bootstrap: Vec<String>,
     pub(crate) data_dir: PathBuf,
     pub(crate) network: Network,
@@ -172,15 +184,16 @@ impl Settings {
                 text.parse().with_context(|| format!("--api-published-from {text:?} is not an IP address"))
             })
             .collect();
+        let mainline = self.mainline.or(file.mainline).unwrap_or(false);
+        let dht_ip = if mainline { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
         Ok(Effective {
             api: self.api.or(file.api).unwrap_or_else(|| default(4000)),
             rpc,
-            dht: self
-                .dht
-                .or(file.dht)
-                .unwrap_or_else(|| SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 20_011)),
+            dht: self.dht.or(file.dht).unwrap_or_else(|| SocketAddrV4::new(dht_ip, 20_011)),
+            ipv6: self.ipv6.or(file.ipv6).unwrap_or(false),
+            mainline,
             bootstrap: named(
-                self.bootstrap.or(file.bootstrap).unwrap_or_else(|| vec!["127.0.0.1:20001".into()]),
+                self.bootstrap.or(file.bootstrap).unwrap_or_else(|| default_bootstrap(mainline)),
             )
             .collect(),
             data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| ".vintner/node".into()),
@@ -209,6 +222,8 @@ impl Effective {
             data_dir: self.data_dir.clone(),
             rpc: self.rpc,
             dht: self.dht,
+            dht_ipv6: self.ipv6.then(|| ipv6_beside(*self.dht.ip())),
+            mainline: self.mainline,
             bootstrap: self.bootstrap.clone(),
             advertise: self.advertise.clone(),
             allow_private: self.allow_private,
@@ -241,6 +256,24 @@ impl Effective {
             token.context("the token file is not usable; `openssl rand -hex 32` makes a good token")?;
         Ok(ApiConfig { addr: self.api, token, insecure_no_token: self.insecure_no_token, published })
     }
+}
+
+/// Where the public network is joined: those who run them say so in their programs' settings.
+pub(crate) const MAINLINE_BOOTSTRAP: [&str; 4] = [
+    "router.bittorrent.com:6881",
+    "dht.transmissionbt.com:6881",
+    "dht.libtorrent.org:25401",
+    "router.utorrent.com:6881",
+];
+
+fn default_bootstrap(mainline: bool) -> Vec<String> {
+    let of = |nodes: &[&str]| nodes.iter().map(|node| (*node).to_owned()).collect();
+    if mainline { of(&MAINLINE_BOOTSTRAP) } else { of(&["127.0.0.1:20001"]) }
+}
+
+/// The IPv6 address that means what an IPv4 one does: every interface, or this machine alone.
+pub(crate) fn ipv6_beside(ip: Ipv4Addr) -> Ipv6Addr {
+    if ip.is_loopback() { Ipv6Addr::LOCALHOST } else { Ipv6Addr::UNSPECIFIED }
 }
 
 /// The token in a file that only its owner can read.
@@ -283,6 +316,26 @@ mod tests {
         let printed = used.to_toml().unwrap();
         let again = Settings::default().over(file(&printed), None).unwrap();
         assert_eq!(again.to_toml().unwrap(), printed);
+    }
+
+    #[test]
+    fn mainline_brings_its_own_defaults_and_what_is_given_stands_over_them() {
+        let used = Settings { mainline: Some(true), ipv6: Some(true), ..Settings::default() };
+        let used = used.over(Settings::default(), None).unwrap();
+        assert_eq!(
+            (used.dht, &used.bootstrap[0][..]),
+            ("0.0.0.0:20011".parse().unwrap(), MAINLINE_BOOTSTRAP[0])
+        );
+        let node = used.node();
+        assert!(node.mainline && node.dht_ipv6 == Some(Ipv6Addr::UNSPECIFIED));
+        let given = file("mainline = true\nipv6 = true\nbootstrap = ['h:1']\ndht = '127.0.0.1:9'");
+        let used = Settings::default().over(given, None).unwrap();
+        assert_eq!(
+            (used.dht.port(), used.bootstrap.len(), used.node().dht_ipv6),
+            (9, 1, Some(Ipv6Addr::LOCALHOST))
+        );
+        let plain = Settings::default().over(Settings::default(), None).unwrap().node();
+        assert!(!plain.mainline && plain.dht_ipv6.is_none());
     }
 
     #[test]

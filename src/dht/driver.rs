@@ -110,6 +110,7 @@ pub(super) fn start(
         node_id: config.node_id,
         local_addr,
         local_addr6: wanted6,
+        mainline: config.mainline,
         host: config.host,
         has_bootstrap: !config.bootstrap.is_empty(),
         known_nodes: config.known_nodes,

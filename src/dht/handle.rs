@@ -28,6 +28,9 @@ pub struct DhtConfig {
     pub listen: SocketAddrV4,
     /// Take part in the IPv6 network too, with a socket bound there, on the same port (BEP32).
     pub ipv6: Option<Ipv6Addr>,
+    /// Follow the rules of the public network, BitTorrent's Mainline: an id that belongs to the address (BEP42), read-only while
+    /// strangers do not reach this node (BEP43), names of 20 bytes (others go as their SHA-1), a modest pace.
+    pub mainline: bool,
     /// Whom to join: `host:port`, the host an address (an IPv6 one in brackets) or a DNS name, resolved each time it is used. May be empty.
     pub bootstrap: Vec<String>,
     /// Nodes known from an earlier run ([`Dht::known_nodes`]), asked beside `bootstrap`.
@@ -63,6 +66,7 @@ impl DhtConfig {
         Self {
             listen,
             ipv6: None,
+            mainline: false,
             bootstrap,
             known_nodes: Vec::new(),
             node_id: None,
@@ -155,7 +159,6 @@ pub struct Dht {
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<DhtEvent>,
     status: watch::Receiver<DhtStatus>,
-    node_id: NodeId,
     local_addr: SocketAddrV4,
     local_addr6: Option<SocketAddrV6>,
 }
@@ -168,8 +171,8 @@ impl Dht {
         let (events, _) = broadcast::channel(EVENTS_MAX);
         let status = driver::start(config, workers, inbox, events.clone())?;
         // One look: two at once would wait for each other when the driver reports in between.
-        let DhtStatus { node_id, local_addr, local_addr6, .. } = *status.borrow();
-        Ok(Self { commands, events, status, node_id, local_addr, local_addr6 })
+        let DhtStatus { local_addr, local_addr6, .. } = *status.borrow();
+        Ok(Self { commands, events, status, local_addr, local_addr6 })
     }
 
     /// Where it listens.
@@ -184,10 +187,11 @@ impl Dht {
         self.local_addr6
     }
 
-    /// Its id: keep it, and hand it in again when starting on the same address.
+    /// Its id: keep it, and hand it in again when starting on the same address. On the public network it changes when the
+    /// address turns out to be another.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
-        self.node_id
+        self.status.borrow().node_id
     }
 
     /// Says once that a service of this name is on this host's `port`. Returns how many nodes took note.
@@ -283,7 +287,7 @@ impl Dht {
 
 impl fmt::Debug for Dht {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Dht({} on {})", self.node_id, self.local_addr)
+        write!(f, "Dht({} on {})", self.node_id(), self.local_addr)
     }
 }
 

@@ -15,7 +15,7 @@ impl DhtStatus {
         );
         nodes.at(&[("state", "all")], self.nodes);
         nodes.at(&[("state", "good")], self.nodes_good);
-        let mut nodes6 = page.gauge("vintner_dht_nodes_ipv6", "Of these, the nodes of IPv6");
+        let mut nodes6 = page.gauge("vintner_dht_ipv6_nodes", "Of these, the nodes of IPv6");
         nodes6.at(&[("state", "all")], self.nodes6);
         nodes6.at(&[("state", "good")], self.nodes6_good);
         for (name, help, value) in [
@@ -45,6 +45,12 @@ impl DhtStatus {
                 "vintner_dht_answers_cut_total",
                 "Answers cut short, because their receiver had not shown that it is there",
                 self.answers_cut,
+            ),
+            ("vintner_dht_audits_total", "Items looked for some time after they were put", self.audits),
+            (
+                "vintner_dht_repairs_total",
+                "Of these, the ones put again because too few nodes held them",
+                self.repairs,
             ),
             ("vintner_dht_timeouts_total", "Queries that nobody answered", self.timeouts),
             ("vintner_dht_malformed_total", "Datagrams that were no KRPC message", self.malformed_in),

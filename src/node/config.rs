@@ -2,7 +2,7 @@
 
 use crate::identity::Network;
 use std::{
-    net::{Ipv4Addr, SocketAddr, SocketAddrV4},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
     path::PathBuf,
 };
 
@@ -17,6 +17,10 @@ pub struct NodeConfig {
     pub rpc: SocketAddr,
     /// The DHT's UDP socket; port 0 takes a free one.
     pub dht: SocketAddrV4,
+    /// Take part in the IPv6 network too, with a socket bound there on the same port.
+    pub dht_ipv6: Option<Ipv6Addr>,
+    /// Follow the rules of the public network, BitTorrent's Mainline.
+    pub mainline: bool,
     /// DHT nodes to start from, `host:port`; names are resolved each time.
     pub bootstrap: Vec<String>,
     /// Addresses at which other nodes reach this node's RPC, when they differ from `rpc`.
@@ -34,6 +38,8 @@ impl NodeConfig {
             data_dir,
             rpc: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             dht: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0),
+            dht_ipv6: None,
+            mainline: false,
             bootstrap,
             advertise: Vec::new(),
             allow_private: true,

@@ -136,6 +136,11 @@ impl Exchange {
         }
     }
 
+    /// Remembers something small beside the events. In a full inbox it is lost: it is found out anew.
+    pub(super) fn note(&self, name: &'static str, value: String) {
+        let _ = self.inbox.try_send(Message::Note(name, value));
+    }
+
     async fn command(&self, input: impl FnOnce(ReplyTo) -> Input) -> Reply {
         let (responder, reply) = oneshot::channel();
         let to = self.next_reply();

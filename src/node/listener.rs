@@ -7,7 +7,7 @@
 
 mod queue;
 
-use super::{contacts::Contacts, exchange::Exchange, publisher::ANNOUNCEMENT};
+use super::{META_DHT_NODE, contacts::Contacts, dht_note, exchange::Exchange, publisher::ANNOUNCEMENT};
 use crate::{
     bep44::{Target, VerifiedItem},
     dht::{Dht, DhtEvent, GetMode, Item},
@@ -141,7 +141,7 @@ pub(super) fn is_heard(event: &DhtEvent) -> bool {
     match event {
         DhtEvent::Announce { name, .. } => announced(name).is_some(),
         DhtEvent::Stored(item) => item.salt.is_empty(),
-        DhtEvent::Node { .. } | DhtEvent::Warning(_) => true,
+        DhtEvent::Node { .. } | DhtEvent::Address { .. } | DhtEvent::Warning(_) => true,
         DhtEvent::Peer { .. } | DhtEvent::Ready => false,
     }
 }
@@ -236,6 +236,10 @@ impl Ears {
             DhtEvent::Stored(item) if item.salt.is_empty() => self.add(queue.bring(item)),
             DhtEvent::Warning(warning) => tracing::warn!("DHT: {warning}"),
             DhtEvent::Node { .. } => self.newcomers.notify_one(),
+            DhtEvent::Address { ip, node_id } => {
+                tracing::info!(%ip, %node_id, "the network sees this node at this address");
+                self.exchange.note(META_DHT_NODE, dht_note(node_id, self.dht.local_addr()));
+            }
             DhtEvent::Stored(_) | DhtEvent::Peer { .. } | DhtEvent::Ready => {}
         }
     }

@@ -141,10 +141,18 @@ impl Journal for Store {
     }
 
     fn commit(&mut self, events: &[crate::exchange::Event]) -> Result<(), JournalError> {
-        Self::commit(self, events).map_err(|error| match error {
-            CommitError::Full { .. } => JournalError::Full,
-            failed @ CommitError::Failed { .. } => JournalError::Failed(failed.to_string()),
-        })
+        Self::commit(self, events).map_err(journal_error)
+    }
+
+    fn note(&mut self, name: &'static str, value: &str) -> Result<(), JournalError> {
+        self.set_meta(name, value).map_err(journal_error)
+    }
+}
+
+fn journal_error(error: CommitError) -> JournalError {
+    match error {
+        CommitError::Full { .. } => JournalError::Full,
+        failed @ CommitError::Failed { .. } => JournalError::Failed(failed.to_string()),
     }
 }
 
@@ -383,6 +391,11 @@ pub fn noted_dht_id(note: &str, address: SocketAddrV4) -> Option<NodeId> {
     (of == address.to_string()).then(|| id.parse().ok())?
 }
 
+/// What [`noted_dht_id`] reads.
+fn dht_note(id: NodeId, address: SocketAddrV4) -> String {
+    format!("{id} {address}")
+}
+
 /// Starts the DHT under the id that belongs to its address.
 async fn start_dht(config: &NodeConfig, store: &mut Store, workers: Workers) -> Result<Dht, NodeError> {
     let mut seed = [0; 32];
@@ -391,6 +404,8 @@ async fn start_dht(config: &NodeConfig, store: &mut Store, workers: Workers) -> 
     let node_id = note.as_deref().and_then(|note| noted_dht_id(note, config.dht));
     let dht_config = DhtConfig {
         node_id,
+        ipv6: config.dht_ipv6,
+        mainline: config.mainline,
         items_max: DHT_ITEMS_MAX,
         own_thread: true,
         tells: listener::is_heard,
@@ -398,7 +413,7 @@ async fn start_dht(config: &NodeConfig, store: &mut Store, workers: Workers) -> 
     };
     let dht = Dht::start(dht_config, workers).await?;
     if node_id != Some(dht.node_id()) {
-        store.set_meta(META_DHT_NODE, &format!("{} {}", dht.node_id(), dht.local_addr()))?;
+        store.set_meta(META_DHT_NODE, &dht_note(dht.node_id(), dht.local_addr()))?;
     }
     Ok(dht)
 }

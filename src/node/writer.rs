@@ -48,6 +48,8 @@ pub trait Journal: Send + 'static {
     fn load(&mut self) -> Result<Vec<Event>, JournalError>;
     /// All or nothing, and on disk on return.
     fn commit(&mut self, events: &[Event]) -> Result<(), JournalError>;
+    /// Remembers something that is no event and may be lost.
+    fn note(&mut self, name: &'static str, value: &str) -> Result<(), JournalError>;
 }
 
 /// Why something was not stored.
@@ -72,6 +74,8 @@ pub(super) enum Responder {
 #[derive(Debug)]
 pub(super) enum Message {
     Input(Box<Input>, Option<(ReplyTo, Responder)>),
+    /// Remember this beside the events.
+    Note(&'static str, String),
     /// Commit what is pending and end.
     Stop,
 }
@@ -245,6 +249,11 @@ impl<J: Journal> Writer<J> {
         for message in first.into_iter().chain(queue.try_iter()) {
             match message {
                 Message::Stop => return (batch, true),
+                Message::Note(name, value) => {
+                    if let Err(error) = self.journal.note(name, &value) {
+                        tracing::warn!(name, %error, "something small was not stored; it will be found out anew");
+                    }
+                }
                 Message::Input(input, responder) => {
                     self.responders.extend(responder);
                     batch.push(*input);

@@ -135,7 +135,7 @@ fn check_name(name: &str, kind: &str) -> Result<(), String> {
     let not_base =
         ["ms", "milliseconds", "millis", "us", "ns", "minutes", "hours", "kb", "mb", "kilobytes", "percent"];
     let base = !words.iter().any(|word| not_base.contains(word));
-    let lower = name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    let lower = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     if known && prefixed && suffixed && base && lower {
         Ok(())
     } else {

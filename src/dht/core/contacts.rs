@@ -138,6 +138,11 @@ impl Contacts {
         });
     }
 
+    /// Whether nothing was ever sent there, as far as is remembered.
+    pub(super) fn is_stranger(&self, addr: SocketAddr) -> bool {
+        self.known.get(&addr).is_none()
+    }
+
     /// Whether lookups pass it by.
     pub(super) fn is_avoided(&self, addr: SocketAddr, now: Now) -> bool {
         self.known.get(&addr).is_some_and(|known| now < known.avoid_until)

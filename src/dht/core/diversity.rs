@@ -27,6 +27,10 @@ impl Diversity {
         Self { ranges, hosts: HashMap::new(), prefixes: HashMap::new() }
     }
 
+    pub(super) fn ranges(&self) -> Ranges {
+        self.ranges
+    }
+
     /// Whether one more node may enter, into a bucket with nodes of these addresses.
     pub(super) fn admits(&self, ip: IpAddr, bucket: impl Iterator<Item = IpAddr>) -> bool {
         if self.ranges.exempt(ip) {

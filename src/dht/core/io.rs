@@ -20,6 +20,8 @@ pub struct CoreConfig {
     pub local_addr: SocketAddrV4,
     /// Where its IPv6 socket is bound, if it takes part in that network too.
     pub local_addr6: Option<SocketAddrV6>,
+    /// Whether it follows the rules of the public network.
+    pub mainline: bool,
     /// The host that its own announcements are stored under here.
     pub host: Option<IpAddr>,
     /// Whether the driver has bootstrap addresses to offer when [`Output::Resolve`] asks.

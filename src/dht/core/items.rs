@@ -57,6 +57,11 @@ impl Items {
         Self { stored: HashMap::new(), by_age: BTreeSet::new(), quota: Quota::new(), own, uses: 0, max }
     }
 
+    /// The own id has changed. What is stored keeps its rank until it is put again.
+    pub(super) fn moved(&mut self, own: NodeId) {
+        self.own = own;
+    }
+
     pub(super) fn len(&self) -> usize {
         self.stored.len()
     }

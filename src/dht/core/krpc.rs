@@ -5,7 +5,9 @@
 
 mod write;
 
-pub use self::write::{Answer, Ask, addr_len, write_addr, write_error, write_query, write_reply};
+pub use self::write::{
+    Answer, Ask, Samples, addr_len, write_addr, write_error, write_query, write_query_of, write_reply,
+};
 
 use super::{
     bencode::{self, Raw},
@@ -13,7 +15,7 @@ use super::{
     id::{Contact, ID_BYTES, NodeId},
     types::NAME_BYTES_MAX,
 };
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The longest transaction id that is echoed.
 pub const TRANSACTION_BYTES_MAX: usize = 32;
@@ -81,6 +83,8 @@ pub enum Message<'a> {
     Reply {
         /// Our transaction id.
         t: &'a [u8],
+        /// Our address, as the sender sees it (BEP42).
+        ip: Option<IpAddr>,
         /// What it says.
         reply: Reply<'a>,
     },
@@ -88,6 +92,8 @@ pub enum Message<'a> {
     Error {
         /// Our transaction id.
         t: &'a [u8],
+        /// Our address, as the sender sees it.
+        ip: Option<IpAddr>,
         /// The code; 0 when there is none.
         code: i64,
         /// Its text, lossily, at most 200 bytes of it.
@@ -133,6 +139,13 @@ pub enum Query<'a> {
         seq: Option<i64>,
         /// The token that we gave, if the asker proves by it that it is there.
         token: Option<&'a [u8]>,
+        /// Nodes of which networks.
+        want: Wanted,
+    },
+    /// Some of the names that peers were announced for (BEP51).
+    Sample {
+        /// Nodes nearest to this are told, too.
+        target: &'a [u8],
         /// Nodes of which networks.
         want: Wanted,
     },
@@ -244,6 +257,11 @@ fn read_addr(bytes: &[u8]) -> Option<SocketAddr> {
     (port != 0).then_some(SocketAddr::new(ip, port))
 }
 
+/// The address in an `ip` of the right length.
+fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
+    matches!(bytes.len(), ADDR_BYTES | ADDR6_BYTES).then(|| read_addr(bytes))?.map(|addr| addr.ip())
+}
+
 /// Reads a datagram; none for what deserves no answer.
 #[must_use]
 pub fn decode(datagram: &[u8]) -> Option<Message<'_>> {
@@ -257,29 +275,30 @@ pub fn decode(datagram: &[u8]) -> Option<Message<'_>> {
             b"a" => envelope.args = Some(value),
             b"r" => envelope.result = Some(value),
             b"e" => envelope.error = Some(value),
+            b"ip" => envelope.ip = value.bytes().and_then(read_ip),
             b"ro" => envelope.read_only = value.int() == Some(1),
             _ => {}
         }
     }
-    let Envelope { t, kind, method, args, result, error, read_only } = envelope;
+    let Envelope { t, kind, method, args, result, error, ip, read_only } = envelope;
     match kind? {
         b"q" => {
             let args = Args::read(args);
             Some(Message::Query { t, id: args.id(), read_only, query: args.query(method) })
         }
-        b"r" => Some(Message::Reply { t: t?, reply: Args::read(result).reply() }),
+        b"r" => Some(Message::Reply { t: t?, ip, reply: Args::read(result).reply() }),
         b"e" => {
             let mut parts = error?.items();
             let code = parts.next().and_then(Raw::int).unwrap_or(0);
             let text = parts.next().and_then(Raw::bytes).unwrap_or_default();
             let text = String::from_utf8_lossy(&text[..text.len().min(ERROR_TEXT_BYTES_MAX)]).into_owned();
-            Some(Message::Error { t: t?, code, text })
+            Some(Message::Error { t: t?, ip, code, text })
         }
         _ => None,
     }
 }
 
-/// The outer dictionary: `t`, `y`, `q`, `a`, `r`, `e`, `ro`.
+/// The outer dictionary: `t`, `y`, `q`, `a`, `r`, `e`, `ip`, `ro`.
 #[derive(Default)]
 struct Envelope<'a> {
     t: Option<&'a [u8]>,
@@ -288,6 +307,7 @@ struct Envelope<'a> {
     args: Option<Raw<'a>>,
     result: Option<Raw<'a>>,
     error: Option<Raw<'a>>,
+    ip: Option<IpAddr>,
     read_only: bool,
 }
 
@@ -358,14 +378,13 @@ impl<'a> Args<'a> {
         let method = method.ok_or(bad("no method"))?;
         match method {
             b"ping" => Ok(Query::Ping),
-            b"find_node" | b"get_peers" | b"announce_peer" | b"get" | b"put" if self.missing => {
+            b"find_node" | b"get_peers" | b"announce_peer" | b"get" | b"put" | b"sample_infohashes"
+                if self.missing =>
+            {
                 Err(bad("no arguments"))
             }
-            b"find_node" => {
-                let target = self.target.and_then(Raw::bytes).filter(|t| t.len() <= NAME_BYTES_MAX);
-                let target = target.ok_or(bad("invalid value for 'target'"))?;
-                Ok(Query::FindNode { target, want: self.want() })
-            }
+            b"find_node" => Ok(Query::FindNode { target: self.target()?, want: self.want() }),
+            b"sample_infohashes" => Ok(Query::Sample { target: self.target()?, want: self.want() }),
             b"get_peers" => {
                 Ok(Query::GetPeers { name: self.name()?, token: self.proof(), want: self.want() })
             }
@@ -381,6 +400,12 @@ impl<'a> Args<'a> {
             b"put" => self.put(),
             _ => Err(Problem { code: code::METHOD_UNKNOWN, text: "unknown method" }),
         }
+    }
+
+    /// A target of any length.
+    fn target(&self) -> Result<&'a [u8], Problem> {
+        let target = self.target.and_then(Raw::bytes).filter(|target| target.len() <= NAME_BYTES_MAX);
+        target.ok_or(bad("invalid value for 'target'"))
     }
 
     fn want(&self) -> Wanted {

@@ -6,6 +6,7 @@
 use super::{
     Contact, Core, DhtEvent, Found, GetMode, Item, NodeId, Now, OpId, Outcome, Target, Verdict, VerifyId,
     Verifying,
+    audit::Audit,
     family::{ByFamily, Family},
     items::{mutable_item, value_fits},
     krpc::Reply,
@@ -67,9 +68,31 @@ pub(super) struct Traversal {
     checking: Vec<(VerifyId, MutableItem)>,
     /// Signatures that turned out bad, so that a repeated forgery costs one check.
     bad: Vec<MutableItem>,
+    /// Counts who holds an item, instead of looking for it.
+    audit: Option<Audit>,
 }
 
 impl Traversal {
+    fn new(want: Want, target: Arc<[u8]>, paths: ByFamily<Paths>, waiter: Waiter) -> Self {
+        Self {
+            want,
+            target,
+            paths,
+            waiters: vec![waiter],
+            peers: BTreeSet::new(),
+            found: None,
+            checking: Vec::new(),
+            bad: Vec::new(),
+            audit: None,
+        }
+    }
+
+    /// One that looks at what the nearest nodes hold.
+    pub(super) fn of_audit(target: Target, paths: ByFamily<Paths>, audit: Audit) -> Self {
+        let want = Want::Item(Arc::default());
+        Self { audit: Some(audit), ..Self::new(want, target.0[..].into(), paths, Waiter::Refresh) }
+    }
+
     fn asking(&self) -> Asking {
         let target = Arc::clone(&self.target);
         match &self.want {
@@ -122,19 +145,17 @@ impl Core {
             }
         }
         self.contacts_buffer = near;
-        let found = self.own_copy(now, &want, &target);
-        let traversal = Traversal {
-            want,
-            target,
-            paths,
-            waiters: vec![waiter],
-            peers: BTreeSet::new(),
-            found,
-            checking: Vec::new(),
-            bad: Vec::new(),
-        };
+        let mut traversal = Traversal::new(want, target, paths, waiter);
+        traversal.found = self.own_copy(now, &traversal.want, &traversal.target);
         self.traversals.insert(id, traversal);
         self.shared_lookups.insert(key, id);
+        self.advance(now, id);
+    }
+
+    /// Starts a lookup that nobody joins.
+    pub(super) fn look_up_alone(&mut self, now: Now, traversal: Traversal) {
+        let id = self.next_serial();
+        self.traversals.insert(id, traversal);
         self.advance(now, id);
     }
 
@@ -145,10 +166,11 @@ impl Core {
         }
         self.items.expire(now);
         let item = self.items.get(&target)?.clone();
-        Some(Found { from: self.own, token: None, item })
+        Some(Found { from: self.node_id(), token: None, item })
     }
 
     pub(super) fn lookup(&mut self, now: Now, op: OpId, name: Arc<[u8]>) {
+        let name = self.wire_name(name);
         if let Some((at, peers)) = self.found_peers.get(&name)
             && now.since(*at) < self.found_fresh()
         {
@@ -216,7 +238,9 @@ impl Core {
         contact: Option<Contact>,
         reply: &Reply<'_>,
     ) {
-        let own = self.own;
+        let own = self.own_at(&from);
+        let fit = |node: &Contact| node.id != self.own_at(&node.addr) && self.is_fit_node(node.addr, from);
+        let named: Vec<Contact> = reply.contacts().take(NODES_READ_MAX).filter(fit).collect();
         let Some(traversal) = self.traversals.get_mut(&id) else { return };
         let Some(contact) = contact.filter(|contact| contact.id != own) else {
             return self.traversal_failed(now, id, from);
@@ -224,7 +248,7 @@ impl Core {
         let Some(paths) = traversal.paths.of_mut(&from) else { return };
         let Some(at) = paths.asker(from) else { return };
         paths.answered(contact);
-        for node in reply.contacts().take(NODES_READ_MAX).filter(|node| node.id != own) {
+        for node in named {
             if let Some(paths) = traversal.paths.of_mut(&node.addr) {
                 paths.named(at, from, node, self.contacts.is_avoided(node.addr, now));
             }
@@ -241,6 +265,7 @@ impl Core {
                     self.outputs.push_back(super::Output::Event(DhtEvent::Peer { name, addr }));
                 }
             }
+            Want::Item(_) if let Some(audit) = &mut traversal.audit => audit.answered(from, reply),
             Want::Item(salt) => {
                 let salt = Arc::clone(salt);
                 if self.value_answered(id, contact.id, reply, salt) {
@@ -303,7 +328,7 @@ impl Core {
         let Some(found) = self.traversals.get(&id).and_then(|t| t.found.as_ref()) else { return true };
         match &found.item {
             Item::Immutable(_) => false,
-            Item::Mutable(held) => seq > held.seq || (seq == held.seq && found.from == self.own),
+            Item::Mutable(held) => seq > held.seq || (seq == held.seq && found.from == self.node_id()),
         }
     }
 
@@ -341,7 +366,7 @@ impl Core {
     fn finish(&mut self, now: Now, id: u64) {
         let Some(traversal) = self.traversals.remove(&id) else { return };
         let is_done = traversal.is_done();
-        let Traversal { want, target, paths, waiters, peers, found, .. } = traversal;
+        let Traversal { want, target, paths, waiters, peers, found, audit, .. } = traversal;
         let mut nearest = Vec::new();
         for (family, paths) in paths.iter() {
             let near = paths.nearest();
@@ -354,6 +379,9 @@ impl Core {
         }
         if !peers.is_empty() {
             self.found_peers.insert(Arc::clone(&target), (now, peers.iter().copied().collect()));
+        }
+        if let Some(audit) = audit {
+            return self.audited(now, audit, &nearest);
         }
         self.shared_lookups.remove(&(want.clone(), Arc::clone(&target)));
         for waiter in waiters {

@@ -19,13 +19,15 @@
 //! | `server` | answers to other nodes' queries |
 //! | `shortlist`, `paths`, `lookups` | iterative lookups, one for all who want the same |
 //! | `neighbourhood` | closest nodes of targets looked up lately, so that a store needs no lookup |
-//! | `stores` | putting and announcing |
+//! | `stores`, `audit` | putting and announcing; whether it can be found, and repair |
 //! | `items`, `peers`, `token`, `quota` | what is stored for others, who may write, and who makes room |
+//! | `mainline` | the rules of the public network: ids that belong to addresses, read-only nodes, pace |
 //! | `upkeep` | joining, liveness, renewing what this node keeps alive |
 //!
 //! Signatures are not checked here: [`Output::Verify`] hands them out and [`Input::Verified`] brings the verdict.
 
 mod admission;
+mod audit;
 pub mod bencode;
 #[cfg(test)]
 mod conformance;
@@ -37,6 +39,7 @@ mod io;
 mod items;
 pub mod krpc;
 mod lookups;
+mod mainline;
 mod neighbourhood;
 mod now;
 mod paths;
@@ -73,9 +76,11 @@ pub use self::{
 
 use self::{
     admission::{Admission, Deed},
+    audit::Audits,
     contacts::{Contacts, Recent},
     items::Items,
     lookups::{LOOKUP_CACHE_MAX, LookupKey, Traversal},
+    mainline::Mainline,
     neighbourhood::Neighbourhoods,
     peers::Peers,
     proof::Proofs,
@@ -112,6 +117,8 @@ struct Counters {
     queries_out: u64,
     answers_in: u64,
     answers_cut: u64,
+    audits: u64,
+    repairs: u64,
     timeouts: u64,
     malformed_in: u64,
     verifications: u64,
@@ -150,7 +157,8 @@ impl Outbox {
 /// One DHT node's state and decisions. See the module's page for how to drive it.
 pub struct Core {
     config: CoreConfig,
-    own: NodeId,
+    /// One id in each network: on the public one it belongs to the address.
+    own: ByFamily<NodeId>,
     rng: StdRng,
     ranges: Ranges,
     admission: Admission,
@@ -169,8 +177,10 @@ pub struct Core {
     shared_lookups: HashMap<LookupKey, u64>,
     found_peers: Recent<Arc<[u8]>, (Now, Vec<SocketAddr>)>,
     stores: BTreeMap<u64, Store>,
+    audits: Audits,
     neighbourhoods: ByFamily<Neighbourhoods>,
     verifying: HashMap<VerifyId, Verifying>,
+    mainline: Option<Mainline>,
     join: Join,
     kept: Kept,
     /// Numbers traversals, stores and signature checks.
@@ -192,7 +202,7 @@ impl Core {
         let v6 = config.local_addr6.is_some();
         let ranges = Ranges { limit_private: config.limit_private };
         Self {
-            own,
+            own: ByFamily::new(v6, |_| own),
             ranges,
             admission: Admission::new(ranges, rng.random()),
             proofs: Proofs::new(ranges, rng.random()),
@@ -208,8 +218,10 @@ impl Core {
             shared_lookups: HashMap::new(),
             found_peers: Recent::new(LOOKUP_CACHE_MAX),
             stores: BTreeMap::new(),
+            audits: Audits::default(),
             neighbourhoods: ByFamily::new(v6, |_| Neighbourhoods::default()),
             verifying: HashMap::new(),
+            mainline: config.mainline.then(|| Mainline::new(v6, now)),
             join: Join::new(now, &config),
             kept: Kept::default(),
             serial: 0,
@@ -235,6 +247,7 @@ impl Core {
         }
         self.expire_calls(now);
         self.upkeep(now);
+        self.audit(now);
         self.send_waiting(now);
     }
 
@@ -264,8 +277,11 @@ impl Core {
     pub fn next_timeout(&self) -> Option<Now> {
         let times = [
             self.rpc.next_deadline(),
+            self.next_query().filter(|_| self.rpc.is_waiting()),
             self.next_upkeep(),
+            self.audits.next(),
             self.items.next_expiry(),
+            self.next_reach(),
             self.peers.next_expiry(),
         ];
         times.into_iter().flatten().min()
@@ -274,7 +290,7 @@ impl Core {
     /// Its id.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
-        self.own
+        self.own.get(Family::V4).copied().unwrap_or(NodeId([0; ID_BYTES]))
     }
 
     /// The item that is stored here.
@@ -288,7 +304,7 @@ impl Core {
         let mut nodes = Vec::new();
         let mut of_one = Vec::new();
         for table in self.tables.each() {
-            table.closest(&self.own.0, usize::MAX, &mut of_one);
+            table.closest(&self.node_id().0, usize::MAX, &mut of_one);
             nodes.extend(of_one.iter().map(|node| node.addr));
         }
         nodes
@@ -297,10 +313,13 @@ impl Core {
     /// How it is.
     #[must_use]
     pub fn status(&self) -> DhtStatus {
+        let (external_ip, read_only) = self.outside();
         DhtStatus {
-            node_id: self.own,
+            node_id: self.node_id(),
             local_addr: self.config.local_addr,
             bootstrapped: self.is_joined(),
+            external_ip,
+            read_only,
             local_addr6: self.config.local_addr6,
             nodes: self.tables.each().map(Table::len).sum(),
             nodes_good: self.good_nodes(),
@@ -315,6 +334,8 @@ impl Core {
             queries_out: self.counters.queries_out,
             answers_in: self.counters.answers_in,
             answers_cut: self.counters.answers_cut,
+            audits: self.counters.audits,
+            repairs: self.counters.repairs,
             proven: self.proofs.len(),
             timeouts: self.counters.timeouts,
             malformed_in: self.counters.malformed_in,
@@ -370,18 +391,20 @@ impl Core {
             }
             Some(krpc::Message::Query { t, id, read_only, query }) if admitted => {
                 self.counters.queries_in += 1;
-                self.queried(now, from, bytes.len(), id.filter(|_| !read_only), t, query);
+                if self.may_answer(now, from) {
+                    self.queried(now, from, bytes.len(), id.filter(|_| !read_only), t, query);
+                }
                 Some(Deed::Query)
             }
             Some(krpc::Message::Query { .. }) => {
                 self.counters.dropped.datagrams += 1;
                 None
             }
-            Some(krpc::Message::Reply { t, reply }) => {
-                (!self.reply(now, from, t, &reply)).then_some(Deed::Unasked)
+            Some(krpc::Message::Reply { t, ip, reply }) => {
+                (!self.reply(now, from, t, ip, &reply)).then_some(Deed::Unasked)
             }
-            Some(krpc::Message::Error { t, code, text }) => {
-                (!self.error_reply(now, from, t, Refusal { code, text })).then_some(Deed::Unasked)
+            Some(krpc::Message::Error { t, ip, code, text }) => {
+                (!self.error_reply(now, from, t, ip, Refusal { code, text })).then_some(Deed::Unasked)
             }
         };
         if let Some(deed) = deed {

@@ -135,6 +135,7 @@ mod tests {
     use super::*;
     use crate::dht::core::id::NodeId;
     use proptest::prelude::*;
+    use rand::{RngExt, SeedableRng, rngs::StdRng};
     use std::{collections::BTreeSet, net::Ipv4Addr};
 
     fn contact(n: u8) -> Contact {
@@ -203,6 +204,89 @@ mod tests {
         assert!(!paths.is_done());
         paths.answered(contact((alive.port() - 1000) as u8));
         assert!(paths.is_done());
+    }
+
+    /// A network of which the last fifth are friends: to every question they answer with each other, under ids beside the target.
+    struct Liars {
+        ids: Vec<NodeId>,
+        knows: Vec<Vec<usize>>,
+        target: NodeId,
+    }
+
+    impl Liars {
+        const SIZE: usize = 100;
+        const HONEST: usize = 80;
+
+        /// Everybody knows some nodes at random, and those next to it.
+        fn new(rng: &mut StdRng) -> Self {
+            let ids: Vec<NodeId> = (0..Self::SIZE).map(|_| NodeId(rng.random())).collect();
+            let knows = (0..Self::SIZE).map(|of| {
+                let mut near: Vec<usize> = (0..Self::SIZE).filter(|at| *at != of).collect();
+                near.sort_by(|a, b| nearer(&ids[of].0, &ids[*a], &ids[*b]));
+                near.truncate(8);
+                near.extend((0..8).map(|_| rng.random_range(0..Self::SIZE)));
+                near
+            });
+            Self { knows: knows.collect(), ids, target: NodeId(rng.random()) }
+        }
+
+        fn addr(at: usize) -> SocketAddr {
+            SocketAddr::from((Ipv4Addr::LOCALHOST, 1000 + at as u16))
+        }
+
+        fn answer(&self, at: usize) -> Vec<Contact> {
+            if at < Self::HONEST {
+                let real = |at: &usize| Contact { id: self.ids[*at], addr: Self::addr(*at) };
+                return self.knows[at].iter().map(real).collect();
+            }
+            (Self::HONEST..Self::SIZE).map(|at| self.alias(at)).collect()
+        }
+
+        fn alias(&self, at: usize) -> Contact {
+            let mut id = self.target;
+            id.0[19] ^= at as u8;
+            Contact { id, addr: Self::addr(at) }
+        }
+
+        /// Whether a lookup from six nodes meets one of the three honest nodes nearest to the target.
+        fn is_found(&self, count: usize, rng: &mut StdRng) -> bool {
+            let mut near: Vec<usize> = (0..Self::HONEST).collect();
+            near.sort_by(|a, b| nearer(&self.target.0, &self.ids[*a], &self.ids[*b]));
+            let (holders, far) = near.split_at(3);
+            let mut paths = Paths::new(self.target.0[..].into(), count);
+            for _ in 0..6 {
+                let at = far[rng.random_range(40..far.len())];
+                paths.seed(Contact { id: self.ids[at], addr: Self::addr(at) }, false);
+            }
+            while let Some(addr) = paths.next() {
+                let at = usize::from(addr.port() - 1000);
+                if holders.contains(&at) {
+                    return true;
+                }
+                let path = paths.asker(addr).unwrap();
+                for contact in self.answer(at) {
+                    paths.named(path, addr, contact, false);
+                }
+                let id = if at < Self::HONEST { self.ids[at] } else { self.alias(at).id };
+                paths.answered(Contact { id, addr });
+            }
+            false
+        }
+    }
+
+    #[test]
+    fn two_paths_find_what_one_path_misses_among_a_fifth_of_liars() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let mut found = [0; 2];
+        for _ in 0..300 {
+            let network = Liars::new(&mut rng);
+            for count in [1, DISJOINT] {
+                found[count - 1] += usize::from(network.is_found(count, &mut rng));
+            }
+        }
+        let [one, two] = found;
+        println!("of 300: one path found {one}, two paths {two}");
+        assert!(two > one + 60 && two > 240, "of 300: one path found {one}, two paths {two}");
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 
 use super::{
     family::Family,
-    id::NodeId,
+    id::{ID_BYTES, NodeId},
     now::Now,
     quota::{Quota, Rank},
     source::{Payer, Ranges},
@@ -23,10 +23,34 @@ const PEERS_OF_A_NAME_MAX: usize = 1000;
 struct Peer {
     addr: SocketAddr,
     serial: u64,
+    shared_bits: u8,
+}
+
+impl Peer {
+    fn rank(&self) -> Rank {
+        Rank { shared_bits: self.shared_bits, used: self.serial }
+    }
+}
+
+/// Names that are given for so long, and then others (BEP51).
+const SAMPLE_EVERY: Duration = Duration::from_mins(1);
+/// Names in one sample: as many nodes fit beside them.
+const SAMPLE_MAX: usize = 20;
+
+/// Some names of 20 bytes, the only ones that others can ask for in so many words.
+#[derive(Clone, Debug)]
+pub(super) struct Sample {
+    pub(super) names: Arc<[[u8; ID_BYTES]]>,
+    /// How many there are in all.
+    pub(super) num: usize,
+    /// For how many seconds more these are given.
+    pub(super) interval: u32,
+    until: Now,
 }
 
 pub(super) struct Peers {
     names: HashMap<Arc<[u8]>, Vec<Peer>>,
+    sample: Option<Sample>,
     by_age: BTreeMap<u64, (Now, Arc<[u8]>, SocketAddr)>,
     quota: Quota<u64>,
     own: NodeId,
@@ -40,7 +64,12 @@ pub(super) struct Peers {
 impl Peers {
     pub(super) fn new(max: usize, age_max: Duration, own: NodeId, ranges: Ranges) -> Self {
         let (names, by_age, quota) = (HashMap::new(), BTreeMap::new(), Quota::new());
-        Self { names, by_age, quota, own, ranges, serial: 0, max, age_max }
+        Self { names, sample: None, by_age, quota, own, ranges, serial: 0, max, age_max }
+    }
+
+    /// The own id has changed. What is stored keeps its rank until it is announced again.
+    pub(super) fn moved(&mut self, own: NodeId) {
+        self.own = own;
     }
 
     pub(super) fn len(&self) -> usize {
@@ -67,32 +96,31 @@ impl Peers {
             evicted += 1;
         }
         self.serial += 1;
-        self.quota.add(payer, self.rank(&name, payer, self.serial), self.serial);
+        let peer = Peer { addr, serial: self.serial, shared_bits: self.shared_bits(&name, payer) };
+        self.quota.add(payer, peer.rank(), peer.serial);
         self.by_age.insert(self.serial, (now, Arc::clone(&name), addr));
-        self.names.entry(Arc::clone(&name)).or_default().push(Peer { addr, serial: self.serial });
+        self.names.entry(Arc::clone(&name)).or_default().push(peer);
         (name, evicted)
     }
 
     fn remove(&mut self, name: &Arc<[u8]>, addr: SocketAddr) {
         let Some(peers) = self.names.get_mut(name) else { return };
         if let Some(at) = peers.iter().position(|peer| peer.addr == addr) {
-            let serial = peers.swap_remove(at).serial;
+            let peer = peers.swap_remove(at);
             if peers.is_empty() {
                 self.names.remove(name);
             }
-            self.by_age.remove(&serial);
-            let payer = self.ranges.payer(addr.ip());
-            self.quota.remove(payer, self.rank(name, payer, serial), serial);
+            self.by_age.remove(&peer.serial);
+            self.quota.remove(self.ranges.payer(addr.ip()), peer.rank(), peer.serial);
         }
     }
 
     /// As of items: only what comes from a public source is ranked by distance.
-    fn rank(&self, name: &[u8], payer: Payer, serial: u64) -> Rank {
-        let shared_bits = match payer {
+    fn shared_bits(&self, name: &[u8], payer: Payer) -> u8 {
+        match payer {
             Payer::Prefix(_) => self.own.shared_bits(&NodeId::of_target(name)) as u8,
             Payer::Own | Payer::Host(_) => 0,
-        };
-        Rank { shared_bits, used: serial }
+        }
     }
 
     fn remove_oldest(&mut self) -> bool {
@@ -123,6 +151,23 @@ impl Peers {
         let wanted = |addr: &SocketAddr| family.is_none_or(|family| Family::of(addr) == family);
         into.extend(peers.iter().map(|peer| peer.addr).filter(wanted));
         shuffle_cut(into, max, rng);
+    }
+
+    /// Some names, the same ones for a while: who wants them all has to ask others meanwhile.
+    pub(super) fn sample(&mut self, now: Now, rng: &mut StdRng) -> Sample {
+        if let Some(sample) = self.sample.clone().filter(|sample| now < sample.until) {
+            let interval = sample.until.since(now).as_secs() as u32;
+            return Sample { interval, ..sample };
+        }
+        let mut names: Vec<[u8; ID_BYTES]> =
+            self.names.keys().filter_map(|name| name[..].try_into().ok()).collect();
+        // A map's order is random, and not the seed's.
+        names.sort_unstable();
+        let num = names.len();
+        shuffle_cut(&mut names, SAMPLE_MAX, rng);
+        let interval = SAMPLE_EVERY.as_secs() as u32;
+        let sample = Sample { names: names.into(), num, interval, until: now.plus(SAMPLE_EVERY) };
+        self.sample.insert(sample).clone()
     }
 
     /// Drops what was not announced again in time.

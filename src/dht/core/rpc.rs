@@ -13,7 +13,7 @@ use super::{
 use rand::RngExt;
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque, hash_map::Entry},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -26,6 +26,8 @@ const WAITING_MAX: usize = 16_384;
 const CHECKING_MAX: usize = 64;
 /// A ping of ours.
 const PING_BYTES: usize = 58;
+/// What it is longer by when it says that this node is read-only.
+const READ_ONLY_BYTES: usize = 7;
 /// The shortest answer, with a transaction id of eight bytes.
 const ANSWER_BYTES_MIN: usize = 53;
 /// When a query is given up, as grapes and the mainline crate do.
@@ -134,10 +136,9 @@ impl Rpc {
         self.calls.len()
     }
 
-    /// Queries that wait for room.
-    #[cfg(test)]
-    pub(super) fn waiting_len(&self) -> usize {
-        self.waiting.len()
+    /// Whether queries wait to be sent.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     pub(super) fn next_deadline(&self) -> Option<Now> {
@@ -181,7 +182,11 @@ impl Rpc {
 impl Core {
     /// Sends a query, or queues it. False when the queue is full: it has failed.
     pub(super) fn ask(&mut self, now: Now, to: SocketAddr, asking: Asking, purpose: Purpose) -> bool {
-        if self.rpc.calls.len() < IN_FLIGHT_MAX {
+        if !self.may_ask(now, to) {
+            self.counters.dropped.queries += 1;
+            return false;
+        }
+        if self.may_send(now) {
             self.call(now, to, asking, purpose);
         } else if self.rpc.waiting.len() < WAITING_MAX {
             self.rpc.waiting.push_back((to, asking, purpose));
@@ -192,6 +197,11 @@ impl Core {
         true
     }
 
+    /// Whether a query may leave now.
+    fn may_send(&self, now: Now) -> bool {
+        self.rpc.calls.len() < IN_FLIGHT_MAX && self.next_query().is_none_or(|at| at <= now)
+    }
+
     fn call(&mut self, now: Now, to: SocketAddr, asking: Asking, purpose: Purpose) {
         let mut tid = self.rng.random::<u32>();
         while self.rpc.calls.contains_key(&tid) {
@@ -199,19 +209,20 @@ impl Core {
         }
         let deadline = now.plus(self.contacts.late_after(to));
         let call = Call { to, asking, purpose, sent: now, deadline, late: false };
-        self.transmit(tid, &call);
+        self.transmit(now, tid, &call);
         self.rpc.insert(tid, call);
     }
 
-    fn transmit(&mut self, tid: u32, call: &Call) {
+    fn transmit(&mut self, now: Now, tid: u32, call: &Call) {
         self.counters.queries_out += 1;
-        let (own, both) = (self.own, self.tables.get(Family::V6).is_some());
-        let ask = call.asking.ask(both);
-        self.outbox.write(call.to, |out| krpc::write_query(out, tid.to_be_bytes(), &own, &ask));
+        self.note_query(now, call.to);
+        let (own, read_only) = (self.own_at(&call.to), self.is_read_only(&call.to));
+        let ask = call.asking.ask(self.tables.get(Family::V6).is_some());
+        self.outbox.write(call.to, |out| krpc::write_query_of(out, tid.to_be_bytes(), &own, read_only, &ask));
     }
 
     pub(super) fn send_waiting(&mut self, now: Now) {
-        while self.rpc.calls.len() < IN_FLIGHT_MAX {
+        while self.may_send(now) {
             let Some((to, asking, purpose)) = self.rpc.waiting.pop_front() else { return };
             self.call(now, to, asking, purpose);
         }
@@ -245,23 +256,33 @@ impl Core {
         asker: Option<NodeId>,
     ) -> usize {
         let room = bytes * AMPLIFICATION_MAX;
-        let own = self.own;
-        if asker.is_none_or(|id| id == own) || room < PING_BYTES + ANSWER_BYTES_MIN {
+        let own = self.own_at(&from);
+        let read_only = self.is_read_only(&from);
+        let ping_bytes = PING_BYTES + if read_only { READ_ONLY_BYTES } else { 0 };
+        if asker.is_none_or(|id| id == own) || room < ping_bytes + ANSWER_BYTES_MIN {
             return room;
         }
         self.counters.queries_out += 1;
         let t = self.proofs.cookie(from.ip(), now);
-        self.outbox.write(from, |out| krpc::write_query(out, t, &own, &Ask::Ping));
-        room - PING_BYTES
+        self.outbox.write(from, |out| krpc::write_query_of(out, t, &own, read_only, &Ask::Ping));
+        room - ping_bytes
     }
 
     /// An answer to the ping that asked for proof.
-    fn proof_given(&mut self, now: Now, from: SocketAddr, t: &[u8], reply: &Reply<'_>) -> bool {
+    fn proof_given(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        t: &[u8],
+        ip: Option<IpAddr>,
+        reply: &Reply<'_>,
+    ) -> bool {
         if !self.proofs.accepts(t, from.ip(), now) {
             return false;
         }
         self.counters.answers_in += 1;
         self.proofs.prove(from.ip(), now);
+        self.told_address(now, from, ip);
         if let Some(id) = reply.id {
             self.node_answered(now, Contact { id, addr: from });
         }
@@ -269,14 +290,21 @@ impl Core {
     }
 
     /// False when it belongs to no query.
-    pub(super) fn reply(&mut self, now: Now, from: SocketAddr, t: &[u8], reply: &Reply<'_>) -> bool {
-        let Some(call) = self.rpc.take(t, from) else { return self.proof_given(now, from, t, reply) };
-        self.reply_to(now, from, &call, reply);
+    pub(super) fn reply(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        t: &[u8],
+        ip: Option<IpAddr>,
+        reply: &Reply<'_>,
+    ) -> bool {
+        let Some(call) = self.rpc.take(t, from) else { return self.proof_given(now, from, t, ip, reply) };
+        self.answered(now, &call, ip);
+        self.answered_with(now, from, &call, reply);
         true
     }
 
-    fn reply_to(&mut self, now: Now, from: SocketAddr, call: &Call, reply: &Reply<'_>) {
-        self.answered(now, call);
+    fn answered_with(&mut self, now: Now, from: SocketAddr, call: &Call, reply: &Reply<'_>) {
         if let Some(token) = reply.token.filter(|token| !token.is_empty()) {
             self.contacts.keep_token(from, token, now);
         }
@@ -307,9 +335,16 @@ impl Core {
     }
 
     /// False when it belongs to no query.
-    pub(super) fn error_reply(&mut self, now: Now, from: SocketAddr, t: &[u8], refusal: Refusal) -> bool {
+    pub(super) fn error_reply(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        t: &[u8],
+        ip: Option<IpAddr>,
+        refusal: Refusal,
+    ) -> bool {
         let Some(call) = self.rpc.take(t, from) else { return false };
-        self.answered(now, &call);
+        self.answered(now, &call, ip);
         match call.purpose {
             Purpose::Check => {}
             Purpose::Traverse(id) => self.traversal_failed(now, id, from),
@@ -320,9 +355,10 @@ impl Core {
         true
     }
 
-    fn answered(&mut self, now: Now, call: &Call) {
+    fn answered(&mut self, now: Now, call: &Call, ip: Option<IpAddr>) {
         self.counters.answers_in += 1;
         self.proofs.prove(call.to.ip(), now);
+        self.told_address(now, call.to, ip);
         self.contacts.answered(call.to, now.since(call.sent));
         if call.purpose == Purpose::Check {
             self.rpc.checking.remove(&call.to);
@@ -343,7 +379,7 @@ impl Core {
                 call.deadline = call.sent.plus(FAILED_AFTER).max(now);
                 self.contacts.late(call.to, call.deadline);
                 // Perhaps it was lost. To a dead node it is one datagram more, the first time only.
-                self.transmit(tid, &call);
+                self.transmit(now, tid, &call);
                 let (to, purpose) = (call.to, call.purpose);
                 self.rpc.insert(tid, call);
                 match purpose {

@@ -8,11 +8,14 @@
 //! asks again with the token. Others are proven by the ping that came with it before they ask a second time.
 
 use super::{
-    Core, Deed, DhtEvent, Item, Now, Payer, Target, Verdict, Verifying,
+    Core, Deed, DhtEvent, ID_BYTES, Item, Now, Payer, Target, Verdict, Verifying,
     bencode::string_len,
     family::Family,
     items::{Refused, mutable_item, value_fits},
-    krpc::{self, Answer, NODE_BYTES, NODE6_BYTES, Problem, Query, SignedArgs, Wanted, addr_len, code},
+    krpc::{
+        self, Answer, NODE_BYTES, NODE6_BYTES, Problem, Query, Samples, SignedArgs, Wanted, addr_len, code,
+    },
+    mainline::UNFIT_NAME,
     table::K,
     token::TOKEN_BYTES,
 };
@@ -31,6 +34,8 @@ const TOKEN_FIELD_BYTES: usize = 9 + TOKEN_BYTES;
 const LIST_BYTES: usize = 12;
 /// Keys, signature and sequence of a mutable value.
 const SIGNED_BYTES: usize = 6 + 32 + 8 + 64 + 27;
+/// `interval`, `num` and `samples` with their keys, without the samples.
+const SAMPLE_FIELDS_BYTES: usize = 64;
 /// Peers in one reply; 20 nodes fit beside them.
 const PEERS_IN_REPLY_MAX: usize = 100;
 
@@ -53,6 +58,13 @@ impl Core {
     ) {
         match query {
             Ok(Query::Ping) => self.send_reply(from, t, &Answer::default()),
+            Ok(
+                Query::FindNode { target: name, .. }
+                | Query::GetPeers { name, .. }
+                | Query::Announce { name, .. }
+                | Query::Sample { target: name, .. },
+            ) if !self.is_fit_name(name) => self.send_error(from, t, UNFIT_NAME),
+            Ok(Query::Sample { target, want }) => self.answer_sample(now, from, t, target, want),
             Ok(Query::FindNode { target, want }) => {
                 self.answer_nodes(from, t, target, want, Answer::default(), 0);
             }
@@ -112,7 +124,7 @@ impl Core {
     }
 
     fn send_reply(&mut self, to: SocketAddr, t: Option<&[u8]>, answer: &Answer<'_>) {
-        let (own, cut) = (self.own, self.is_cut());
+        let (own, cut) = (self.own_at(&to), self.is_cut());
         let answer = Answer { cut, ..*answer };
         let fits = self.answer_bytes_max;
         let sent = self.outbox.write_within(fits, to, |out| krpc::write_reply(out, t, &own, to, &answer));
@@ -185,6 +197,17 @@ impl Core {
             taken,
         );
         self.peers_buffer = peers;
+    }
+
+    fn answer_sample(&mut self, now: Now, from: SocketAddr, t: Option<&[u8]>, target: &[u8], want: Wanted) {
+        self.peers.expire(now);
+        let sample = self.peers.sample(now, &mut self.rng);
+        let others = SAMPLE_FIELDS_BYTES + LIST_BYTES + node_bytes(Family::of(&from));
+        let fits = self.room(from, t).saturating_sub(others) / ID_BYTES;
+        let names = &sample.names[..sample.names.len().min(fits)];
+        let taken = SAMPLE_FIELDS_BYTES + ID_BYTES * names.len();
+        let samples = Some(Samples { interval: sample.interval, num: sample.num, names });
+        self.answer_nodes(from, t, target, want, Answer { samples, ..Answer::default() }, taken);
     }
 
     fn answer_announce(

@@ -52,6 +52,7 @@ pub(super) fn config(local_addr: SocketAddr, bootstrap: &[SocketAddr]) -> CoreCo
         node_id: None,
         local_addr: v4(local_addr),
         local_addr6: None,
+        mainline: false,
         host: None,
         has_bootstrap: !bootstrap.is_empty(),
         known_nodes: Vec::new(),

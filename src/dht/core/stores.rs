@@ -28,6 +28,8 @@ pub(super) enum What {
 pub(super) enum Origin {
     Call(OpId),
     Kept(KeptKey),
+    /// Nobody: an audit found that too few hold it.
+    Repair,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +63,20 @@ pub(super) struct Store {
 }
 
 impl Store {
+    fn new(what: What, origin: Origin) -> Self {
+        Self {
+            what,
+            origin,
+            asks: Vec::new(),
+            looked_up: false,
+            accepted: 0,
+            read_back: 0,
+            refused_301: 0,
+            refused_302: 0,
+            refusal: None,
+        }
+    }
+
     fn ask(&mut self, addr: SocketAddr) -> Option<&mut Ask> {
         self.asks.iter_mut().find(|ask| ask.addr == addr && ask.state != State::Done)
     }
@@ -92,6 +108,7 @@ fn is_final(refusal: &Refusal) -> bool {
 
 impl Core {
     pub(super) fn announce(&mut self, now: Now, op: OpId, name: Arc<[u8]>, port: u16) {
+        let name = self.wire_name(name);
         self.store(now, What::Announcement { name, port }, Origin::Call(op));
     }
 
@@ -115,17 +132,7 @@ impl Core {
             What::Item { .. } => {}
         }
         let id = self.next_serial();
-        let store = Store {
-            what,
-            origin,
-            asks: Vec::new(),
-            looked_up: false,
-            accepted: 0,
-            read_back: 0,
-            refused_301: 0,
-            refused_302: 0,
-            refusal: None,
-        };
+        let store = Store::new(what, origin);
         let target = store.target();
         self.stores.insert(id, store);
         let mut known = std::mem::take(&mut self.contacts_buffer);
@@ -136,6 +143,13 @@ impl Core {
             self.store_on(now, id, &known);
         }
         self.contacts_buffer = known;
+    }
+
+    /// Stores on these nodes and no others.
+    pub(super) fn store_at(&mut self, now: Now, what: What, origin: Origin, nodes: &[Contact]) {
+        let id = self.next_serial();
+        self.stores.insert(id, Store { looked_up: true, ..Store::new(what, origin) });
+        self.store_on(now, id, nodes);
     }
 
     /// A node's own put is stored here too, unless something newer is.
@@ -353,7 +367,14 @@ impl Core {
         {
             self.store_own(now, item.clone());
         }
+        if let What::Item { item, .. } = &store.what
+            && error.is_none()
+            && !matches!(store.origin, Origin::Repair)
+        {
+            self.audit_later(now, item, asked);
+        }
         match store.origin {
+            Origin::Repair => {}
             Origin::Kept(key) => self.kept_stored(now, &key, error.is_none()),
             Origin::Call(op) => {
                 let outcome = match store.what {

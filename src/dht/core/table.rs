@@ -7,6 +7,7 @@
 use super::{
     diversity::Diversity,
     id::{Contact, ID_BYTES, NodeId, nearer},
+    mainline::secure_id,
     now::Now,
     source::Ranges,
 };
@@ -139,7 +140,13 @@ impl Table {
         }
         let bucket = self.bucket(&contact.id);
         if bucket.live.len() >= K {
-            let Some(failed) = bucket.live.iter().find(|entry| entry.failures > 0).map(|e| e.contact.id)
+            let failed = |entry: &&Entry| entry.failures > 0;
+            // On the public network a node whose id belongs to its address is the better neighbour (BEP42).
+            let belongs = |contact: &Contact| secure_id::belongs(&contact.id, contact.addr.ip());
+            let worse = |entry: &&Entry| !belongs(&entry.contact) && belongs(&contact);
+            let live = &bucket.live;
+            let Some(failed) =
+                live.iter().find(failed).or_else(|| live.iter().find(worse)).map(|e| e.contact.id)
             else {
                 keep_aside(bucket, contact);
                 return Inserted::Known;
@@ -152,6 +159,15 @@ impl Table {
         self.len += 1;
         self.good += 1;
         Inserted::New
+    }
+
+    /// Goes on with the same nodes under another id.
+    pub(super) fn rebase(&mut self, own: NodeId, now: Now) {
+        let old = std::mem::replace(self, Self::new(own, self.diversity.ranges()));
+        let entries = old.buckets.into_iter().flat_map(|bucket| bucket.live);
+        for entry in entries.filter(|entry| entry.failures == 0) {
+            self.answered(entry.contact, now);
+        }
     }
 
     /// Notes that a query to this address was not answered. Returns a newcomer to ping when that made room for one.

@@ -4,7 +4,7 @@ use super::{id::NodeId, krpc::code};
 use crate::bep44::{Target, VerifiedItem};
 use std::{
     fmt,
-    net::{SocketAddr, SocketAddrV4, SocketAddrV6},
+    net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
     sync::Arc,
 };
 
@@ -143,6 +143,13 @@ pub enum DhtEvent {
         /// Where.
         addr: SocketAddr,
     },
+    /// The nodes of the public network agree on what this node's address is, and its id belongs to that address from now on.
+    Address {
+        /// The address.
+        ip: IpAddr,
+        /// The id.
+        node_id: NodeId,
+    },
     /// The first attempt to join ended (well or not), or there is nobody to join.
     Ready,
     /// Something that a person may have to look at.
@@ -160,6 +167,10 @@ pub struct DhtStatus {
     pub local_addr6: Option<SocketAddrV6>,
     /// Whether it has joined: other nodes are known, or it was told of none.
     pub bootstrapped: bool,
+    /// Its address as the public network sees it, once enough nodes agree.
+    pub external_ip: Option<IpAddr>,
+    /// Whether it keeps out of others' tables because strangers do not reach it (BEP43).
+    pub read_only: bool,
     /// Nodes in the routing tables.
     pub nodes: usize,
     /// Of these, the ones that answered when last asked.
@@ -186,6 +197,10 @@ pub struct DhtStatus {
     pub answers_in: u64,
     /// Answers that were cut short because their receiver had not shown yet that it is there.
     pub answers_cut: u64,
+    /// Items that were looked for some time after they were put.
+    pub audits: u64,
+    /// Of these, the ones that too few nodes held, so that they were put again.
+    pub repairs: u64,
     /// Public hosts that have shown that they are there.
     pub proven: usize,
     /// Queries that nobody answered.

@@ -138,6 +138,7 @@ pub struct KeptFull;
 impl Core {
     /// Announces now, and again every minute.
     pub fn keep_announced(&mut self, now: Now, name: Arc<[u8]>, port: u16) -> Result<(), KeptFull> {
+        let name = self.wire_name(name);
         self.keep(now, KeptKey::Announcement(Arc::clone(&name)), What::Announcement { name, port })
     }
 
@@ -170,7 +171,8 @@ impl Core {
 
     /// Stops renewing an announcement.
     pub fn forget_announced(&mut self, name: &Arc<[u8]>) {
-        self.kept.remove(&KeptKey::Announcement(Arc::clone(name)));
+        let name = self.wire_name(Arc::clone(name));
+        self.kept.remove(&KeptKey::Announcement(name));
     }
 
     /// Stops renewing an item.
@@ -214,6 +216,7 @@ impl Core {
     }
 
     pub(super) fn upkeep(&mut self, now: Now) {
+        self.pass_reach(now);
         self.items.expire(now);
         self.peers.expire(now);
         if !self.join.under_way && self.may_join() && now >= self.join.next_at {
@@ -255,7 +258,11 @@ impl Core {
         addrs
             .retain(|addr| addr.port() != 0 && !own.contains(&Some(*addr)) && self.tables.of(addr).is_some());
         self.join.addrs.clone_from(&addrs);
-        self.look_up(now, Want::Nodes, self.own.0[..].into(), Waiter::Join, &addrs);
+        self.look_up(now, Want::Nodes, self.node_id().0[..].into(), Waiter::Join, &addrs);
+        if let Some(own6) = self.own.get(Family::V6).filter(|own6| **own6 != self.node_id()) {
+            let target = own6.0[..].into();
+            self.look_up(now, Want::Nodes, target, Waiter::Refresh, &addrs);
+        }
     }
 
     /// The lookup of the own id ended; these nodes answered it, at most K of each family.
@@ -324,11 +331,12 @@ impl Core {
         let through = self.join.addrs.clone();
         for n in 0..REFRESHED_AT_ONCE {
             let thin = self.tables.get(family).and_then(|table| table.thin_bucket(n));
-            let Some(shared) = thin else { return };
+            let (Some(shared), Some(own)) = (thin, self.own.get(family)) else { return };
+            let own = *own;
             let mut id: [u8; ID_BYTES] = self.rng.random();
             for bit in 0..=shared.min(ID_BYTES * 8 - 1) {
                 let (byte, mask) = (bit / 8, 128 >> (bit % 8));
-                let own = self.own.0[byte] & mask;
+                let own = own.0[byte] & mask;
                 let wanted = if bit == shared { own ^ mask } else { own };
                 id[byte] = (id[byte] & !mask) | wanted;
             }

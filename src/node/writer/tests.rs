@@ -31,6 +31,9 @@ impl Journal for Fake {
         self.events.lock().unwrap().extend_from_slice(events);
         Ok(())
     }
+    fn note(&mut self, _: &'static str, _: &str) -> Result<(), JournalError> {
+        Ok(())
+    }
 }
 
 fn started(journal: &Fake) -> (Exchange, WriterThread, mpsc::UnboundedReceiver<Publication>) {

@@ -95,12 +95,14 @@ proptest! {
             signed: Some((&[1; 32], &[2; 64])),
             seq: Some(seq),
             cut,
+            samples: Some(Samples { interval: 60, num: 5, names: &[[9; 20], [8; 20]] }),
         };
         let mut out = Vec::new();
         write_reply(&mut out, t.as_deref(), &NodeId([7; 20]), to, &answer);
         prop_assert!(is_canonical(&out));
         match (decode(&out), &t) {
-            (Some(Message::Reply { t: read, reply }), Some(t)) => {
+            (Some(Message::Reply { t: read, ip, reply }), Some(t)) => {
+                prop_assert_eq!(ip, (!cut).then_some(to.ip()));
                 prop_assert_eq!(read, &t[..]);
                 prop_assert_eq!(reply.id, Some(NodeId([7; 20])));
                 prop_assert_eq!(reply.contacts().collect::<Vec<_>>(), [&nodes[..], &nodes6].concat());
@@ -119,7 +121,7 @@ proptest! {
         let mut out = Vec::new();
         write_error(&mut out, Some(&t), to, Problem { code: 203, text: "why" });
         prop_assert!(is_canonical(&out));
-        prop_assert_eq!(decode(&out), Some(Message::Error { t: &t, code: 203, text: "why".into() }));
+        prop_assert_eq!(decode(&out), Some(Message::Error { t: &t, ip: Some(to.ip()), code: 203, text: "why".into() }));
     }
 }
 
@@ -158,7 +160,7 @@ fn odd_queries_get_the_right_error() {
         (0, "d1:q4:ping1:t0:1:y1:qe".to_string()),
         (203, "d1:ade1:t2:aa1:y1:qe".to_string()),
         (204, q("vote", &format!("d{id}e"))),
-        (204, q("sample_infohashes", "le")),
+        (204, q("vote", "le")),
         (203, q("find_node", "le")),
         (203, q("find_node", &format!("d{id}e"))),
         (203, q("find_node", &format!("d{id}6:targeti5ee"))),

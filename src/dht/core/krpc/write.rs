@@ -107,6 +107,17 @@ pub enum Ask<'a> {
 
 /// Appends a query.
 pub fn write_query(out: &mut Vec<u8>, t: [u8; TRANSACTION_BYTES], own: &NodeId, ask: &Ask<'_>) {
+    write_query_of(out, t, own, false, ask);
+}
+
+/// Appends a query; `read_only`: of a node that cannot be asked itself (BEP43).
+pub fn write_query_of(
+    out: &mut Vec<u8>,
+    t: [u8; TRANSACTION_BYTES],
+    own: &NodeId,
+    read_only: bool,
+    ask: &Ask<'_>,
+) {
     out.extend_from_slice(b"d1:ad");
     if let Ask::Put { cas: Some(cas), .. } = ask {
         out.extend_from_slice(b"3:cas");
@@ -168,8 +179,22 @@ pub fn write_query(out: &mut Vec<u8>, t: [u8; TRANSACTION_BYTES], own: &NodeId, 
     };
     out.push(b'e');
     write_field(out, "q", method.as_bytes());
+    if read_only {
+        out.extend_from_slice(b"2:roi1e");
+    }
     write_field(out, "t", &t);
     out.extend_from_slice(b"1:y1:qe");
+}
+
+/// Some of the names that are known here (BEP51).
+#[derive(Clone, Copy, Debug)]
+pub struct Samples<'a> {
+    /// For how many seconds the same ones are given.
+    pub interval: u32,
+    /// How many names there are.
+    pub num: usize,
+    /// Some of them.
+    pub names: &'a [[u8; 20]],
 }
 
 /// What an answer carries, all of it already cut to size.
@@ -183,6 +208,8 @@ pub struct Answer<'a> {
     pub token: Option<&'a [u8]>,
     /// Peers.
     pub peers: Option<&'a [SocketAddr]>,
+    /// Names.
+    pub samples: Option<Samples<'a>>,
     /// The bencoded value.
     pub v: Option<&'a [u8]>,
     /// The key and signature of a mutable value.
@@ -204,11 +231,20 @@ pub fn write_reply(out: &mut Vec<u8>, t: Option<&[u8]>, own: &NodeId, to: Socket
         out.extend_from_slice(b"3:cuti1e");
     }
     write_field(out, "id", &own.0);
+    if let Some(samples) = answer.samples {
+        out.extend_from_slice(b"8:interval");
+        write_int(out, i64::from(samples.interval));
+    }
     if let Some((k, _)) = answer.signed {
         write_field(out, "k", k);
     }
     write_nodes(out, "nodes", answer.nodes, NODE_BYTES);
     write_nodes(out, "nodes6", answer.nodes6, NODE6_BYTES);
+    if let Some(samples) = answer.samples {
+        out.extend_from_slice(b"3:num");
+        write_int(out, samples.num as i64);
+        write_field(out, "samples", samples.names.as_flattened());
+    }
     if let Some(seq) = answer.seq {
         out.extend_from_slice(b"3:seq");
         write_int(out, seq);

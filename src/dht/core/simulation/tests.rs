@@ -282,3 +282,62 @@ fn an_idle_network_sends_little() {
     let per_node_and_minute = (net.sent - before) / 60;
     assert!(per_node_and_minute <= 20, "{per_node_and_minute}");
 }
+
+#[test]
+fn what_too_few_hold_is_put_again_where_it_can_be_found() {
+    let mut net = Net::joined(31, 100);
+    net.run(Duration::from_mins(2));
+    let item = signed(1, 1, "an offer");
+    let outcome = net.put(7, mutable(&item)).unwrap();
+    assert_eq!(outcome.acked, K);
+    let holders = |net: &Net| {
+        net.nodes.values().filter(|node| node.core.items.mutable(&item.target()).is_some()).count()
+    };
+    net.run(Duration::from_secs(20));
+    let status = net.core(7).status();
+    assert_eq!((status.audits, status.repairs), (1, 0), "all is well");
+
+    net.put(7, mutable(&item)).unwrap();
+    // Most of those who took it lose it before anybody looks.
+    let nodes: Vec<SocketAddr> = net.nodes.keys().copied().filter(|at| *at != addr(7)).collect();
+    let mut lost = 0;
+    for at in nodes {
+        let core = &mut net.nodes.get_mut(&at).unwrap().core;
+        if core.items.mutable(&item.target()).is_some() && lost < 15 {
+            core.items = Items::new(1000, core.node_id());
+            lost += 1;
+        }
+    }
+    assert_eq!((lost, holders(&net)), (15, 6));
+    net.run(Duration::from_secs(20));
+    let status = net.core(7).status();
+    assert_eq!((status.audits, status.repairs), (2, 1));
+    assert!(holders(&net) >= K, "{}", holders(&net));
+}
+
+#[test]
+fn a_small_network_is_not_audited() {
+    let mut net = Net::joined(32, 12);
+    net.put(3, Put::Immutable(bencode_bytes(b"x"))).unwrap();
+    net.run(Duration::from_mins(1));
+    assert_eq!(net.core(3).status().audits, 0);
+}
+
+#[test]
+fn two_paths_cost_what_one_does() {
+    let sent_on = |size: u16, paths: usize| {
+        let mut net = Net::joined(55, size);
+        net.run(Duration::from_mins(1));
+        let before = net.sent;
+        for n in 0..20 {
+            net.core(n % size).item_paths = paths;
+            net.get(n % size, signed(200, 1, &n.to_string()).target());
+        }
+        net.sent - before
+    };
+    for (size, percent_max) in [(6, 100), (12, 100), (100, 120)] {
+        let (one, two) = (sent_on(size, 1), sent_on(size, 2));
+        println!("{size} nodes: {one} datagrams on one path, {two} on two");
+        assert!(two * 100 <= one * percent_max, "{size} nodes: {one} on one path, {two} on two");
+    }
+}
