@@ -53,6 +53,7 @@ impl DhtStatus {
                 self.repairs,
             ),
             ("vintner_dht_timeouts_total", "Queries that nobody answered", self.timeouts),
+            ("vintner_dht_unasked_total", "Answers that belonged to no query", self.unasked_in),
             ("vintner_dht_malformed_total", "Datagrams that were no KRPC message", self.malformed_in),
             (
                 "vintner_dht_signature_checks_total",

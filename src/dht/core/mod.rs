@@ -117,6 +117,7 @@ struct Counters {
     queries_out: u64,
     answers_in: u64,
     answers_cut: u64,
+    unasked_in: u64,
     audits: u64,
     repairs: u64,
     timeouts: u64,
@@ -334,6 +335,7 @@ impl Core {
             queries_out: self.counters.queries_out,
             answers_in: self.counters.answers_in,
             answers_cut: self.counters.answers_cut,
+            unasked_in: self.counters.unasked_in,
             audits: self.counters.audits,
             repairs: self.counters.repairs,
             proven: self.proofs.len(),
@@ -407,6 +409,7 @@ impl Core {
                 (!self.error_reply(now, from, t, ip, Refusal { code, text })).then_some(Deed::Unasked)
             }
         };
+        self.counters.unasked_in += u64::from(deed == Some(Deed::Unasked));
         if let Some(deed) = deed {
             self.admission.charge(from, deed, now);
         }

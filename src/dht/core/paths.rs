@@ -214,8 +214,8 @@ mod tests {
     }
 
     impl Liars {
-        const SIZE: usize = 100;
-        const HONEST: usize = 80;
+        const SIZE: usize = 250;
+        const HONEST: usize = 200;
 
         /// Everybody knows some nodes at random, and those next to it.
         fn new(rng: &mut StdRng) -> Self {
@@ -255,7 +255,7 @@ mod tests {
             let (holders, far) = near.split_at(3);
             let mut paths = Paths::new(self.target.0[..].into(), count);
             for _ in 0..6 {
-                let at = far[rng.random_range(40..far.len())];
+                let at = far[rng.random_range(100..far.len())];
                 paths.seed(Contact { id: self.ids[at], addr: Self::addr(at) }, false);
             }
             while let Some(addr) = paths.next() {
@@ -278,15 +278,16 @@ mod tests {
     fn two_paths_find_what_one_path_misses_among_a_fifth_of_liars() {
         let mut rng = StdRng::seed_from_u64(7);
         let mut found = [0; 2];
-        for _ in 0..300 {
-            let network = Liars::new(&mut rng);
+        let mut network = Liars::new(&mut rng);
+        for _ in 0..100 {
+            network.target = NodeId(rng.random());
             for count in [1, DISJOINT] {
                 found[count - 1] += usize::from(network.is_found(count, &mut rng));
             }
         }
         let [one, two] = found;
-        println!("of 300: one path found {one}, two paths {two}");
-        assert!(two > one + 60 && two > 240, "of 300: one path found {one}, two paths {two}");
+        println!("of 100: one path found {one}, two paths {two}");
+        assert!(two > one + 20 && two > 75, "of 100: one path found {one}, two paths {two}");
     }
 
     proptest! {

@@ -205,6 +205,8 @@ pub struct DhtStatus {
     pub proven: usize,
     /// Queries that nobody answered.
     pub timeouts: u64,
+    /// Answers that belonged to no query: too late, repeated, or forged.
+    pub unasked_in: u64,
     /// Datagrams that were no KRPC message.
     pub malformed_in: u64,
     /// Signatures handed out to be checked.
