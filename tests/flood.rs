@@ -165,7 +165,7 @@ async fn a_flood_of_hostile_datagrams_is_survived_beside_quick_lookups_in_consta
     let victim = vintner_grape(&[], &[]).await;
     let helper = vintner_grape(&[victim.bootstrap()], &[]).await;
     let third = vintner_grape(&[victim.bootstrap(), helper.bootstrap()], &[]).await;
-    eventually(helper.http, "announce", json!(["first", 1]), |answer| answer.json() == json!(1)).await;
+    eventually(helper.http, "announce", json!(["first", 1]), |answer| answer.json() == json!(2)).await;
     eventually(victim.http, "lookup", json!("first"), |answer| answer.json() == json!(["127.0.0.1:1"])).await;
 
     let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -184,7 +184,8 @@ async fn a_flood_of_hostile_datagrams_is_survived_beside_quick_lookups_in_consta
     while started.elapsed() < lasts {
         n += 1;
         let name = format!("service {n}");
-        assert_eq!(grape(helper.http, "announce", json!([name, 4000])).await.json(), json!(1));
+        let noted = grape(helper.http, "announce", json!([name, 4000])).await.json();
+        assert!(noted.as_u64().is_some_and(|nodes| nodes >= 1), "{noted}");
         let asked = Instant::now();
         let lookup = tokio::time::timeout(PATIENCE, grape(victim.http, "lookup", json!(name))).await.unwrap();
         took.push(asked.elapsed());
