@@ -212,7 +212,8 @@ fn a_name_that_is_looked_up_all_the_time_still_vanishes() {
         let mut net = Net::new(18);
         for n in 0..5 {
             net.add(n, &[addr(0)][usize::from(n == 0)..]);
-            net.core(n).peers = Peers::new(1000, age);
+            let core = net.core(n);
+            core.peers = Peers::new(1000, age, core.node_id(), core.ranges);
             net.core(n).config.peer_max_age = age;
         }
         net.run(Duration::from_secs(10));
