@@ -17,12 +17,14 @@ use vintner::{
 pub struct Peer {
     process: Process,
     commands: u64,
+    /// Its UDP port.
+    pub dht: u16,
 }
 
 impl Peer {
     async fn new(mut process: Process) -> Self {
-        process.event("ready").await;
-        Self { process, commands: 0 }
+        let ready = process.event("ready").await;
+        Self { process, commands: 0, dht: u16::try_from(ready["dht"].as_u64().unwrap()).unwrap() }
     }
 
     /// A libtorrent session; see `tests/peers/libtorrent_peer.py`.
@@ -36,10 +38,8 @@ impl Peer {
         let mut command = tokio::process::Command::new(python);
         command.arg(peers.join("libtorrent_peer.py")).args(bootstrap);
         let mut session = Self::new(Process::start("libtorrent", &mut command)).await;
-        // It answers for others only once it knows somebody.
-        while session.ask(json!({"do": "nodes"})).await["nodes"] == 0 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        // It answers for others only once it knows somebody, beside those that it joined through.
+        session.until(json!({"do": "nodes"}), |known| known["nodes"] != 0).await;
         session
     }
 
@@ -67,6 +67,7 @@ impl Peer {
                 return answer;
             }
             assert!(started.elapsed() < support::PATIENCE, "{command} still answers {answer}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
