@@ -14,7 +14,7 @@
 //! | 1 pure | [`dht::core`] | the DHT's protocol as a state machine |
 //! | 1 pure | [`grenache::wire`], [`grenache::envelope`], [`grenache::rate`] | frames, signed requests and replies, token buckets |
 //! | 2 | [`dht`] | the UDP driver of its core, and the handle that programs use |
-//! | 2 | [`grenache`] | RPC over HTTP: client and server |
+//! | 2 | [`grenache`] | RPC over HTTP: plain service and caller, and on them the signed server and client |
 //! | 2 | [`store`] | SQLite, the key file, the lock of the data directory |
 //! | 2 | [`workers`] | a bounded pool of threads for signatures |
 //! | 2 | [`listener`] | HTTP listening within limits |

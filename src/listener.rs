@@ -1,8 +1,12 @@
 //! HTTP/1.1 connections within limits: how many, from whom, how slow, and how they end.
 //!
 //! `axum::serve` has none of these, and a port that strangers reach needs all of them. Both the RPC server and the Grape
-//! HTTP API listen through [`serve`]; each brings its own [`App`] and bounds its own bodies.
+//! HTTP API listen through [`serve`]; each brings its own [`App`] and bounds its own bodies. With [`serve_tls`] the same stands
+//! behind TLS.
 
+mod tls;
+
+pub use self::tls::PeerCertificate;
 use crate::metrics::{Counter, Page};
 use axum::{Router, body::Body};
 use hyper::{
@@ -28,10 +32,12 @@ use std::{
     time::Duration,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::{JoinHandle, JoinSet},
 };
+use tokio_rustls::TlsAcceptor;
 
 /// How long connections may go on after [`Serving::shutdown`]. Answers take milliseconds; what lasts longer waits for a client
 /// that is slow or gone, and a process that is told to stop should be gone within two seconds.
@@ -142,9 +148,34 @@ pub fn serve(
     limits: Limits,
     traffic: Arc<Traffic>,
 ) -> io::Result<Serving> {
+    start(listener, None, app, limits, traffic)
+}
+
+/// As [`serve`], over TLS. A client's certificate, if `tls` asks for one, is in the extensions of its requests as
+/// [`PeerCertificate`].
+///
+/// # Errors
+/// When the listener cannot say where it listens.
+pub fn serve_tls(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    app: impl App,
+    limits: Limits,
+    traffic: Arc<Traffic>,
+) -> io::Result<Serving> {
+    start(listener, Some(tls.into()), app, limits, traffic)
+}
+
+fn start(
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    app: impl App,
+    limits: Limits,
+    traffic: Arc<Traffic>,
+) -> io::Result<Serving> {
     let address = listener.local_addr()?;
     let (stop, stopped) = watch::channel(None);
-    let task = tokio::spawn(accept(listener, app, limits, traffic, stopped));
+    let task = tokio::spawn(accept(listener, tls, app, limits, traffic, stopped));
     Ok(Serving { address, stop, task })
 }
 
@@ -152,6 +183,7 @@ type Stopped = watch::Receiver<Option<Duration>>;
 
 async fn accept(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     app: impl App,
     limits: Limits,
     traffic: Arc<Traffic>,
@@ -174,7 +206,8 @@ async fn accept(
             },
         };
         let Some(source) = sources.admit(from.ip()) else { continue };
-        connections.spawn(connection(stream, from, app.clone(), limits, stopped.clone(), slot, source));
+        let (tls, app, stopped) = (tls.clone(), app.clone(), stopped.clone());
+        connections.spawn(connection(stream, from, tls, app, limits, stopped, slot, source));
     };
     drop(listener);
     let _ = tokio::time::timeout(drain, async { while connections.join_next().await.is_some() {} }).await;
@@ -194,20 +227,41 @@ async fn next(
     (slot, listener.accept().await)
 }
 
+#[allow(clippy::too_many_arguments, reason = "what a connection is made of, from one caller")]
 async fn connection(
     stream: TcpStream,
     from: SocketAddr,
+    tls: Option<TlsAcceptor>,
     app: impl App,
     limits: Limits,
-    mut stopped: Stopped,
+    stopped: Stopped,
     _slot: Option<OwnedSemaphorePermit>,
     _source: Source,
 ) {
     // Answers are small and one write each: waiting for more to send with them only delays them.
     let _ = stream.set_nodelay(true);
+    match tls {
+        None => converse(stream, from, None, app, limits, stopped).await,
+        // In a box, so that connections without TLS have no room for its state.
+        Some(tls) => Box::pin(tls::connection(stream, from, tls, app, limits, stopped)).await,
+    }
+}
+
+/// Speaks HTTP until either side has had enough.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin,
+    from: SocketAddr,
+    certificate: Option<PeerCertificate>,
+    app: impl App,
+    limits: Limits,
+    mut stopped: Stopped,
+) {
     let asked = AtomicBool::new(false);
-    let service = service_fn(|request| {
+    let service = service_fn(|mut request| {
         asked.store(true, Ordering::Relaxed);
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         app.clone().answer(request, Peer(from))
     });
     let connection = http1::Builder::new()

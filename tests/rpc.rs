@@ -19,11 +19,12 @@ use tokio::{
 use vintner::{
     grenache::{
         address::AddressPolicy,
+        caller::RequestError,
         client::{CallError, Client, ClientConfig},
         envelope::{BODY_BYTES_MAX, ReplyError, RpcRefusal, SignedReply, SignedRequest, code},
         rate::Rate,
         server::{self, Commands, ServerConfig},
-        wire,
+        service, wire,
     },
     identity::{KeyPair, Network},
     listener::Serving,
@@ -46,12 +47,12 @@ async fn start_with(skew_ms: u64, rate: Rate) -> Serving {
         .on("echo", |request, _| async move { Ok(request.body().to_owned()) })
         .on("refuse", |_, _| async { Err(RpcRefusal::new("price_below_ask", "ask 7, bid 6", false)) });
     let clock = Arc::new(move || NOW.plus(Duration::from_millis(skew_ms)));
-    let config = ServerConfig { network: net(), key: key(2), clock, rate, limits: server::LIMITS };
+    let config = ServerConfig { network: net(), key: key(2), clock, rate, limits: service::LIMITS };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     server::serve(listener, config, commands, Workers::start(1).unwrap()).unwrap()
 }
 async fn start() -> Serving {
-    start_with(0, server::RATE).await
+    start_with(0, service::RATE).await
 }
 
 fn client_with(timeout: Duration, allow_private: bool) -> Client {
@@ -222,7 +223,7 @@ async fn another_nodes_request_a_bad_signature_and_a_wrong_network_are_refused()
 #[tokio::test]
 async fn a_sender_whose_clock_is_wrong_signs_once_more_by_the_receivers() {
     for skew_ms in [61_000, 86_400_000] {
-        let server = start_with(skew_ms, server::RATE).await;
+        let server = start_with(skew_ms, service::RATE).await;
         assert_eq!(call(server.local_addr(), "echo", "late").await.unwrap().unwrap(), "late");
         let request = echo_request();
         let reply = client().call(server.local_addr(), "test", &request).await.unwrap();
@@ -301,7 +302,10 @@ async fn forged_replies_count_as_no_answer() {
         let address = fake(Duration::ZERO, move |rid, request| http(&forge(rid, request))).await;
         let error = call(address, "take", "it").await.expect_err(name);
         assert!(
-            matches!(error, CallError::NotBelieved { .. } | CallError::NotAReply { .. }),
+            matches!(
+                error,
+                CallError::NotBelieved { .. } | CallError::NoReply(RequestError::NotAReply { .. })
+            ),
             "{name}: {error:?}"
         );
         assert!(!error.never_sent(), "{name}: it may have arrived");
@@ -338,7 +342,10 @@ async fn a_slow_server_meets_the_deadline() {
         .call_signed(address, &key(1), key(2).public(), "echo", "x", || NOW)
         .await
         .unwrap_err();
-    assert!(matches!(error, CallError::TimedOut { .. }) && !error.never_sent(), "{error}");
+    assert!(
+        matches!(error, CallError::NoReply(RequestError::TimedOut { .. })) && !error.never_sent(),
+        "{error}"
+    );
     assert!(started.elapsed() < Duration::from_secs(3));
 }
 
@@ -355,11 +362,14 @@ async fn redirects_endless_replies_and_closed_ports_are_told_apart() {
     let endless = format!("{head}{}", " ".repeat(2 * wire::FRAME_BYTES_MAX));
     let address = fake(Duration::ZERO, move |_, _| endless.clone()).await;
     let error = call(address, "echo", "x").await.unwrap_err();
-    assert!(matches!(error, CallError::NotAReply { .. }), "{error}");
+    assert!(matches!(error, CallError::NoReply(RequestError::NotAReply { .. })), "{error}");
 
     let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let error = call(closed, "echo", "x").await.unwrap_err();
-    assert!(matches!(error, CallError::Unreachable { .. }) && error.never_sent(), "{error}");
+    assert!(
+        matches!(error, CallError::NoReply(RequestError::Unreachable { .. })) && error.never_sent(),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -371,7 +381,7 @@ async fn private_addresses_are_not_connected_to_unless_allowed() {
             .call_signed(address, &key(1), key(2).public(), "echo", "x", || NOW)
             .await
             .unwrap_err();
-        assert!(matches!(error, CallError::AddressRefused(_)), "{error}");
+        assert!(matches!(error, CallError::NoReply(RequestError::AddressRefused(_))), "{error}");
     }
 }
 

@@ -3,7 +3,9 @@
 //! Pure. What strangers send is read within bounds and copied only once; whatever it is, the answer is a value or a
 //! [`WireError`], never a panic. Elements after the third are ignored, as stock Grenache does.
 
+use super::gzip::{self, UnpackError};
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// The longest frame, there and back, uncompressed. Room for an envelope's largest body even when half of it needs escapes.
 pub const FRAME_BYTES_MAX: usize = 256 * 1024;
@@ -86,16 +88,13 @@ pub struct Reply {
     pub result: Box<RawValue>,
 }
 
-/// Reads `[rid, key, payload]`. `overrides` is the `_gr` header's `["rid","key"]`, which wins over the frame's (a stream's
-/// body is no frame at all: then the payload is null).
+/// Reads `[rid, key, payload]`. `overrides` is the `_gr` header's `["rid","key"]`: what is true of it, as JavaScript sees it, wins
+/// over the frame's.
 pub fn parse_request(frame: &[u8], overrides: Option<&str>) -> Result<Request, WireError> {
     let outer = overrides.map(|header| elements(header.as_bytes())).transpose()?;
-    let inner = match elements(frame) {
-        Ok(inner) => inner,
-        Err(_) if outer.as_ref().is_some_and(|outer| outer.len() >= 2) => Vec::new(),
-        Err(error) => return Err(error),
-    };
-    let element = |at: usize| outer.as_ref().and_then(|outer| outer.get(at)).or_else(|| inner.get(at));
+    let inner = elements(frame)?;
+    let named = |at: usize| outer.as_ref()?.get(at).filter(|raw| is_true(raw.get()));
+    let element = |at: usize| named(at).or_else(|| inner.get(at));
     let rid = Rid::new(element(0).ok_or(WireError::BadRid)?)?;
     let key = match element(1) {
         None => String::new(),
@@ -104,8 +103,32 @@ pub fn parse_request(frame: &[u8], overrides: Option<&str>) -> Result<Request, W
     if key.len() > KEY_BYTES_MAX {
         return Err(WireError::BadKey);
     }
-    let payload = inner.get(2).map_or(RawValue::NULL, |raw| raw).to_owned();
-    Ok(Request { rid, key, payload })
+    Ok(Request { rid, key, payload: third(&inner) })
+}
+
+/// Gunzips what was announced as gzip, within the frame's bound. What is no gzip after all is taken as it is, as stock does.
+pub fn unpack(body: &[u8]) -> Result<Cow<'_, [u8]>, WireError> {
+    match gzip::unpack(body, FRAME_BYTES_MAX) {
+        Ok(unpacked) => Ok(unpacked.into()),
+        Err(UnpackError::NotGzip) => Ok(body.into()),
+        Err(UnpackError::TooLong) => Err(WireError::TooLong),
+    }
+}
+
+/// The payload of a frame whose id and key are known from elsewhere; null when it is no frame.
+#[must_use]
+pub fn payload_of(frame: &[u8]) -> Box<RawValue> {
+    elements(frame).map_or_else(|_| RawValue::NULL.to_owned(), |elements| third(&elements))
+}
+
+/// The id and the key that a `_gr` header gives to a body that need not be a frame; `None` when it does not give both.
+#[must_use]
+pub fn named(header: &str) -> Option<(Rid, String)> {
+    let outer = elements(header.as_bytes()).ok()?;
+    let [rid, key] = [outer.first()?, outer.get(1)?];
+    let key: String = serde_json::from_str(key.get()).ok()?;
+    let fits = is_true(rid.get()) && !key.is_empty() && key.len() <= KEY_BYTES_MAX;
+    fits.then(|| Rid::new(rid).ok())?.map(|rid| (rid, key))
 }
 
 /// The id of a frame that is refused without being read any further.
@@ -122,8 +145,7 @@ pub fn parse_reply(frame: &[u8], rid: &Rid) -> Result<Option<Reply>, WireError> 
         return Ok(None);
     }
     let error = elements.get(1).and_then(|raw| truthy(raw.get()));
-    let result = elements.get(2).map_or(RawValue::NULL, |raw| raw).to_owned();
-    Ok(Some(Reply { rid: found, error, result }))
+    Ok(Some(Reply { rid: found, error, result: third(&elements) }))
 }
 
 /// Writes `[rid, key, payload]`.
@@ -132,6 +154,14 @@ pub fn write_request(rid: &Rid, key: &str, payload: &RawValue) -> Result<Vec<u8>
         return Err(WireError::BadKey);
     }
     frame(&(&rid.0, key, payload))
+}
+
+/// Writes `["rid","key"]`, the `_gr` header of a stream.
+pub fn write_name(rid: &Rid, key: &str) -> Result<String, WireError> {
+    if key.len() > KEY_BYTES_MAX {
+        return Err(WireError::BadKey);
+    }
+    serde_json::to_string(&(&rid.0, key)).map_err(|_| WireError::NotAnArray)
 }
 
 /// Writes `[rid, error | null, result]`.
@@ -152,13 +182,18 @@ fn elements(frame: &[u8]) -> Result<Vec<&RawValue>, WireError> {
     if elements.len() > ELEMENTS_MAX { Err(WireError::NotAnArray) } else { Ok(elements) }
 }
 
+fn third(elements: &[&RawValue]) -> Box<RawValue> {
+    elements.get(2).map_or(RawValue::NULL, |raw| raw).to_owned()
+}
+
 /// The error element's text, unless JavaScript would call it false.
 fn truthy(json: &str) -> Option<String> {
-    if let Ok(text) = serde_json::from_str::<String>(json) {
-        return (!text.is_empty()).then_some(text);
-    }
-    let falsy = matches!(json, "null" | "false") || json.parse::<f64>().is_ok_and(|n| n == 0.0);
-    (!falsy).then(|| json.to_owned())
+    is_true(json).then(|| serde_json::from_str(json).unwrap_or_else(|_| json.to_owned()))
+}
+
+/// As JavaScript sees it: all but null, false, the empty string and zero.
+fn is_true(json: &str) -> bool {
+    !matches!(json, "null" | "false" | "\"\"") && !json.parse::<f64>().is_ok_and(|n| n == 0.0)
 }
 
 #[cfg(test)]
@@ -178,8 +213,23 @@ mod tests {
         assert_eq!(request.payload.get(), r#"{"length":4}"#);
         let request = parse_request(br#"["inner","inner",1]"#, Some(r#"["outer","key"]"#)).unwrap();
         assert_eq!((request.rid.as_json(), &*request.key, request.payload.get()), (r#""outer""#, "key", "1"));
-        let stream = parse_request(b"raw bytes", Some(r#"["outer","key"]"#)).unwrap();
-        assert_eq!((stream.rid.as_json(), stream.payload.get()), (r#""outer""#, "null"));
+        let (rid, key) = named(r#"["outer","key"]"#).unwrap();
+        assert_eq!((rid.as_json(), &*key), (r#""outer""#, "key"));
+        assert_eq!((payload_of(b"raw bytes").get(), payload_of(frame).get()), ("null", r#"{"length":4}"#));
+        for part in [
+            "",
+            "x",
+            "{}",
+            r#"["outer"]"#,
+            r#"["outer",""]"#,
+            r#"["","key"]"#,
+            r#"[0,"key"]"#,
+            r#"["outer",5]"#,
+        ] {
+            assert!(named(part).is_none(), "{part}");
+        }
+        let request = parse_request(br#"["inner","name",1]"#, Some(r#"[null,"key"]"#)).unwrap();
+        assert_eq!((request.rid.as_json(), &*request.key), (r#""inner""#, "key"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::{
     bep44::{VerifiedItem, bdecode_bytes, bencode_bytes},
     dht::{Dht, DhtError, GetMode, Item},
     grenache::{
+        caller::RequestError,
         client::{CallError, Client},
         envelope::VerifiedReply,
     },
@@ -255,7 +256,7 @@ pub(super) async fn hello(
     address: SocketAddr,
     now: impl Fn() -> UnixMillis,
 ) -> Result<VerifiedReply, CallError> {
-    let bad = |reason: &str| CallError::NotAReply { address, reason: reason.into() };
+    let bad = |reason: &str| CallError::from(RequestError::NotAReply { address, reason: reason.into() });
     let nonce = nonce().ok_or_else(|| bad("no randomness for a nonce"))?;
     let body = serde_json::to_string(&Hello { nonce: nonce.clone() }).map_err(|e| bad(&e.to_string()))?;
     let reply = http.call_signed(address, key, client, HELLO, &body, now).await?;

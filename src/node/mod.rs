@@ -31,9 +31,11 @@ use crate::{
     dht::{Dht, DhtConfig, DhtError, Item, NodeId},
     grenache::{
         address::AddressPolicy,
-        client::{CALL_TIMEOUT, Client, ClientConfig, ClientError},
+        caller::{CALL_TIMEOUT, SetupError},
+        client::{Client, ClientConfig},
         meter::Meter,
-        server::{self, LIMITS, RATE, ServerConfig},
+        server::{self, ServerConfig},
+        service::{LIMITS, RATE},
     },
     identity::KeyPair,
     listener::{Serving, Traffic},
@@ -119,7 +121,7 @@ pub enum NodeError {
     Dht(#[from] DhtError),
     /// The RPC client.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(#[from] SetupError),
     /// The RPC port.
     #[error(
         "cannot listen on {address} for other nodes' RPC: {source}; is another node running there? choose another --rpc"

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     exchange::{BidAnswer, CommandError, Heard},
     grenache::{
+        caller::RequestError,
         client::{CallError, Client},
         envelope::{Outcome, RpcRefusal, VerifiedRequest},
         server::Commands,
@@ -137,7 +138,7 @@ impl Asker {
                 Err(error) => {
                     tracing::info!(bid = %bid.id, %address, %error, "no answer");
                     self.contacts.forget(bid.maker, address);
-                    if matches!(error, CallError::TimedOut { .. }) {
+                    if matches!(error, CallError::NoReply(RequestError::TimedOut { .. })) {
                         return None;
                     }
                 }

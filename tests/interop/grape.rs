@@ -1,24 +1,16 @@
-//! With the real thing: stock grapes, links and RPC programs from npm beside `vintner grape`, in one DHT.
+//! With the real thing: stock grapes from npm beside `vintner grape`, in one DHT. What runs on top of them, stock links and RPC
+//! programs, is in `tests/grenache`.
 
 use crate::{
     peers::{announced, found, puts_eventually, signed},
-    support::{self, Answer, Grape, eventually, exchange, grape, stock, stock_grape, vintner_grape},
+    support::{self, Answer, Grape, eventually, exchange, grape, stock_grape, vintner_grape},
     testnet::{bid, create, lists, until},
 };
-use serde_json::{Value, json, value::RawValue};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
-use tokio::net::TcpListener;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use vintner::{
     exchange::{BidOutcome, OfferRef},
-    grenache::{
-        address::AddressPolicy,
-        client::{Client, ClientConfig},
-        server::{self, Commands, ServerConfig},
-    },
-    identity::KeyPair,
     node::{Node, NodeConfig},
-    time::UnixMillis,
-    workers::Workers,
 };
 
 /// Two stock grapes and one of ours, all knowing of each other.
@@ -135,69 +127,6 @@ async fn a_stock_grapes_signed_value_is_read_by_ours_and_old_ones_are_refused() 
     let with_salt = json!({"hash": target, "salt": "foobar"});
     let got = eventually(ours.http, "get", with_salt, |answer| !answer.body.is_empty()).await.json();
     assert_eq!(got["v"], "salted");
-}
-
-#[tokio::test]
-async fn a_stock_link_works_through_ours() {
-    let (_first, _second, ours) = ring().await;
-    let link = async |action: &str, argument: Value| {
-        stock("link.js", &[&ours.url(), action, &argument.to_string()]).event("done").await
-    };
-    let announced = link("announce", json!(["link:test", 1400])).await;
-    assert!(announced["error"].is_null() && announced["result"].as_u64() >= Some(1), "{announced}");
-    assert_eq!(link("lookup", json!("link:test")).await["result"], json!(["127.0.0.1:1400"]));
-    let put = link("put", json!({"v": "hello world"})).await;
-    assert_eq!(put["result"], "6d33adc2b6b2c14c3036feefb7fedbca1a880527");
-    assert_eq!(link("get", put["result"].clone()).await["result"]["v"], "hello world");
-    assert_eq!(link("lookup", json!("nobody")).await["error"], "ERR_GRAPE_LOOKUP_EMPTY");
-}
-
-#[tokio::test]
-async fn a_stock_rpc_client_and_server_meet_through_ours() {
-    let (_first, _second, ours) = ring().await;
-    let url = ours.url();
-    let mut server = stock("rpc-server.js", &[&url, "rpc:test"]);
-    let port = u16::try_from(server.event("ready").await["port"].as_u64().unwrap()).unwrap();
-    for compress in ["plain", "compress"] {
-        let call = async |payload: &str| {
-            stock("rpc-client.js", &[&url, "rpc:test", payload, compress]).event("reply").await
-        };
-        let reply = call(r#"{"length":4}"#).await;
-        assert_eq!(reply["result"], json!({"key": "rpc:test", "payload": {"length": 4}}), "{reply}");
-        assert_eq!(call(r#""fail""#).await["error"], "ERR_EXAMPLE");
-    }
-
-    // Our client calls the stock service too; its answers prove nothing, and so they come as they are.
-    let config = ClientConfig {
-        network: "test".parse().unwrap(),
-        policy: AddressPolicy { allow_private: true },
-        timeout: Duration::from_secs(5),
-    };
-    let client = Client::new(config, Workers::start(1).unwrap()).unwrap();
-    let payload = RawValue::from_string("[1,2]".to_owned()).unwrap();
-    let reply = client.request(([127, 0, 0, 1], port).into(), "rpc:test", &payload).await.unwrap();
-    assert_eq!((reply.error, reply.result.get()), (None, r#"{"key":"rpc:test","payload":[1,2]}"#));
-}
-
-#[tokio::test]
-async fn a_stock_rpc_client_that_does_not_sign_is_told_so_by_our_server() {
-    let (_first, _second, ours) = ring().await;
-    let config = ServerConfig {
-        network: "test".parse().unwrap(),
-        key: KeyPair::from_seed(&[2; 32]),
-        clock: Arc::new(|| UnixMillis(1)),
-        rate: server::RATE,
-        limits: server::LIMITS,
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let workers = Workers::start(1).unwrap();
-    let server = server::serve(listener, config, Commands::default(), workers).unwrap();
-    announced(&ours, "test", server.local_addr().port()).await;
-    for compress in ["plain", "compress"] {
-        let reply = stock("rpc-client.js", &[&ours.url(), "test", "{}", compress]).event("reply").await;
-        let error = reply["error"].as_str().unwrap();
-        assert!(error.starts_with("ERR_RPC_UNSIGNED: this node takes signed requests only"), "{error}");
-    }
 }
 
 /// Statement 38, 39, 40, 41, 43: requests whose answers do not depend on who is asked: status, body and names of headers are a

@@ -7,7 +7,7 @@ use vintner::{
     bep44::{MutableItem, VerifiedItem},
     dht::Put,
     exchange::BidOutcome,
-    grenache::server::RATE,
+    grenache::service::RATE,
     identity::{MasterKey, Signature},
     market::{IdMint, Offer},
     node::clock,

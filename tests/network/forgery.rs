@@ -8,7 +8,8 @@ use vintner::{
     exchange::{BidAnswer, BidOutcome, Done, OfferRef, Refusal, RefusalCode},
     grenache::{
         envelope::VerifiedRequest,
-        server::{self, Commands, LIMITS, RATE, ServerConfig},
+        server::{self, Commands, ServerConfig},
+        service::{LIMITS, RATE},
     },
     identity::{MasterKey, Network, Signature, Signed, SignedText},
     listener::Serving,

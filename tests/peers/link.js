@@ -1,18 +1,33 @@
-// A stock link: does argv[3] (announce, lookup, put or get) with the JSON argument argv[4] through the grape at argv[2], and prints
-// {"event": "done", "error": TEXT or null, "code": NUMBER or null, "result": VALUE or null}.
+// A stock link of version argv[2] on the grape at argv[3]: takes the steps in the JSON list argv[4] one after the other and prints
+// {"event": "done", "error": TEXT or null, "code": NUMBER or null, "result": VALUE, "type": the result's type} for each.
+//
+// A step is [METHOD, ARGUMENT...], as in ["announce", "name", 1337, {}]. A method that throws, or that this version does not have,
+// is an error, too.
 'use strict'
 
-const Link = require('grenache-nodejs-link')
+const { say, link: startLink, endWithTest } = require('./stock')
 
-const [grape, action, argument] = process.argv.slice(2)
-const link = new Link({ grape })
-link.start()
+const [version, grape, list] = process.argv.slice(2)
+const link = startLink(version, grape)
 
-const done = (error, result) => {
-  const said = error ? error.message : null
-  console.log(JSON.stringify({ event: 'done', error: said, code: error?.code ?? null, result: result ?? null }))
-  process.exit(0)
+const step = ([method, ...given]) => new Promise((resolve) => {
+  const done = (error, result) => {
+    const said = error ? error.message : null
+    say({ event: 'done', error: said, code: error?.code ?? null, result, type: typeof result })
+    resolve()
+  }
+  try {
+    if (!link[method]) throw new Error(`no ${method}`)
+    link[method](...given, done)
+  } catch (error) {
+    done(error)
+  }
+})
+
+const run = async () => {
+  for (const item of JSON.parse(list)) await step(item)
+  say({ event: 'end' })
 }
-const data = JSON.parse(argument)
-if (action === 'announce') link.announce(data[0], data[1], {}, done)
-else link[action](data, done)
+run()
+// What is announced again and again goes on until the test ends.
+endWithTest()

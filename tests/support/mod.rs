@@ -125,6 +125,11 @@ impl Process {
         assert!(Command::new("kill").args(["-s", name, &id]).status().await.unwrap().success());
     }
 
+    /// Waits until it ends by itself. Closes its input.
+    pub async fn ended(&mut self) {
+        let _ = self.child.wait().await;
+    }
+
     /// SIGTERM, and how it ended.
     pub async fn terminate(mut self) -> std::process::ExitStatus {
         self.signal("TERM").await;
