@@ -13,6 +13,9 @@ use vintner::{
     identity::{KeyPair, encode_hex},
 };
 
+/// How a node id stands in an answer.
+const ID_KEY: &[u8] = b"2:id20:";
+
 /// A program that answers each line of JSON with one that has the same `n`.
 pub struct Peer {
     process: Process,
@@ -169,4 +172,11 @@ pub fn socket() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     socket
+}
+
+/// The node id under which a node answers pings.
+pub fn node_id(port: u16) -> Vec<u8> {
+    let pong = krpc(&socket(), port, b"d1:ad2:id20:iiiiiiiiiiiiiiiiiiiie1:q4:ping1:t2:aa1:y1:qe");
+    let key = pong.windows(ID_KEY.len()).position(|part| part == ID_KEY).expect("an id") + ID_KEY.len();
+    pong[key..key + 20].to_vec()
 }

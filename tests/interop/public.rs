@@ -42,7 +42,7 @@ async fn by_the_rules_of_the_public_network_any_name_is_found_by_libtorrent_and_
     let first = node(|config| config.mainline = true).await;
     let bootstrap = first.local_addr().to_string();
     let second = node(|config| (config.mainline, config.bootstrap) = (true, vec![bootstrap.clone()])).await;
-    let mut libtorrent = Peer::libtorrent(&[bootstrap.clone()]).await;
+    let mut libtorrent = Peer::libtorrent(std::slice::from_ref(&bootstrap)).await;
 
     let name = b"rest:util:net";
     let hash = encode_hex(&Sha1::digest(name));
@@ -65,7 +65,7 @@ async fn over_ipv6_libtorrent_and_ours_find_what_the_other_announced_and_put() {
         (config.ipv6, config.bootstrap) = (Some(Ipv6Addr::LOCALHOST), vec![over_v6.clone()]);
     };
     let second = node(join).await;
-    let mut libtorrent = Peer::libtorrent(&[over_v6.clone()]).await;
+    let mut libtorrent = Peer::libtorrent(std::slice::from_ref(&over_v6)).await;
 
     let (name, other) = (b"exactly:twenty:bytes", b"other:twenty:bytes:x");
     second.keep_announced(name, 1337).await.unwrap();
