@@ -101,8 +101,9 @@ impl Shortlist {
             *mark = Mark::Asked;
             return Some(*addr);
         }
-        if !self.marks().any(|mark| matches!(mark, Mark::New | Mark::Asked | Mark::Late | Mark::Answered)) {
-            // Everybody failed lately: then they are asked all the same.
+        if !self.marks().any(|mark| matches!(mark, Mark::New | Mark::Asked | Mark::Answered)) {
+            // Everybody else failed lately, or now is late: then they are asked all the same. After a moment in which this machine
+            // stood still, who is avoided may well be alive, and who is not may be mute.
             for candidate in self.candidates.iter_mut().filter(|c| c.mark == Mark::Avoided) {
                 candidate.mark = Mark::New;
             }
@@ -225,6 +226,18 @@ mod tests {
         assert_eq!(list.next(), None);
         list.failed(contact(5).addr);
         assert_eq!(list.next(), Some(contact(1).addr));
+    }
+
+    #[test]
+    fn avoided_nodes_are_asked_rather_than_to_wait_for_late_ones() {
+        let mut list = list(5..=5);
+        list.add(contact(1), true);
+        assert_eq!(list.next(), Some(contact(5).addr));
+        assert_eq!(list.next(), None);
+        list.late(contact(5).addr);
+        assert_eq!(list.next(), Some(contact(1).addr));
+        list.answered(contact(1));
+        assert!(list.is_done());
     }
 
     #[test]
