@@ -58,9 +58,10 @@ impl Shortlist {
         self.candidates.iter().any(|c| c.contact == *contact)
     }
 
-    /// Whether anybody answered, or may.
+    /// Whether anybody answered, or may in time. Where nobody does, those who failed lately are asked all the same: after a moment in
+    /// which this machine stood still, who is avoided may well be alive, and who is late may be mute.
     pub(super) fn has_hope(&self) -> bool {
-        self.marks().any(|mark| matches!(mark, Mark::New | Mark::Asked | Mark::Late | Mark::Answered))
+        self.marks().any(|mark| matches!(mark, Mark::New | Mark::Asked | Mark::Answered))
     }
 
     pub(super) fn has_answer(&self) -> bool {
@@ -253,6 +254,18 @@ mod tests {
         assert_eq!(next(&mut list), None);
         list.failed(contact(5).addr);
         assert_eq!(next(&mut list), Some(contact(1).addr));
+    }
+
+    #[test]
+    fn avoided_nodes_are_asked_rather_than_to_wait_for_late_ones() {
+        let mut list = list(5..=5);
+        list.add(contact(1), true);
+        assert_eq!(next(&mut list), Some(contact(5).addr));
+        assert_eq!(next(&mut list), None);
+        list.late(contact(5).addr);
+        assert_eq!(next(&mut list), Some(contact(1).addr));
+        list.answered(contact(1));
+        assert!(is_done(&list));
     }
 
     #[test]

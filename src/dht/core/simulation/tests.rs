@@ -80,6 +80,22 @@ fn a_dead_node_costs_milliseconds_after_its_first_time_out() {
     assert_eq!(net.core(0).status().nodes, 4);
 }
 
+/// Statement 37: not even when all nodes but a mute one were late a moment ago, as after a stall of the own machine, does a lookup
+/// wait for the mute one.
+#[test]
+fn a_mute_node_is_not_waited_for_when_the_others_were_late() {
+    let mut net = Net::joined(19, 6);
+    net.announce(1, "service");
+    net.remove(5);
+    let until = net.now.plus(Duration::from_secs(2));
+    for n in 1..5 {
+        net.core(0).contacts.late(addr(n), until);
+    }
+    let (peers, took) = net.lookup(0, "service");
+    assert_eq!(peers, [service(1)]);
+    assert!(took < Duration::from_millis(600), "{took:?}");
+}
+
 #[test]
 fn a_store_does_not_wait_for_a_dead_node_once_another_has_accepted() {
     let mut net = Net::joined(2, 6);
