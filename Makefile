@@ -29,7 +29,7 @@ logs: ## follow the network's log
 docker-test: ## test the image and Compose (needs a Docker engine, Compose, curl, and ports 4000 to 4002 free)
 	@bash tests/docker.sh
 
-# The stock Grenache programs and libtorrent that tests/interop_*.rs run, and what tests/faces drives Postman and Swagger UI with.
+# The stock Grenache programs and libtorrent that tests/interop runs, and what tests/faces drives Postman and Swagger UI with.
 peers:
 	@sh tests/peers/install.sh
 	@sh tests/faces/install.sh

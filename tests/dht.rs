@@ -60,6 +60,7 @@ fn mutable(item: &VerifiedItem) -> Put {
     Put::Mutable { item: item.clone(), cas: None }
 }
 
+/// Statement 33: each node that accepts an announcement tells of it.
 #[tokio::test]
 async fn what_one_announces_the_others_find_and_hear() {
     let all = network(6).await;
@@ -141,6 +142,7 @@ async fn a_lone_node_says_that_it_is_alone_and_keeps_what_it_put() {
     assert_eq!(dht.local(put.target()).await, Some(Item::Mutable(put)));
 }
 
+/// Statement 34, 36: a node started before its bootstrap node joins by itself, and a name that failed before works at once.
 #[tokio::test]
 async fn a_node_started_before_its_bootstrap_joins_by_itself_within_seconds() {
     let first = node(&[]).await;
@@ -164,6 +166,7 @@ async fn a_bootstrap_name_is_resolved() {
     until("joined by name", async || second.status().nodes_good == 1).await;
 }
 
+/// Statement 35: a node restarted on its address is written to at once, with its id or a new one.
 #[tokio::test]
 async fn a_node_restarted_on_its_address_is_written_to_at_once_with_the_same_id_or_a_new_one() {
     let mut all = network(4).await;
@@ -184,6 +187,7 @@ async fn a_node_restarted_on_its_address_is_written_to_at_once_with_the_same_id_
     }
 }
 
+/// Statement 37: with a dead node in the table no lookup takes a second, and hardly one is delayed at all.
 #[tokio::test]
 async fn a_dead_node_costs_milliseconds_after_its_first_time_out() {
     let mut all = network(6).await;
@@ -201,6 +205,7 @@ async fn a_dead_node_costs_milliseconds_after_its_first_time_out() {
     assert!(slow <= 3, "{slow} of 30 lookups waited");
 }
 
+/// Statement 16: over a real socket, what ends a stock grape gets error 203, and garbage nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn garbage_and_single_datagrams_that_kill_a_stock_grape_are_survived() {
     let dht = node(&[]).await;

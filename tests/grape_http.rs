@@ -7,6 +7,10 @@ mod support;
 use serde_json::json;
 use support::{Grape, eventually, exchange, grape, raw, vintner_grape};
 use tokio::process::Command;
+use vintner::{
+    bep44::{VerifiedItem, bencode_bytes},
+    identity::{KeyPair, encode_hex},
+};
 
 async fn pair() -> (Grape, Grape) {
     let first = vintner_grape(&[], &[]).await;
@@ -14,6 +18,7 @@ async fn pair() -> (Grape, Grape) {
     (first, second)
 }
 
+/// Statement 38, 39, 40, 43: the error strings of announce and lookup, misses, bad JSON and unknown paths, byte for byte.
 #[tokio::test]
 async fn errors_are_what_a_stock_grape_says() {
     let (ours, _other) = pair().await;
@@ -46,6 +51,8 @@ async fn errors_are_what_a_stock_grape_says() {
     }
 }
 
+/// Statement 12, 17, 38, 39, 43: announce counts, lookup lists, put gives 40 hex digits, get an object; method and content type
+/// do not matter.
 #[tokio::test]
 async fn names_and_values_go_from_one_grape_to_the_other() {
     let (ours, other) = pair().await;
@@ -70,6 +77,7 @@ async fn names_and_values_go_from_one_grape_to_the_other() {
     assert_eq!(grape(other.http, "get", number).await.json()["v"], "5");
 }
 
+/// Statement 38: a grape alone says that there are no nodes to query, with status 200.
 #[tokio::test]
 async fn a_grape_alone_has_nobody_to_ask() {
     let ours = vintner_grape(&[], &[]).await;
@@ -77,6 +85,7 @@ async fn a_grape_alone_has_nobody_to_ask() {
     assert_eq!(grape(ours.http, "lookup", json!("name")).await.body, "[]");
 }
 
+/// Statement 40, 41: a body over the limit is 413 in plain text; the longest one is read.
 #[tokio::test]
 async fn bodies_over_the_limit_are_refused_and_keep_alive_works() {
     let (ours, small) = pair().await;
@@ -93,6 +102,49 @@ async fn bodies_over_the_limit_are_refused_and_keep_alive_works() {
     let answer = raw(ours.http, two.as_bytes()).await;
     assert!(answer.head.contains("connection: keep-alive") && answer.head.contains("keep-alive: timeout=5"));
     assert!(answer.body.matches("ERR_REQ_NOTFOUND").count() == 2, "{answer:?}");
+}
+
+/// Statement 41: a body over the limit is refused before it has come in whole, and the connection ends.
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_early_and_the_connection_ends() {
+    let ours = vintner_grape(&[], &[]).await;
+    let head = "POST /put HTTP/1.1\r\nhost: localhost\r\nconnection: keep-alive\r\n";
+    // Nothing comes after these, so that an answer, and an end, can only come early.
+    for request in [
+        format!("{head}content-length: 1000000\r\n\r\n{}", "x".repeat(8193)),
+        format!("{head}transfer-encoding: chunked\r\n\r\n2500\r\n{}", "x".repeat(8193)),
+    ] {
+        let answer = raw(ours.http, request.as_bytes()).await;
+        assert_eq!((answer.status, &*answer.body), (413, "ERR_GRAPE_PAYLOAD_SIZE"));
+        assert!(!answer.head.contains("content-type"), "{}", answer.head);
+    }
+    assert_eq!(grape(ours.http, "lookup", json!("still")).await.body, "[]");
+}
+
+/// Statement 42: where all others refuse with 302 or 301, that is the status, with the text as a JSON string and no Location.
+#[tokio::test]
+async fn refusals_of_a_version_become_statuses() {
+    let (ours, _other) = pair().await;
+    let put = |seq: i64, text: &str| {
+        let key = KeyPair::from_seed(&[1; 32]);
+        let item = VerifiedItem::sign(&key, b"", seq, bencode_bytes(text.as_bytes())).unwrap();
+        json!({"v": text, "k": item.k.to_string(), "sig": encode_hex(&item.sig.0), "seq": seq})
+    };
+    eventually(ours.http, "put", put(5, "five"), |answer| answer.json().as_str().map(str::len) == Some(40))
+        .await;
+    let mut swap = put(6, "six");
+    swap["cas"] = 4.into();
+    for (data, status, text) in [
+        (put(4, "four"), 302, "302 sequence number less than current"),
+        (put(5, "other"), 302, "302 sequence number less than current"),
+        (swap, 301, "301 CAS mismatch, re-read and try again"),
+    ] {
+        let answer = grape(ours.http, "put", data).await;
+        assert_eq!((answer.status, answer.json()), (status, json!(text)));
+        assert!(!answer.head.to_lowercase().contains("\nlocation:"), "{}", answer.head);
+    }
+    let again = grape(ours.http, "put", put(5, "five")).await;
+    assert_eq!(again.status, 200, "an identical renewal is welcome: {again:?}");
 }
 
 #[tokio::test]
@@ -120,6 +172,17 @@ async fn web_pages_and_foreign_names_are_refused() {
     assert_eq!(page.status, 403);
 }
 
+/// Statement 44: a grape starts with every flag of the stock command, those without effect too.
+#[tokio::test]
+async fn the_command_starts_with_every_flag_of_the_stock_one() {
+    let flags = "--bind 127.0.0.1 --dht_concurrency 32 --dht_maxTables 7 --dht_maxValues 8 --dht_peer_maxAge 9000 \
+                 --cache_maxAge 10 --dht_nodeLiveness 11 --check_maxPayloadSize 500";
+    let ours = vintner_grape(&[], &flags.split(' ').collect::<Vec<_>>()).await;
+    assert_eq!(grape(ours.http, "lookup", json!("name")).await.body, "[]");
+    assert_eq!(grape(ours.http, "lookup", json!("n".repeat(500))).await.status, 413);
+}
+
+/// Statement 44: a missing flag, and a wrong one, end the command with code 1 and say which.
 #[tokio::test]
 async fn the_command_ends_cleanly_and_says_what_is_wrong() {
     let ours = vintner_grape(&[], &[]).await;

@@ -200,6 +200,7 @@ mod tests {
         Command::try_parse_from(std::iter::once("grape").chain(line.split(' '))).map(|command| command.args)
     }
 
+    /// Statement 44: every flag and alias of the stock command is taken, also those without effect.
     #[test]
     fn every_stock_flag_and_alias_is_taken() {
         let short = "-b 127.0.0.1 --dp 20001 --aph 30001 --bn 127.0.0.1:20002,h:1 --dc 32 --dht_maxTables 7 \
@@ -228,6 +229,7 @@ mod tests {
         assert_eq!((config.peer_max_age.as_millis(), args.check_max_payload_size), (120_000, 8192));
     }
 
+    /// Statement 44: a missing flag is an error.
     #[test]
     fn a_missing_flag_and_a_wrong_value_are_refused() {
         for line in ["--dp 1 --aph 2", "--dp 1 --bn x", "--aph 1 --bn x", "--dp x --aph 2 --bn x"] {

@@ -1,6 +1,6 @@
-// A stock grape that also verifies signed values, which the `grape` command cannot be told to do.
+// A stock grape that can also verify signed values, which the `grape` command cannot be told to do.
 //
-// node grape.js '{"bootstrap": ["127.0.0.1:1"], "verify": true}' prints one JSON object a line: first
+// node grape.js '{"bootstrap": ["127.0.0.1:1"], "verify": true, "dht": PORT}' prints one JSON object a line: first
 // {"event": "ready", "dht": PORT, "http": PORT}, then {"event": "announce", "name": NAME} for each announcement it hears.
 'use strict'
 
@@ -29,7 +29,7 @@ const probe = net.createServer().listen(0, '127.0.0.1', () => {
 const start = (apiPort) => {
   const grape = new Grape({
     host: '127.0.0.1',
-    dht_port: 0,
+    dht_port: options.dht || 0,
     dht_bootstrap: options.bootstrap || [],
     api_port: apiPort,
     verify: options.verify ? verify : undefined

@@ -1,6 +1,5 @@
 #!/bin/sh
-# Installs what the interoperability tests run: stock Grenache programs from npm (tests/interop_grape.rs), and libtorrent from PyPI
-# (tests/interop_bittorrent.rs). Safe to run again.
+# Installs what tests/interop runs: stock Grenache programs from npm and libtorrent from PyPI. Safe to run again.
 set -eu
 cd "$(dirname "$0")"
 

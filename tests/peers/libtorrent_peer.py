@@ -9,6 +9,8 @@ standard input is a command; its outcome is one line with the same "n":
   {"n": 5, "do": "put_signed", "seed": HEX, "key": HEX, "text": TEXT, "salt": SALT}    {"n": 5, "seq": 1, "stored_on": 3}
   {"n": 6, "do": "get_signed", "key": HEX, "salt": SALT}         {"n": 6, "text": TEXT or null, "seq": 1}
   {"n": 7, "do": "nodes"}                                        {"n": 7, "nodes": 3}
+  {"n": 8, "do": "put_both", "text": TEXT, "signed_text": TEXT, "seed": HEX, "key": HEX}
+                                                                 {"n": 8, "stored_on": 3, "signed_stored_on": 3}
 """
 
 import hashlib
@@ -19,7 +21,7 @@ import time
 
 import libtorrent as lt
 
-PATIENCE = 20
+PATIENCE = 25
 
 
 def say(**line):
@@ -107,6 +109,21 @@ def get_signed(command):
     return {"text": text_of(alert.item) if alert else None, "seq": alert.seq if alert else None}
 
 
+def put_both(command):
+    """Both at once: each waits 15 seconds for every node that says nothing."""
+    target = session.dht_put_immutable_item(command["text"].encode())
+    seed, key = bytes.fromhex(command["seed"]), bytes.fromhex(command["key"])
+    session.dht_put_mutable_item(expanded(seed), key, command["signed_text"].encode(), b"")
+    stored_on = {}
+
+    def both(alert):
+        stored_on[alert.target == target] = alert.num_success
+        return len(stored_on) == 2
+
+    wait_for(lt.dht_put_alert, both)
+    return {"stored_on": stored_on.get(True, 0), "signed_stored_on": stored_on.get(False, 0)}
+
+
 def nodes(_):
     session.post_dht_stats()
     alert = wait_for(lt.dht_stats_alert)
@@ -121,6 +138,7 @@ COMMANDS = {
     "put_signed": put_signed,
     "get_signed": get_signed,
     "nodes": nodes,
+    "put_both": put_both,
 }
 
 while not session.listen_port():

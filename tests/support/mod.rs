@@ -124,10 +124,15 @@ impl Process {
         let _ = self.child.wait().await;
     }
 
+    /// Sends it a signal, by its name.
+    pub async fn signal(&self, name: &str) {
+        let id = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().await.unwrap().success());
+    }
+
     /// SIGTERM, and how it ended.
     pub async fn terminate(mut self) -> std::process::ExitStatus {
-        let id = self.child.id().unwrap().to_string();
-        assert!(Command::new("kill").arg(id).status().await.unwrap().success());
+        self.signal("TERM").await;
         tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends when told").unwrap()
     }
 }
@@ -151,8 +156,14 @@ impl Grape {
 
 /// Starts `vintner grape`.
 pub async fn vintner_grape(bootstrap: &[String], more: &[&str]) -> Grape {
+    vintner_grape_on(0, bootstrap, more).await
+}
+
+/// Starts `vintner grape` on this UDP port.
+pub async fn vintner_grape_on(dht: u16, bootstrap: &[String], more: &[&str]) -> Grape {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vintner"));
-    command.args(["grape", "--dp", "0", "--aph", "0", "--bn", &bootstrap.join(",")]).args(more);
+    let dht = dht.to_string();
+    command.args(["grape", "--dp", &dht, "--aph", "0", "--bn", &bootstrap.join(",")]).args(more);
     let mut process = Process::start("vintner grape", &mut command);
     let line = process.line().await;
     let words: Vec<&str> = line.split([' ', ',']).collect();
@@ -173,8 +184,13 @@ pub fn stock(script: &str, arguments: &[&str]) -> Process {
 
 /// Starts a stock grape that verifies signed values.
 pub async fn stock_grape(bootstrap: &[String]) -> Grape {
-    let options = json!({"bootstrap": bootstrap, "verify": true}).to_string();
-    let mut process = stock("grape.js", &[&options]);
+    stock_grape_with(bootstrap, json!({"verify": true})).await
+}
+
+/// Starts a stock grape with options of `tests/peers/grape.js`.
+pub async fn stock_grape_with(bootstrap: &[String], mut options: Value) -> Grape {
+    options["bootstrap"] = json!(bootstrap);
+    let mut process = stock("grape.js", &[&options.to_string()]);
     let ready = process.event("ready").await;
     let port = |name: &str| u16::try_from(ready[name].as_u64().unwrap()).unwrap();
     Grape { dht: port("dht"), http: SocketAddr::from(([127, 0, 0, 1], port("http"))), process }

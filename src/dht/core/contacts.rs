@@ -18,10 +18,10 @@ const AVOID_DOUBLINGS_MAX: u32 = 6;
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// An answer is late after at least this time: below it, a busy host would look like a dead one.
 const LATE_MIN: Duration = Duration::from_millis(50);
-/// An answer is late after at most this time.
-const LATE_MAX: Duration = Duration::from_secs(1);
+/// An answer is late after at most this time: two in a row, as a lookup may meet, are to stay below a second.
+const LATE_MAX: Duration = Duration::from_millis(400);
 /// What is assumed while nobody has answered yet.
-const LATE_UNKNOWN: Duration = Duration::from_millis(500);
+const LATE_UNKNOWN: Duration = LATE_MAX;
 
 /// A map that forgets what was not used lately, in constant time: it fills one generation, and drops the one before.
 pub(super) struct Recent<K, V> {

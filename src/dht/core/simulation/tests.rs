@@ -61,6 +61,7 @@ fn the_same_seed_gives_the_same_run() {
     assert_ne!(run(5), run(6));
 }
 
+/// Statement 37: a dead node costs one lookup a few hundred milliseconds at most, and those after it nothing.
 #[test]
 fn a_dead_node_costs_milliseconds_after_its_first_time_out() {
     let mut net = Net::joined(1, 6);
@@ -114,6 +115,8 @@ fn a_large_network_is_looked_up_once_for_all_names_with_one_beginning() {
     assert_eq!(net.lookup(40, &name(2)).0, [service(5)]);
 }
 
+/// Statement 34, 36: a node that was alone joins by itself within seconds, and a name that it could not announce before works at
+/// once, without a lookup in between.
 #[test]
 fn a_node_started_before_its_bootstrap_joins_by_itself_and_again_after_all_were_gone() {
     let mut net = Net::new(5);
@@ -151,6 +154,7 @@ fn nodes_started_together_all_learn_of_each_other() {
     }
 }
 
+/// Statement 35: a node that restarts on its address is used at once, with the id it had and with another.
 #[test]
 fn a_node_restarted_with_a_new_id_is_used_at_once_and_with_its_old_one_too() {
     let mut net = Net::joined(7, 4);
@@ -182,6 +186,7 @@ fn a_restarted_node_joins_through_the_nodes_it_knew() {
     assert_eq!(net.core(3).status().nodes_good, 5);
 }
 
+/// Statement 30: who looks a name up does not see a peer longer than its age after its last announcement.
 #[test]
 fn peers_vanish_when_they_are_not_announced_again_unless_they_are_kept() {
     let mut net = Net::joined(9, 5);
@@ -198,6 +203,30 @@ fn peers_vanish_when_they_are_not_announced_again_unless_they_are_kept() {
     net.core(2).forget_announced(&b"kept"[..].into());
     net.run(Duration::from_secs(200));
     assert_eq!(net.lookup(3, "kept").0, []);
+}
+
+/// Statement 30: not even who looks the name up four times a second sees a peer for twice its age A after its last announcement.
+#[test]
+fn a_name_that_is_looked_up_all_the_time_still_vanishes() {
+    for age in [3, 120].map(Duration::from_secs) {
+        let mut net = Net::new(18);
+        for n in 0..5 {
+            net.add(n, &[addr(0)][usize::from(n == 0)..]);
+            net.core(n).peers = Peers::new(1000, age);
+            net.core(n).config.peer_max_age = age;
+        }
+        net.run(Duration::from_secs(10));
+        net.announce(1, "once");
+        let (announced, mut seen) = (net.now, net.now);
+        while net.now.since(announced) < age * 3 {
+            if net.lookup(3, "once").0 == [service(1)] {
+                seen = net.now;
+            }
+            net.run(Duration::from_millis(250));
+        }
+        let seen = seen.since(announced);
+        assert!(seen >= age * 2 / 3 && seen <= age * 4 / 3, "{seen:?} of {age:?}");
+    }
 }
 
 #[test]
@@ -251,6 +280,7 @@ fn a_put_that_all_refuse_says_why() {
     assert_eq!(net.put(3, mutable(&signed(1, 6, "six"))).unwrap().acked, 3, "an equal renewal");
 }
 
+/// Statement 32: twenty equal lookups at one time ask each node once.
 #[test]
 fn equal_lookups_at_one_time_are_one() {
     let mut net = Net::joined(13, 6);

@@ -1,0 +1,156 @@
+//! What a ring of stock grapes and ours goes through: names of every length, grapes that verify nothing, restarts, parted and
+//! stopped nodes.
+
+use crate::{
+    grape::ring,
+    peers::{announced, found, puts_eventually, reaches, signed, value},
+    support::{Grape, eventually, grape, stock_grape, stock_grape_with, vintner_grape, vintner_grape_on},
+    testnet,
+};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use vintner::dht::DhtEvent;
+
+/// Longer than joining takes, also on a busy machine, and shorter than what a stock grape makes one wait.
+const SECONDS: Duration = Duration::from_secs(20);
+
+/// A stock grape as its command starts it: it verifies nothing, and refuses signed values.
+async fn plain_stock_grape(bootstrap: &[String]) -> Grape {
+    stock_grape_with(bootstrap, json!({})).await
+}
+
+/// Statement 11, 12: names of 1 to 900 bytes are found through stock grapes and ours, whichever they were announced through.
+#[tokio::test]
+async fn names_of_any_length_go_both_ways() {
+    let (first, second, ours) = ring().await;
+    let lengths = [1, 3, 13, 20, 21, 300, 900];
+    for (n, len) in lengths.into_iter().enumerate() {
+        let (port, theirs, own) = (3000 + n as u16, "t".repeat(len), "o".repeat(len));
+        announced(&first, &theirs, port).await;
+        found(&ours, &theirs, port).await;
+        announced(&ours, &own, port).await;
+        found(&second, &own, port).await;
+    }
+}
+
+/// Statement 20: a stock grape without `verify` passes signed values on to ours, which keeps them, and reads none itself; values
+/// without a key go both ways.
+#[tokio::test]
+async fn a_stock_grape_that_verifies_nothing_still_passes_signed_values_on() {
+    let plain = plain_stock_grape(&[]).await;
+    let ours = vintner_grape(&[plain.bootstrap()], &["-b", "127.0.0.1"]).await;
+    let (data, target) = signed(40, 1, "through the plain one", "");
+    puts_eventually(&plain, data, &target).await;
+    assert_eq!(value(&ours, json!(target)).await["v"], "through the plain one");
+    let unread = grape(plain.http, "get", json!(target)).await;
+    assert_eq!((unread.status, &*unread.body), (200, ""), "it believes no signature");
+
+    // It refuses ours with a code that is not passed on, and we say what a stock grape says.
+    let (refused, refused_target) = signed(41, 1, "for the plain one", "");
+    let all_failed = grape(ours.http, "put", refused).await;
+    assert_eq!((all_failed.status, all_failed.json()), (200, json!("All queries failed")));
+    assert_eq!(value(&ours, json!(refused_target)).await["token"], json!(null), "the putter keeps it");
+
+    let hello = "6d33adc2b6b2c14c3036feefb7fedbca1a880527";
+    puts_eventually(&plain, json!({"v": "hello world"}), hello).await;
+    assert_eq!(value(&ours, json!(hello)).await["v"], "hello world");
+    let number = grape(ours.http, "put", json!({"v": [1, "a"]})).await.json();
+    assert_eq!(value(&plain, number).await["v"], "1,a");
+}
+
+/// Statement 33: each announcement that ours accepts from a stock grape is an event with the name, repeats too, and the same the
+/// other way round.
+#[tokio::test]
+async fn each_announcement_is_heard_on_the_other_side() {
+    let (mut first, _second, _ours) = ring().await;
+    let listener = testnet::grape(0, vec![first.bootstrap()]).await;
+    reaches(&first, 3).await;
+    let mut events = listener.events();
+    let name = "größe:of:name";
+    for _ in 0..3 {
+        announced(&first, name, 1337).await;
+    }
+    announced(&first, "the:end", 1338).await;
+    let mut heard = Vec::new();
+    loop {
+        let event = tokio::time::timeout(SECONDS, events.recv()).await.unwrap().unwrap();
+        if let DhtEvent::Announce { name, from } = event {
+            heard.push((String::from_utf8(name.to_vec()).unwrap(), from.port()));
+            if from.port() == 1338 {
+                break;
+            }
+        }
+    }
+    let expected = [(name, 1337), (name, 1337), (name, 1337), ("the:end", 1338)];
+    assert_eq!(heard, expected.map(|(name, port)| (name.to_owned(), port)));
+
+    for _ in 0..3 {
+        listener.announce(b"from:ours", 1).await.unwrap();
+    }
+    listener.announce(b"the:very:end", 1).await.unwrap();
+    let mut from_ours = 0;
+    loop {
+        match first.process.event("announce").await["name"].as_str().unwrap() {
+            "from:ours" => from_ours += 1,
+            "the:very:end" => break,
+            _ => {}
+        }
+    }
+    assert_eq!(from_ours, 3);
+    listener.shutdown().await;
+}
+
+/// Statement 34, 36: ours, started before its only bootstrap node, joins by itself, and the name that failed before is announced
+/// at once, without a lookup in between.
+#[tokio::test]
+async fn a_grape_started_first_joins_a_stock_grape_that_comes_later() {
+    let port = testnet::free_udp_port();
+    let ours = vintner_grape(&[format!("127.0.0.1:{port}")], &["-b", "127.0.0.1"]).await;
+    let alone = grape(ours.http, "announce", json!(["name", 1337])).await;
+    assert_eq!((alone.status, alone.json()), (200, json!("No nodes to query")));
+    let stock = stock_grape_with(&[], json!({"dht": port})).await;
+    let started = Instant::now();
+    eventually(ours.http, "announce", json!(["name", 1337]), |answer| answer.json() == json!(1)).await;
+    assert!(started.elapsed() < SECONDS, "{:?}", started.elapsed());
+    found(&stock, "name", 1337).await;
+}
+
+/// Statement 35: ours, restarted on its port with its id file, is the same node to a stock grape, which announces on it at once.
+#[tokio::test]
+async fn a_restart_on_the_same_port_keeps_the_id_and_the_stock_grapes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("id");
+    let id_file = ["--id-file", file.to_str().unwrap(), "-b", "127.0.0.1"];
+    let stock = stock_grape(&[]).await;
+    let ours = vintner_grape(&[stock.bootstrap()], &id_file).await;
+    reaches(&stock, 1).await;
+    let (port, id) = (ours.dht, std::fs::read_to_string(&file).unwrap());
+    assert!(ours.process.terminate().await.success());
+    let again = vintner_grape_on(port, &[stock.bootstrap()], &id_file).await;
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), id);
+    let announced = grape(stock.http, "announce", json!(["after", 1338])).await;
+    assert_eq!(announced.json(), json!(1), "at the first attempt");
+    found(&again, "after", 1338).await;
+}
+
+/// Statement 37: with a stock grape stopped in the middle of the ring, each lookup through ours takes less than a second, each of
+/// a name that nobody has asked for before.
+#[tokio::test]
+async fn a_stopped_stock_grape_does_not_hold_up_lookups_through_ours() {
+    let (first, second, ours) = ring().await;
+    let stopped = stock_grape(&[first.bootstrap(), ours.bootstrap()]).await;
+    let other = vintner_grape(&[first.bootstrap(), second.bootstrap()], &["-b", "127.0.0.1"]).await;
+    announced(&ours, "service", 1337).await;
+    reaches(&stopped, 4).await;
+    stopped.process.signal("STOP").await;
+    let mut slowest = Duration::ZERO;
+    for n in 0..30 {
+        let started = Instant::now();
+        assert_eq!(grape(other.http, "lookup", json!(format!("nobody {n}"))).await.json(), json!([]));
+        slowest = slowest.max(started.elapsed());
+    }
+    let started = Instant::now();
+    assert_eq!(grape(other.http, "lookup", json!("service")).await.json(), json!(["127.0.0.1:1337"]));
+    slowest = slowest.max(started.elapsed());
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}
