@@ -12,6 +12,7 @@ mod grape;
 mod library;
 mod mainline;
 mod peers;
+mod public;
 mod ring;
 mod stock;
 #[path = "../support/mod.rs"]

@@ -31,7 +31,8 @@ def say(**line):
 # Everything on loopback, where all nodes have one address; and no limits, which are for strangers.
 session = lt.session(
     {
-        "listen_interfaces": "127.0.0.1:0",
+        # Of the family of those whom it joins through.
+        "listen_interfaces": "[::1]:0" if sys.argv[1].startswith("[") else "127.0.0.1:0",
         "enable_dht": True,
         "enable_lsd": False,
         "enable_upnp": False,
@@ -145,7 +146,7 @@ while not session.listen_port():
     time.sleep(0.02)
 for node in sys.argv[1:]:
     host, port = node.rsplit(":", 1)
-    session.add_dht_node((host, int(port)))
+    session.add_dht_node((host.strip("[]"), int(port)))
 say(event="ready", dht=session.listen_port())
 for line in sys.stdin:
     command = json.loads(line)

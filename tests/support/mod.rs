@@ -119,15 +119,15 @@ impl Process {
         }
     }
 
-    /// Waits until it ends by itself. Closes its input.
-    pub async fn ended(&mut self) {
-        let _ = self.child.wait().await;
-    }
-
     /// Sends it a signal, by its name.
     pub async fn signal(&self, name: &str) {
         let id = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-s", name, &id]).status().await.unwrap().success());
+    }
+
+    /// Waits until it ends by itself. Closes its input.
+    pub async fn ended(&mut self) {
+        let _ = self.child.wait().await;
     }
 
     /// SIGTERM, and how it ended.
