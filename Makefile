@@ -6,7 +6,7 @@ DIR ?= .vintner
 WITH ?=
 NETWORK = MAKE="$(MAKE)" VINTNER="$(VINTNER)" DIR="$(DIR)" WITH="$(WITH)" sh scripts/network.sh
 
-.PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants openapi bench bench-docs bench-micro
+.PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants flood openapi bench bench-docs bench-micro
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ sim: ## simulate the exchange: make sim SEEDS=5000
 
 sim-mutants: ## plant each known bug and see that the simulator finds it
 	@bash tests/mutants.sh
+
+# In a minute all stores are full, and what still grew would show.
+flood: ## send 50,000 hostile datagrams a second to a grape beside lookups: make flood SECONDS=60
+	VINTNER_FLOOD_SECONDS=$(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) cargo test --release --locked --test flood -- --nocapture
 
 openapi: ## write openapi/openapi.json anew
 	@cargo run --quiet --locked --bin vintner -- openapi > openapi/openapi.json.new

@@ -120,6 +120,7 @@ pub(super) fn start(
         host: config.host,
         has_bootstrap: !config.bootstrap.is_empty(),
         known_nodes: config.known_nodes,
+        limit_private: config.limit_private,
         items_max: config.items_max,
         peers_max: config.peers_max,
         peer_max_age: config.peer_max_age,

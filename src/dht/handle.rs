@@ -44,9 +44,12 @@ pub struct DhtConfig {
     pub seed: [u8; 32],
     /// The host that this node's own announcements are stored under here, so that it finds and hears itself (a grape's `-b`).
     pub host: Option<IpAddr>,
-    /// Items stored at most; the least recently used goes first. About 1.5 KB each.
+    /// Whether loopback and private ranges are limited as public ones are. Leave it off where they are this machine's or the
+    /// owner's network: there, many honest nodes share an address.
+    pub limit_private: bool,
+    /// Items stored at most; who stored the most loses one first. About 1.5 KB each.
     pub items_max: usize,
-    /// Peers stored at most, over all names; the oldest announcement goes first. About 150 bytes each.
+    /// Peers stored at most, over all names; who announced the most loses one first. About 200 bytes each.
     pub peers_max: usize,
     /// How long an announced peer is known without being announced again. Zero: until it is pushed out.
     pub peer_max_age: Duration,
@@ -74,6 +77,7 @@ impl DhtConfig {
             node_id: None,
             seed,
             host: None,
+            limit_private: false,
             items_max: 5000,
             peers_max: 20_000,
             peer_max_age: Duration::from_mins(2),

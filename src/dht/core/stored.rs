@@ -100,6 +100,7 @@ mod tests {
             local_addr: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1),
             local_addr6: None,
             mainline: false,
+            limit_private: false,
             host: None,
             has_bootstrap: false,
             known_nodes: Vec::new(),
@@ -129,7 +130,7 @@ mod tests {
     fn a_walk_meets_everything_once_and_later_only_what_was_put_since() {
         let mut core = core(100);
         for n in 0..5 {
-            core.store_item(at(0), value(n));
+            core.store_own(at(0), value(n));
             core.peer_announced(at(0), b"name", addr(u16::from(n) + 1));
         }
         let mut walk = Walk::default();
@@ -143,7 +144,7 @@ mod tests {
         }
         assert_eq!(met.len(), 7);
         assert!(met.iter().all(|stored| stored.age == Duration::from_secs(1)));
-        core.store_item(at(2), value(0));
+        core.store_own(at(2), value(0));
         core.peer_announced(at(2), b"name", addr(1));
         let again = core.walk_stored(at(3), &mut walk, 9);
         assert_eq!(again.len(), 2, "{again:?}");
@@ -153,7 +154,7 @@ mod tests {
     #[test]
     fn what_is_taken_back_lives_as_long_as_it_would_have() {
         let mut before = core(100);
-        before.store_item(at(0), value(1));
+        before.store_own(at(0), value(1));
         before.peer_announced(at(0), b"name", addr(7));
         let kept = all(&before, at(100));
         let mut after = core(100);
@@ -171,7 +172,7 @@ mod tests {
     fn what_is_newer_here_stays() {
         let stored = |what, age| vec![Stored { what, age: Duration::from_secs(age) }];
         let mut core = core(100);
-        core.store_item(at(0), signed(5));
+        core.store_own(at(0), signed(5));
         core.restore_stored(at(50), stored(StoredWhat::Item(signed(4)), 1));
         assert_eq!(core.local(&signed(5).target()), Some(signed(5)));
         core.restore_stored(at(50), stored(StoredWhat::Item(signed(6)), 1));
