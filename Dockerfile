@@ -28,7 +28,7 @@ RUN groupadd --system --gid 10001 vintner \
 COPY --from=builder /build/target/release/vintner /usr/local/bin/vintner
 
 USER 10001:10001
-ENV VINTNER_DATA_DIR=/data
+ENV VINTNER_DATA_DIR=/data VINTNER_GRAPE_DATA_DIR=/data
 VOLUME /data
 # RPC and DHT, for other nodes. The API stays on the container's loopback unless VINTNER_API says otherwise.
 EXPOSE 1337/tcp 20011/udp

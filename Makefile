@@ -6,7 +6,7 @@ DIR ?= .vintner
 WITH ?=
 NETWORK = MAKE="$(MAKE)" VINTNER="$(VINTNER)" DIR="$(DIR)" WITH="$(WITH)" sh scripts/network.sh
 
-.PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants sim-dht fuzz fuzz-keep openapi bench bench-docs bench-micro
+.PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants sim-dht flood fuzz fuzz-keep openapi bench bench-docs bench-micro
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +75,10 @@ sim-dht: MINUTES ?= 60
 sim-dht: ## simulate the DHT while a tenth of the nodes crash each minute: make sim-dht NODES=1000 SEED=1 MINUTES=60
 	VINTNER_SIM_DHT_NODES=$(NODES) VINTNER_SIM_DHT_SEED=$(SEED) VINTNER_SIM_DHT_MINUTES=$(MINUTES) \
 		cargo test --release --locked --test dht_simulation a_churning -- --nocapture
+
+# In a minute all stores are full, and what still grew would show.
+flood: ## send 50,000 hostile datagrams a second to a grape beside lookups: make flood SECONDS=60
+	VINTNER_FLOOD_SECONDS=$(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) cargo test --release --locked --test flood -- --nocapture
 
 openapi: ## write openapi/openapi.json anew
 	@cargo run --quiet --locked --bin vintner -- openapi > openapi/openapi.json.new

@@ -19,6 +19,7 @@
 //! | 2 | [`workers`] | a bounded pool of threads for signatures |
 //! | 2 | [`listener`] | HTTP listening within limits |
 //! | 2 | [`metrics`] | counters, histograms, and the page that Prometheus reads |
+//! | 3 | [`mod@grape`] | what a grape knows, kept in a directory |
 //! | 3 | [`node`] | wires the drivers to the cores: start, stop, the writer, the clock |
 //! | 4 | [`http`] | REST, OpenAPI, the Grape HTTP API |
 //! | 5 | [`cli`] | commands; the only place that reads arguments, environment and files of settings |
@@ -28,6 +29,7 @@ pub mod bep44;
 pub mod cli;
 pub mod dht;
 pub mod exchange;
+pub mod grape;
 pub mod grenache;
 pub mod http;
 pub mod identity;

@@ -4,9 +4,15 @@
 //! HTTP API listen through [`serve`]; each brings its own [`App`] and bounds its own bodies. With [`serve_tls`] the same stands
 //! behind TLS.
 
+mod patience;
+mod room;
 mod tls;
 
 pub use self::tls::PeerCertificate;
+use self::{
+    patience::Patient,
+    room::{Place, Room},
+};
 use crate::metrics::{Counter, Page};
 use axum::{Router, body::Body};
 use hyper::{
@@ -50,15 +56,22 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
+/// In the extensions of an answer that goes on for as long as its reader likes: its connection keeps its place.
+#[derive(Clone, Copy, Debug)]
+pub struct Lasting;
+
 /// What a listener puts up with.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once; further ones wait in the system's backlog. Each costs a task and up to `header_bytes_max`.
+    /// Connections at once. A further one takes the place of the one that has waited longest for a request; where all are being
+    /// answered it waits. Each costs a task and up to `header_bytes_max`.
     pub connections_max: usize,
     /// Of these from one address (loopback excepted); further ones are closed at once.
     pub connections_per_ip_max: usize,
     /// From the connection, or from the previous answer, to the end of a request's head. It ends idle connections too.
     pub header_timeout: Duration,
+    /// How long an answer may wait for its reader to take anything of it.
+    pub write_timeout: Duration,
     /// The longest request head. Not below 8,192, hyper's smallest buffer.
     pub header_bytes_max: usize,
 }
@@ -99,15 +112,18 @@ pub struct Traffic {
     pub closed: Counter,
     /// Connections that were closed at once, because their address had its share.
     pub refused: Counter,
+    /// Connections that waited for a request and were closed, because another needed the place.
+    pub displaced: Counter,
 }
 
 impl Traffic {
-    /// Writes them down: the gauge of open connections under `gauge`, the refused ones as hits of the limit `bound`.
-    pub fn write(&self, gauge: &'static str, bound: &'static str, page: &mut Page) {
+    /// Writes them down: the gauge of open connections under `gauge`, the refused and the displaced ones as hits of their limits.
+    pub fn write(&self, gauge: &'static str, [refused, displaced]: [&'static str; 2], page: &mut Page) {
         // In this order, so that one that ends in between does not make the number negative.
         let closed = self.closed.get();
         page.gauge(gauge, "Open connections").is(self.accepted.get().saturating_sub(closed));
-        page.bound(bound, self.refused.get());
+        page.bound(refused, self.refused.get());
+        page.bound(displaced, self.displaced.get());
     }
 }
 
@@ -191,23 +207,31 @@ async fn accept(
 ) {
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let sources = Sources { counts: Arc::default(), max: limits.connections_per_ip_max, traffic };
+    let room = Room::default();
+    let mut newcomer: Option<(TcpStream, SocketAddr, Source)> = None;
     let mut connections = JoinSet::new();
     let drain = loop {
-        let (slot, stream, from) = tokio::select! {
+        let slot = tokio::select! {
             drain = told_to_stop(&mut stopped) => break drain,
             Some(_) = connections.join_next() => continue,
-            (slot, accepted) = next(&listener, &slots) => match accepted {
-                Ok((stream, from)) => (slot, stream, from),
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_BACKOFF).await;
-                    continue;
+            accepted = listener.accept(), if newcomer.is_none() => {
+                match accepted {
+                    Ok((stream, from)) => newcomer = sources.admit(from.ip()).map(|source| (stream, from, source)),
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_BACKOFF).await;
+                    }
                 }
-            },
+                if newcomer.is_some() && slots.available_permits() == 0 && room.make() {
+                    sources.traffic.displaced.inc();
+                }
+                continue;
+            }
+            slot = Arc::clone(&slots).acquire_owned(), if newcomer.is_some() => slot.ok(),
         };
-        let Some(source) = sources.admit(from.ip()) else { continue };
+        let Some((stream, from, source)) = newcomer.take() else { continue };
         let (tls, app, stopped) = (tls.clone(), app.clone(), stopped.clone());
-        connections.spawn(connection(stream, from, tls, app, limits, stopped, slot, source));
+        connections.spawn(connection(stream, from, tls, app, limits, stopped, (slot, room.enter(), source)));
     };
     drop(listener);
     let _ = tokio::time::timeout(drain, async { while connections.join_next().await.is_some() {} }).await;
@@ -218,16 +242,6 @@ async fn told_to_stop(stopped: &mut Stopped) -> Duration {
     stopped.wait_for(Option::is_some).await.ok().and_then(|drain| *drain).unwrap_or(DRAIN_TIMEOUT)
 }
 
-/// A free slot first, then a connection: whoever comes when all are taken waits outside.
-async fn next(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> (Option<OwnedSemaphorePermit>, io::Result<(TcpStream, SocketAddr)>) {
-    let slot = Arc::clone(slots).acquire_owned().await.ok();
-    (slot, listener.accept().await)
-}
-
-#[allow(clippy::too_many_arguments, reason = "what a connection is made of, from one caller")]
 async fn connection(
     stream: TcpStream,
     from: SocketAddr,
@@ -235,23 +249,28 @@ async fn connection(
     app: impl App,
     limits: Limits,
     stopped: Stopped,
-    _slot: Option<OwnedSemaphorePermit>,
-    _source: Source,
+    (_slot, place, _source): (Option<OwnedSemaphorePermit>, Place, Source),
 ) {
     // Answers are small and one write each: waiting for more to send with them only delays them.
     let _ = stream.set_nodelay(true);
-    match tls {
-        None => converse(stream, from, None, app, limits, stopped).await,
-        // In a box, so that connections without TLS have no room for its state.
-        Some(tls) => Box::pin(tls::connection(stream, from, tls, app, limits, stopped)).await,
+    let stream = Patient::new(stream, limits.write_timeout);
+    let conversation = async {
+        match tls {
+            None => converse(stream, (from, None, &place), app, limits, stopped).await,
+            // In a box, so that connections without TLS have no room for its state.
+            Some(tls) => Box::pin(tls::connection(stream, (from, &place), tls, app, limits, stopped)).await,
+        }
+    };
+    tokio::select! {
+        () = conversation => {}
+        () = place.needed() => {}
     }
 }
 
 /// Speaks HTTP until either side has had enough.
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin,
-    from: SocketAddr,
-    certificate: Option<PeerCertificate>,
+    (from, certificate, place): (SocketAddr, Option<PeerCertificate>, &Place),
     app: impl App,
     limits: Limits,
     mut stopped: Stopped,
@@ -262,7 +281,15 @@ async fn converse(
         if let Some(certificate) = &certificate {
             request.extensions_mut().insert(certificate.clone());
         }
-        app.clone().answer(request, Peer(from))
+        place.works();
+        let answer = app.clone().answer(request, Peer(from));
+        async move {
+            let answer = answer.await;
+            if answer.as_ref().is_ok_and(|answer| answer.extensions().get::<Lasting>().is_none()) {
+                place.waits();
+            }
+            answer
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -334,6 +361,7 @@ mod tests {
         connections_max: 2,
         connections_per_ip_max: 1,
         header_timeout: Duration::from_millis(200),
+        write_timeout: Duration::from_millis(200),
         header_bytes_max: 8192,
     };
 
@@ -376,6 +404,45 @@ mod tests {
             .unwrap()
             .unwrap();
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_takes_the_place_of_who_waits_longest_and_of_nobody_who_is_answered() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let app = Router::new().fallback(|request: axum::extract::Request| async move {
+            let slow: u64 = request.uri().path()[1..].parse().unwrap();
+            tokio::time::sleep(Duration::from_millis(slow)).await;
+            "done"
+        });
+        let limits = Limits { header_timeout: Duration::from_hours(1), ..LIMITS };
+        let traffic = Arc::<Traffic>::default();
+        let serving = serve(listener, app, limits, Arc::clone(&traffic)).unwrap();
+        let connect = || TcpStream::connect(serving.local_addr());
+        let request =
+            |ms: u32| format!("GET /{ms} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").into_bytes();
+        let mut busy = connect().await.unwrap();
+        busy.write_all(&request(500)).await.unwrap();
+        let mut answer = String::new();
+        // The other place is held by one that says nothing, then by its successors.
+        for _ in 0..3 {
+            let silent = connect().await.unwrap();
+            while traffic.accepted.get() - traffic.closed.get() < 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            let mut newcomer = connect().await.unwrap();
+            newcomer.write_all(&request(0)).await.unwrap();
+            answer.clear();
+            tokio::time::timeout(Duration::from_secs(20), newcomer.read_to_string(&mut answer))
+                .await
+                .unwrap()
+                .unwrap();
+            assert!(answer.ends_with("done"), "{answer}");
+            drop(silent);
+        }
+        answer.clear();
+        busy.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("done") && traffic.displaced.get() >= 1, "{answer} {traffic:?}");
+        serving.shutdown().await;
     }
 
     #[tokio::test]
@@ -432,7 +499,7 @@ mod tests {
         assert!(sources.admit(ip).is_none());
         drop(held);
         assert!(sources.admit(ip).is_some() && sources.counts.lock().unwrap().is_empty());
-        let Traffic { accepted, closed, refused } = &*sources.traffic;
+        let Traffic { accepted, closed, refused, displaced: _ } = &*sources.traffic;
         assert_eq!((accepted.get(), closed.get(), refused.get()), (2, 2, 1));
     }
 }

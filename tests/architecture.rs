@@ -46,6 +46,7 @@ const ROOMS: &[Room] = &[
         pure: false,
         may_use: &["time", "amount", "identity", "bep44", "market", "exchange"],
     },
+    Room { path: "grape", pure: false, may_use: &["identity", "bep44", "dht", "store", "metrics"] },
     Room {
         path: "node",
         pure: false,
@@ -59,7 +60,7 @@ const ROOMS: &[Room] = &[
         pure: false,
         may_use: &[
             "time", "amount", "identity", "bep44", "market", "exchange", "dht", "grenache", "store",
-            "workers", "listener", "metrics", "node",
+            "workers", "listener", "metrics", "grape", "node",
         ],
     },
     Room {
@@ -67,7 +68,7 @@ const ROOMS: &[Room] = &[
         pure: false,
         may_use: &[
             "time", "amount", "identity", "bep44", "market", "exchange", "dht", "grenache", "store",
-            "workers", "listener", "metrics", "node", "http",
+            "workers", "listener", "metrics", "grape", "node", "http",
         ],
     },
     Room { path: "main", pure: false, may_use: &["cli"] },

@@ -2,6 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
+#[path = "grape/events.rs"]
+mod events;
+#[path = "grape/hardness.rs"]
+mod hardness;
+#[path = "grape/settings.rs"]
+mod settings;
+#[path = "grape/state.rs"]
+mod state;
 mod support;
 
 use serde_json::json;
@@ -37,6 +45,7 @@ async fn errors_are_what_a_stock_grape_says() {
         ("POST /announce", r#"{"data":"abc"}"#, 200, r#""ERR_GRAPE_ANNOUNCE""#),
         ("POST /announce", r#"{"data":["abc","1337"]}"#, 200, r#""ERR_GRAPE_SERVICE_PORT""#),
         ("POST /announce", r#"{"data":["abc",65536]}"#, 200, r#""ERR_GRAPE_SERVICE_PORT""#),
+        ("POST /announce", r#"{"data":["abc",-1]}"#, 200, r#""ERR_GRAPE_SERVICE_PORT""#),
         ("POST /get", r#"{"data":"zz"}"#, 200, ""),
         ("POST /get", r#"{"data":"0000000000000000000000000000000000000000"}"#, 200, ""),
         ("POST /get", r#"{"rid":"r"}"#, 500, "Cannot read properties of undefined (reading 'salt')"),

@@ -247,8 +247,8 @@ fn grape(system: &System, ports: &Ports, n: usize, bootstrap: &[String; EACH], d
         "--aph",
         &ports.grape_http[n].to_string(),
     ]);
-    command.args(["--bn", &others.join(","), "-b", "127.0.0.1", "--id-file"]);
-    command.arg(dir.join(format!("grape-{}.id", n + 1)));
+    command.args(["--bn", &others.join(","), "-b", "127.0.0.1", "--data-dir"]);
+    command.arg(dir.join(format!("grape-{}", n + 1)));
     command
 }
 

@@ -5,7 +5,7 @@
 use super::script::Script;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     sync::{Arc, LazyLock},
     time::Duration,
 };
@@ -66,6 +66,11 @@ struct Run<'a> {
     /// Who ever answered a query: nobody else may be handed out.
     answered: BTreeSet<SocketAddr>,
     tokens: BTreeMap<SocketAddr, Vec<u8>>,
+    /// Bytes that came in queries, and went out in replies, of hosts that have not shown that they are there.
+    unproven: HashMap<IpAddr, (usize, usize)>,
+    proven: BTreeSet<IpAddr>,
+    /// Whether these hosts count as public ones.
+    public: bool,
 }
 
 fn host(n: usize) -> SocketAddr {
@@ -92,6 +97,7 @@ pub fn run(data: &[u8]) {
         local_addr: SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 20_001),
         local_addr6: (bootstrap & 16 != 0).then(|| SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 20_001, 0, 0)),
         mainline: bootstrap & 32 != 0,
+        limit_private: bootstrap & 64 != 0,
         host: (bootstrap & 4 != 0).then(|| Ipv4Addr::new(10, 0, 1, 1).into()),
         has_bootstrap: bootstrap & 1 != 0,
         known_nodes: if bootstrap & 2 != 0 { vec![host(5)] } else { Vec::new() },
@@ -113,6 +119,9 @@ pub fn run(data: &[u8]) {
         owed: HashMap::new(),
         answered: BTreeSet::new(),
         tokens: BTreeMap::new(),
+        unproven: HashMap::new(),
+        proven: BTreeSet::new(),
+        public: bootstrap & 64 != 0,
     };
     for _ in 0..STEPS_MAX {
         if run.script.is_done() {
@@ -159,6 +168,7 @@ impl Run<'_> {
     fn receive(&mut self, from: SocketAddr, bytes: &[u8]) {
         if matches!(krpc::decode(bytes), Some(Message::Query { .. })) {
             *self.owed.entry(from).or_default() += 1;
+            self.unproven.entry(from.ip()).or_default().0 += bytes.len();
         }
         self.core.handle(self.now, Input::Datagram { from, bytes });
     }
@@ -168,7 +178,11 @@ impl Run<'_> {
         let (from, id) = (host(n), host_id(self.script.below(2) * 100 + n));
         let token = match self.script.below(4) {
             0 => self.script.string(30).to_vec(),
-            _ => self.tokens.get(&from).cloned().unwrap_or_default(),
+            // Whoever uses a token shows that it was received.
+            _ => {
+                self.proven.insert(from.ip());
+                self.tokens.get(&from).cloned().unwrap_or_default()
+            }
         };
         let choice = self.script.byte();
         let item = &SIGNED[usize::from(choice) % SIGNED.len()];
@@ -209,6 +223,7 @@ impl Run<'_> {
         let t = if how == 0xa5 { self.script.bytes(4).to_vec() } else { asked.t };
         if from == asked.to && t.len() == 4 {
             self.answered.insert(from);
+            self.proven.insert(from.ip());
         }
         let mut bytes = Vec::new();
         if how & 0x87 == 0x87 {
@@ -235,6 +250,7 @@ impl Run<'_> {
             signed: (how & 4 == 0).then_some((&item.k.0, &sig)),
             seq: (how & 4 == 0).then_some(item.seq),
             samples: None,
+            cut: how & 0x30 == 0x30,
         };
         krpc::write_reply(&mut bytes, Some(&t), &id, host(0), &answer);
         self.receive(from, &bytes);
@@ -372,6 +388,11 @@ impl Run<'_> {
         let owed = self.owed.entry(to).or_default();
         *owed -= 1;
         assert!(*owed >= 0, "an answer to nobody: {}", bytes.escape_ascii());
+        if self.public && !self.proven.contains(&to.ip()) {
+            let (came, went) = self.unproven.entry(to.ip()).or_default();
+            *went += bytes.len();
+            assert!(*went <= 2 * *came, "{went} bytes to {to}, of whom {came} came");
+        }
     }
 
     fn check(&mut self) {

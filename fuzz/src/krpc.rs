@@ -69,13 +69,13 @@ fn check_query(query: Query<'_>) {
     assert_eq!(again.map(without_want), Ok(without_want(query)));
 }
 
-/// Which networks' nodes are wanted is for us to say.
+/// Which networks' nodes are wanted is for us to say, and a proof is asked for first.
 fn without_want(query: Query<'_>) -> Query<'_> {
     let want = Wanted::default();
     match query {
         Query::FindNode { target, .. } => Query::FindNode { target, want },
-        Query::GetPeers { name, .. } => Query::GetPeers { name, want },
-        Query::Get { target, seq, .. } => Query::Get { target, seq, want },
+        Query::GetPeers { name, .. } => Query::GetPeers { name, token: None, want },
+        Query::Get { target, seq, .. } => Query::Get { target, seq, token: None, want },
         other => other,
     }
 }

@@ -120,10 +120,11 @@ fn compare_query(ours: Option<Query<'_>>, method: &str, fields: &Fields) {
     let (target, info_hash) = (fixed::<20>(fields.target.as_ref()), fixed::<20>(fields.info_hash.as_ref()));
     let token = fields.token.as_ref().map(|token| &token[..]);
     let v = fields.v.as_ref().map(|v| bencode_bytes(v));
-    // It knows no IPv6, so it does not read which networks' nodes are wanted.
-    let want = match ours {
-        Some(Query::FindNode { want, .. } | Query::GetPeers { want, .. } | Query::Get { want, .. }) => want,
-        _ => Wanted::default(),
+    // It knows no IPv6, so it does not read which networks' nodes are wanted; nor a token in a question.
+    let (want, proof) = match ours {
+        Some(Query::FindNode { want, .. }) => (want, None),
+        Some(Query::GetPeers { want, token, .. } | Query::Get { want, token, .. }) => (want, token),
+        _ => (Wanted::default(), None),
     };
     let theirs = match method {
         "ping" => Query::Ping,
@@ -133,7 +134,7 @@ fn compare_query(ours: Option<Query<'_>>, method: &str, fields: &Fields) {
         }
         "get_peers" => {
             let Some(name) = &info_hash else { return };
-            Query::GetPeers { name, want }
+            Query::GetPeers { name, token: proof, want }
         }
         "announce_peer" => {
             let (Some(name), Some(port), Some(token)) = (&info_hash, fields.port, token) else { return };
@@ -145,7 +146,7 @@ fn compare_query(ours: Option<Query<'_>>, method: &str, fields: &Fields) {
         }
         "get" => {
             let Some(target) = target else { return };
-            Query::Get { target, seq: fields.seq, want }
+            Query::Get { target, seq: fields.seq, token: proof, want }
         }
         "put" => {
             let (Some(_), Some(token), Some(v)) = (target, token, &v) else { return };

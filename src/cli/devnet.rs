@@ -138,8 +138,8 @@ impl DevnetArgs {
                 others.join(","),
                 "-b".into(),
                 "127.0.0.1".into(),
-                "--id-file".into(),
-                self.data_dir.join(format!("grape-{}.id", n + 1)).display().to_string(),
+                "--data-dir".into(),
+                self.data_dir.join(format!("grape-{}", n + 1)).display().to_string(),
             ];
             task(format!("grape-{}", n + 1), line.into())
         };
@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(
             lines[0],
             "grape --dp 20001 --aph 30001 --bn 127.0.0.1:20002,127.0.0.1:20003 -b 127.0.0.1 \
-             --id-file .vintner/devnet/grape-1.id"
+             --data-dir .vintner/devnet/grape-1"
         );
         assert_eq!(
             lines[5],

@@ -52,6 +52,9 @@ impl Exit {
             }
             _ => {}
         }
+        if let Some(error) = cause.downcast_ref::<StoreError>() {
+            return Self::of_store(error);
+        }
         // Transparent errors are not in the chain themselves, only what holds them.
         match cause.downcast_ref::<NodeError>()? {
             NodeError::Store(error) | NodeError::Key(KeyFileError::Directory(error)) => Self::of_store(error),

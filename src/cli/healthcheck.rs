@@ -16,8 +16,8 @@ use tokio::{
 
 /// How long the answer may take: a second less than the image's health check gives the whole command.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
-/// Answers are far shorter.
-const ANSWER_BYTES_MAX: u64 = 64 << 10;
+/// Answers are far shorter; a grape's metrics are about 10 KB.
+const ANSWER_BYTES_MAX: u64 = 256 << 10;
 
 /// Ask the node, or the grape, on this machine whether it can do its work
 ///
@@ -79,7 +79,7 @@ async fn ask_grape(grape: SocketAddr) -> Result<String> {
 }
 
 /// An address that listens everywhere is asked here.
-fn reachable(address: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
     let loopback: IpAddr = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -88,7 +88,8 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(loopback, address.port())
 }
 
-async fn exchange(address: SocketAddr, head: String, body: &str) -> Result<(u16, String)> {
+/// Sends a request by hand, `head` without its last headers; the answer's status and body.
+pub(super) async fn exchange(address: SocketAddr, head: String, body: &str) -> Result<(u16, String)> {
     let request = format!("{head}connection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     let answer = async {
         let mut stream = TcpStream::connect(address).await?;

@@ -13,7 +13,7 @@ mod container;
 mod devnet;
 mod doctor;
 mod exit;
-pub mod grape;
+mod grape;
 mod healthcheck;
 mod logs;
 mod node;
@@ -37,9 +37,9 @@ use std::process::ExitCode;
 /// `vintner devnet` starts a whole network on this machine; `vintner offers list` shows what it trades.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 110)]
-struct Cli {
+struct CliOf<C: Subcommand> {
     #[command(subcommand)]
-    command: Command,
+    command: C,
 
     /// How long-running commands log, on standard error [default: human]
     #[arg(long, global = true, env = "VINTNER_LOG_FORMAT", value_name = "FORMAT")]
@@ -49,6 +49,8 @@ struct Cli {
     #[arg(long, global = true, hide = true)]
     until_stdin_ends: bool,
 }
+
+type Cli = CliOf<Command>;
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -76,6 +78,22 @@ enum Command {
     Man(completions::ManArgs),
 }
 
+/// The one command whose process should be small. Describing all the others to the parser costs half a megabyte of code and
+/// memory that is never used again.
+#[derive(Debug, Subcommand)]
+enum GrapeOnly {
+    Grape(Box<grape::GrapeArgs>),
+}
+
+/// Reads the arguments.
+fn parse() -> Result<Cli, clap::Error> {
+    if std::env::args_os().nth(1).is_none_or(|command| command != "grape") {
+        return Cli::try_parse();
+    }
+    let CliOf { command: GrapeOnly::Grape(args), log_format, until_stdin_ends } = CliOf::try_parse()?;
+    Ok(CliOf { command: Command::Grape(args), log_format, until_stdin_ends })
+}
+
 /// A command that asks a running node.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = false)]
@@ -88,7 +106,7 @@ struct Remote<C: Args> {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
             // A closed terminal is no reason to fail in another way.
@@ -142,14 +160,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
     let stop = signals::Stop::new(cli.until_stdin_ends);
     match cli.command {
         Command::Node(args) => node::run(*args, cli.log_format, stop).await,
-        Command::Grape(args) => {
-            logs::start(cli.log_format.unwrap_or_default());
-            tokio::select! {
-                ended = args.run() => ended.map(|()| Exit::Done),
-                // A grape keeps nothing that a clean end would save.
-                () = signals::stdin_ended(cli.until_stdin_ends) => Ok(Exit::Done),
-            }
-        }
+        Command::Grape(args) => grape::run(*args, cli.log_format, stop).await,
         Command::Devnet(args) => {
             logs::start(cli.log_format.unwrap_or_default());
             devnet::run(args, stop).await

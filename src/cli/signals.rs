@@ -24,7 +24,7 @@ impl Stop {
 }
 
 /// Ends at the end of standard input; never when nobody watches it.
-pub(crate) async fn stdin_ended(watched: bool) {
+async fn stdin_ended(watched: bool) {
     if !watched {
         return std::future::pending().await;
     }

@@ -6,7 +6,7 @@
 use super::{
     core::{
         ByFamily, Core, CoreConfig, DhtEvent, DhtStatus, Family, Found, GetMode, Input, Item, KEPT_MAX, Now,
-        OpError, OpId, Outcome, Output, Put, PutOutcome, Request, Verdict, VerifyId,
+        OpError, OpId, Outcome, Output, Put, PutOutcome, Request, Stored, Verdict, VerifyId, Walk,
     },
     handle::{DhtConfig, DhtError},
     socket::{RECEIVE_BYTES_MAX, Socket},
@@ -44,6 +44,9 @@ const ADDRS_OF_A_NAME_MAX: usize = 8;
 /// How long to sleep when the core waits for nothing.
 const SLEEP_MAX: Duration = Duration::from_hours(1);
 
+/// What the core's clock shows at the start: what an earlier run stored has its time before that.
+const CLOCK_START: Duration = Duration::from_hours(24 * 365);
+
 /// Where an operation's result goes.
 type Reply<T> = oneshot::Sender<Result<T, DhtError>>;
 
@@ -59,6 +62,9 @@ pub(super) enum Command {
     KeepItem { item: Item, reply: Reply<()> },
     ForgetItem { target: Target, reply: oneshot::Sender<()> },
     KnownNodes { reply: oneshot::Sender<Vec<SocketAddr>> },
+    WalkFromNow { reply: oneshot::Sender<Walk> },
+    WalkStored { walk: Walk, max: usize, reply: oneshot::Sender<(Vec<Stored>, Walk)> },
+    RestoreStored { stored: Vec<Stored>, reply: oneshot::Sender<usize> },
     Shutdown { reply: oneshot::Sender<()> },
 }
 
@@ -114,12 +120,13 @@ pub(super) fn start(
         host: config.host,
         has_bootstrap: !config.bootstrap.is_empty(),
         known_nodes: config.known_nodes,
+        limit_private: config.limit_private,
         items_max: config.items_max,
         peers_max: config.peers_max,
         peer_max_age: config.peer_max_age,
         node_liveness: config.node_liveness,
     };
-    let core = Core::new(core_config, config.seed, Now::ZERO);
+    let core = Core::new(core_config, config.seed, Now::from_start(CLOCK_START));
     let (status, status_reader) = watch::channel(core.status());
     let (verdicts, verdict_inbox) = mpsc::channel(VERDICTS_MAX);
     let (resolved, resolved_inbox) = mpsc::channel(1);
@@ -223,11 +230,12 @@ async fn run(
 
 impl Driver {
     fn now(&self) -> Now {
-        Now::from_start(self.started.elapsed())
+        Now::from_start(CLOCK_START + self.started.elapsed())
     }
 
     fn wake_at(&self) -> Instant {
-        let next = self.core.next_timeout().map(|at| self.started + at.since_start());
+        let next = self.core.next_timeout();
+        let next = next.map(|at| self.started + at.since_start().saturating_sub(CLOCK_START));
         next.unwrap_or_else(|| Instant::now() + SLEEP_MAX)
     }
 
@@ -383,6 +391,12 @@ impl Driver {
                 answer(reply, ());
             }
             Command::KnownNodes { reply } => answer(reply, self.core.known_nodes()),
+            Command::WalkFromNow { reply } => answer(reply, self.core.walk_from(now)),
+            Command::WalkStored { mut walk, max, reply } => {
+                let stored = self.core.walk_stored(now, &mut walk, max);
+                answer(reply, (stored, walk));
+            }
+            Command::RestoreStored { stored, reply } => answer(reply, self.core.restore_stored(now, stored)),
             // Taken by the loop before it gets here.
             Command::Shutdown { reply } => answer(reply, ()),
         }

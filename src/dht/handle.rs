@@ -1,7 +1,10 @@
 //! The handle: what a program calls. Every call is one message to the driver's task; dropping the last handle stops it.
 
 use super::{
-    core::{DhtEvent, DhtStatus, Found, GetMode, Item, NAME_BYTES_MAX, NodeId, Put, PutOutcome, Refusal},
+    core::{
+        DhtEvent, DhtStatus, Found, GetMode, Item, NAME_BYTES_MAX, NodeId, Put, PutOutcome, Refusal, Stored,
+        Walk,
+    },
     driver::{self, Command},
 };
 use crate::{
@@ -18,7 +21,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 /// Calls that may wait for the driver's task. A caller beyond that waits for room.
 const COMMANDS_MAX: usize = 1024;
-/// Events that a slow listener may be behind before it loses the oldest.
+/// Events that a slow listener may be behind before it loses the oldest, unless the owner says otherwise.
 const EVENTS_MAX: usize = 8192;
 
 /// How a DHT node is set up.
@@ -41,9 +44,12 @@ pub struct DhtConfig {
     pub seed: [u8; 32],
     /// The host that this node's own announcements are stored under here, so that it finds and hears itself (a grape's `-b`).
     pub host: Option<IpAddr>,
-    /// Items stored at most; the least recently used goes first. About 1.5 KB each.
+    /// Whether loopback and private ranges are limited as public ones are. Leave it off where they are this machine's or the
+    /// owner's network: there, many honest nodes share an address.
+    pub limit_private: bool,
+    /// Items stored at most; who stored the most loses one first. About 1.5 KB each.
     pub items_max: usize,
-    /// Peers stored at most, over all names; the oldest announcement goes first. About 150 bytes each.
+    /// Peers stored at most, over all names; who announced the most loses one first. About 200 bytes each.
     pub peers_max: usize,
     /// How long an announced peer is known without being announced again. Zero: until it is pushed out.
     pub peer_max_age: Duration,
@@ -54,6 +60,8 @@ pub struct DhtConfig {
     pub own_thread: bool,
     /// Which events listeners are told. Each wakes all of them, and a busy network makes many that nobody asked for.
     pub tells: fn(&DhtEvent) -> bool,
+    /// Events that a slow listener may be behind before it loses the oldest; about 190 bytes each, taken at the start.
+    pub events_max: usize,
 }
 
 impl DhtConfig {
@@ -69,12 +77,14 @@ impl DhtConfig {
             node_id: None,
             seed,
             host: None,
+            limit_private: false,
             items_max: 5000,
             peers_max: 20_000,
             peer_max_age: Duration::from_mins(2),
             node_liveness: Duration::from_mins(5),
             own_thread: false,
             tells: |_| true,
+            events_max: EVENTS_MAX,
         }
     }
 }
@@ -164,7 +174,7 @@ impl Dht {
     #[expect(clippy::unused_async, reason = "it must be called inside a runtime, as everything async")]
     pub async fn start(config: DhtConfig, workers: Workers) -> Result<Self, DhtError> {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-        let (events, _) = broadcast::channel(EVENTS_MAX);
+        let (events, _) = broadcast::channel(config.events_max.max(1));
         let status = driver::start(config, workers, inbox, events.clone())?;
         // One look: two at once would wait for each other when the driver reports in between.
         let DhtStatus { local_addr, local_addr6, .. } = *status.borrow();
@@ -254,6 +264,23 @@ impl Dht {
     /// The addresses of nodes that answer, nearest first: hand them in as [`DhtConfig::known_nodes`] at the next start.
     pub async fn known_nodes(&self) -> Result<Vec<SocketAddr>, DhtError> {
         self.call(|reply| Command::KnownNodes { reply }).await
+    }
+
+    /// A walk over what is stored that meets only what is put from now on; [`Walk::default`] meets everything.
+    pub async fn walk_from_now(&self) -> Result<Walk, DhtError> {
+        self.call(|reply| Command::WalkFromNow { reply }).await
+    }
+
+    /// The next of what this node stores, the oldest first, and where to go on; fewer than `max` are the last for now. To keep
+    /// it over restarts, together with [`Self::restore_stored`].
+    pub async fn walk_stored(&self, walk: Walk, max: usize) -> Result<(Vec<Stored>, Walk), DhtError> {
+        self.call(|reply| Command::WalkStored { walk, max, reply }).await
+    }
+
+    /// Takes back what an earlier run stored; signatures are not checked again. Peers must come in the order of their age, the
+    /// oldest first. Returns how many were taken that were not here before.
+    pub async fn restore_stored(&self, stored: Vec<Stored>) -> Result<usize, DhtError> {
+        self.call(|reply| Command::RestoreStored { stored, reply }).await
     }
 
     /// What happens from now on. A listener that falls behind loses the oldest events and is told how many.

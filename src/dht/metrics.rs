@@ -26,6 +26,7 @@ impl DhtStatus {
             ),
             ("vintner_dht_items", "Items stored, for others and for itself", self.items),
             ("vintner_dht_peers", "Announced peers stored, over all names", self.peers),
+            ("vintner_dht_proven", "Public hosts that have shown that they are there", self.proven),
             ("vintner_dht_kept", "Own items and announcements that are renewed", self.kept),
             ("vintner_dht_operations", "Lookups and stores under way", self.operations),
             ("vintner_dht_queries_in_flight", "Queries that wait for an answer", self.queries_in_flight),
@@ -40,7 +41,19 @@ impl DhtStatus {
                 "Answers that belonged to a query, errors included",
                 self.answers_in,
             ),
+            (
+                "vintner_dht_answers_cut_total",
+                "Answers cut short, because their receiver had not shown that it is there",
+                self.answers_cut,
+            ),
+            ("vintner_dht_audits_total", "Items looked for some time after they were put", self.audits),
+            (
+                "vintner_dht_repairs_total",
+                "Of these, the ones put again because too few nodes held them",
+                self.repairs,
+            ),
             ("vintner_dht_timeouts_total", "Queries that nobody answered", self.timeouts),
+            ("vintner_dht_unasked_total", "Answers that belonged to no query", self.unasked_in),
             ("vintner_dht_malformed_total", "Datagrams that were no KRPC message", self.malformed_in),
             (
                 "vintner_dht_signature_checks_total",
@@ -62,7 +75,11 @@ impl DhtStatus {
         for code in ErrorsOut::CODES {
             errors.at(&[("code", &code.to_string())], self.errors_out.of(code));
         }
-        let Dropped { operations, queries, checks, items, peers, kept } = self.dropped;
+        let Dropped { operations, queries, checks, datagrams, answers, nodes, items, peers, kept } =
+            self.dropped;
+        page.bound("dht_datagrams", datagrams);
+        page.bound("dht_answers", answers);
+        page.bound("dht_nodes", nodes);
         page.bound("dht_operations", operations);
         page.bound("dht_queries", queries);
         page.bound("dht_signature_checks", checks);

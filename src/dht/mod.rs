@@ -14,7 +14,7 @@
 //! table *is* the network. A dead node is waited for once, and from then on it is asked only in passing. And what a node itself
 //! stores it can read back without the network.
 //!
-//! Refused here: what records mean (that is the market's), HTTP (the grape API's), files (the caller keeps the node id).
+//! Refused here: what records mean (that is the market's), HTTP (the grape API's), files (the caller keeps the node id, and what [`Dht::walk_stored`] shows it).
 
 pub mod core;
 mod driver;
@@ -25,7 +25,7 @@ mod socket;
 pub use self::{
     core::{
         DhtEvent, DhtStatus, Dropped, ErrorsOut, Found, GetMode, Item, NAME_BYTES_MAX, NodeId, Put,
-        PutOutcome, Refusal,
+        PutOutcome, Refusal, Stored, StoredWhat, Walk,
     },
     handle::{Dht, DhtConfig, DhtError},
 };

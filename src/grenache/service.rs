@@ -60,6 +60,7 @@ pub const LIMITS: Limits = Limits {
     connections_max: 512,
     connections_per_ip_max: 64,
     header_timeout: Duration::from_secs(30),
+    write_timeout: Duration::from_secs(20),
     header_bytes_max: 16 * 1024,
 };
 

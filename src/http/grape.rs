@@ -8,12 +8,13 @@
 //! Ignoring methods and content types is an invitation to web pages in the owner's browser, which can post to any local
 //! port. So a request with an `Origin` is refused, and on loopback one whose `Host` is somebody else's name (DNS rebinding).
 //!
-//! Beside them there is `GET /metrics`, for Prometheus.
+//! Beside them there is `GET /metrics`, for Prometheus, and, where the owner wants it, `GET /events`.
 //!
 //! This file listens and maps outcomes to HTTP. [`request`] reads what is asked, in the order in which a stock grape checks
 //! it; [`value`] carries values between JSON and bencode; [`path`] finds the operation;
-//! [`metrics`] counts.
+//! [`metrics`] counts; [`events`] tells what happens.
 
+mod events;
 mod metrics;
 mod path;
 #[doc(hidden)]
@@ -22,6 +23,7 @@ mod request;
 mod value;
 
 use self::{
+    events::{Events, Hub},
     metrics::{Asked, Meter},
     path::Operation,
     request::{Announce, Failure, Get, Put},
@@ -29,17 +31,18 @@ use self::{
 use crate::{
     bep44::Target,
     dht::{self, Dht, DhtError, Found, GetMode, Item},
-    listener::{self, App, Limits, Peer, Serving},
+    grape::Notes,
+    listener::{self, App, Lasting, Limits, Peer, Serving},
 };
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, Version, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use serde::Serialize;
 use serde_json::Value;
 use std::{
     convert::Infallible,
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -47,7 +50,7 @@ use tokio::net::TcpListener;
 
 /// The longest body unless the owner says otherwise, as in a grape that is started by a program.
 pub const PAYLOAD_BYTES_MAX: usize = 8192;
-/// How long a body may take to arrive.
+/// How long a body may take to arrive, as a rule.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Stock clients keep connections for the five seconds that `Keep-Alive` promises them, hyper a little longer, so that none
 /// is closed under a request.
@@ -55,34 +58,95 @@ pub const LIMITS: Limits = Limits {
     connections_max: 1024,
     connections_per_ip_max: 128,
     header_timeout: Duration::from_secs(8),
+    write_timeout: Duration::from_secs(10),
     header_bytes_max: 16 * 1024,
 };
 
-type Response = axum::http::Response<Full<Bytes>>;
+/// How a grape's HTTP API is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The longest body.
+    pub payload_bytes_max: usize,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    /// What its connections may cost.
+    pub limits: Limits,
+    /// Whether `GET /events` is served. The DHT node must tell its events then ([`dht::DhtConfig::tells`]).
+    pub events: bool,
+    /// Who hears of announcements and shows what it keeps, if anything is kept.
+    pub notes: Option<Notes>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            payload_bytes_max: PAYLOAD_BYTES_MAX,
+            body_timeout: BODY_TIMEOUT,
+            limits: LIMITS,
+            events: false,
+            notes: None,
+        }
+    }
+}
+
+/// A running API. Dropping it stops accepting without waiting for anybody.
+#[derive(Debug)]
+pub struct Server {
+    serving: Serving,
+    events: Arc<Hub>,
+}
+
+impl Server {
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.serving.local_addr()
+    }
+
+    /// Ends the streams of events, lets other answers finish ([`Serving::shutdown`]), and closes what is left.
+    pub async fn shutdown(self) {
+        self.events.stop();
+        self.serving.shutdown().await;
+    }
+}
+
+type Body = Either<Full<Bytes>, Events>;
+type Response = axum::http::Response<Body>;
 
 struct Grape {
     dht: Dht,
     payload_bytes_max: usize,
+    body_timeout: Duration,
     loopback: bool,
     meter: Meter,
+    notes: Option<Notes>,
+    /// Where events are served.
+    events: Option<Arc<Hub>>,
 }
 
-/// Serves the Grape HTTP API of `dht` until [`Serving::shutdown`].
-pub fn serve(
-    listener: TcpListener,
-    dht: Dht,
-    payload_bytes_max: usize,
-    limits: Limits,
-) -> io::Result<Serving> {
+/// Serves the Grape HTTP API of `dht` until [`Server::shutdown`].
+///
+/// # Errors
+/// When the listener cannot say where it listens.
+pub fn serve(listener: TcpListener, dht: Dht, options: Options) -> io::Result<Server> {
     let loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
-    let meter = Meter::new();
+    let Options { payload_bytes_max, body_timeout, limits, events, notes } = options;
+    let hub = Arc::new(Hub::new());
+    let meter = Meter::new(notes.as_ref().map(Notes::meter), Arc::clone(&hub));
     let traffic = Arc::clone(&meter.traffic);
-    let grape = Grape { dht, payload_bytes_max, loopback, meter };
-    listener::serve(listener, Arc::new(grape), limits, traffic)
+    let grape = Grape {
+        dht,
+        payload_bytes_max,
+        body_timeout,
+        loopback,
+        meter,
+        notes,
+        events: events.then(|| Arc::clone(&hub)),
+    };
+    Ok(Server { serving: listener::serve(listener, Arc::new(grape), limits, traffic)?, events: hub })
 }
 
 impl App for Arc<Grape> {
-    type Body = Full<Bytes>;
+    type Body = Body;
 
     async fn answer(self, request: Request<Incoming>, _: Peer) -> Result<Response, Infallible> {
         Ok(answer(&self, request).await)
@@ -94,18 +158,23 @@ async fn answer(grape: &Grape, request: Request<Incoming>) -> Response {
     let (parts, body) = request.into_parts();
     let closes = parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
     let path = parts.uri.path_and_query().map_or("", |path| path.as_str());
-    let asked =
-        if metrics::is_asked(&parts) { Asked::Metrics } else { Asked::Operation(path::operation_of(path)) };
-    let outcome = match (guard(grape, &parts.headers), asked) {
-        (Ok(()), Asked::Metrics) => Ok(grape.meter.page(&grape.dht)),
-        (Ok(()), Asked::Operation(operation)) => grape.handle(operation, body).await,
-        (Err(text), _) => Err(Failure::Forbidden(text)),
+    let asked = match &grape.events {
+        _ if metrics::is_asked(&parts) => Asked::Metrics,
+        Some(_) if events::is_asked(&parts) => Asked::Events,
+        _ => Asked::Operation(path::operation_of(path)),
     };
-    let mut response = outcome.map_or_else(respond_failure, |text| respond(StatusCode::OK, text));
-    if asked == Asked::Metrics && response.status() == StatusCode::OK {
-        let kind = HeaderValue::from_static(crate::metrics::CONTENT_TYPE);
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
-    }
+    let mut response = match (guard(grape, &parts.headers), asked, &grape.events) {
+        (Err(text), ..) => respond_failure(Failure::Forbidden(text)),
+        (Ok(()), Asked::Metrics, _) => {
+            of_kind(crate::metrics::CONTENT_TYPE, respond(StatusCode::OK, grape.meter.page(&grape.dht)))
+        }
+        (Ok(()), Asked::Events, Some(hub)) => stream(hub.listen(&grape.dht)),
+        (Ok(()), Asked::Events, None) => respond_failure(Failure::not_found()),
+        (Ok(()), Asked::Operation(operation), _) => {
+            let outcome = grape.handle(operation, body).await;
+            outcome.map_or_else(respond_failure, |text| respond(StatusCode::OK, text))
+        }
+    };
     if parts.version == Version::HTTP_11 && !closes {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
         response.headers_mut().insert("keep-alive", HeaderValue::from_static("timeout=5"));
@@ -146,7 +215,7 @@ impl Grape {
         // As in a stock grape, bytes that are no UTF-8 are replaced.
         let data = request::data_of(&String::from_utf8_lossy(&self.read(body).await?))?;
         match operation {
-            None => Err(Failure::Message("ERR_REQ_NOTFOUND".to_owned())),
+            None => Err(Failure::not_found()),
             Some(Operation::Announce) => {
                 self.announce(Announce::read(data, self.dht.local_addr().port())?).await
             }
@@ -159,7 +228,7 @@ impl Grape {
     /// The body as far as it is allowed; the rest is not read.
     async fn read(&self, body: Incoming) -> Result<Bytes, Failure> {
         let body = Limited::new(body, self.payload_bytes_max).collect();
-        match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        match tokio::time::timeout(self.body_timeout, body).await {
             Ok(Ok(body)) => Ok(body.to_bytes()),
             Ok(Err(_)) => Err(Failure::TooLarge),
             Err(_) => Err(Failure::TooSlow),
@@ -167,7 +236,11 @@ impl Grape {
     }
 
     async fn announce(&self, Announce { name, port }: Announce) -> Result<String, Failure> {
-        Ok(self.dht.announce(&name, port).await?.to_string())
+        let noted = self.dht.announce(&name, port).await?.to_string();
+        if let Some(notes) = &self.notes {
+            notes.announced(&name, port);
+        }
+        Ok(noted)
     }
 
     async fn lookup(&self, name: &str) -> Result<String, Failure> {
@@ -278,8 +351,28 @@ fn plain(status: StatusCode, text: impl Into<String>) -> Response {
 
 /// No content type: a stock grape sends none.
 fn respond(status: StatusCode, body: String) -> Response {
-    let mut response = Response::new(Full::from(body));
+    let mut response = Response::new(Either::Left(Full::from(body)));
     *response.status_mut() = status;
+    response
+}
+
+/// An answer that is not of the stock API may say what it is.
+fn of_kind(kind: &'static str, mut response: Response) -> Response {
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+}
+
+fn stream(events: Option<Events>) -> Response {
+    let Some(events) = events else {
+        let text = format!(
+            "There are {} listeners already; close one, or ask again later.\n",
+            events::LISTENERS_MAX
+        );
+        return plain(StatusCode::SERVICE_UNAVAILABLE, text);
+    };
+    let mut response = of_kind("text/event-stream", Response::new(Either::Right(events)));
+    response.extensions_mut().insert(Lasting);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

@@ -40,7 +40,11 @@ impl Node {
             ("vintner_rpc_call_duration_seconds", "Time from a request to another node to its answer"),
             page,
         );
-        inner.rpc_traffic.write("vintner_rpc_connections", "rpc_connections_per_address", page);
+        inner.rpc_traffic.write(
+            "vintner_rpc_connections",
+            ["rpc_connections_per_address", "rpc_connections"],
+            page,
+        );
         inner.dht.status().write(page);
     }
 

@@ -19,13 +19,16 @@ const PID_BYTES_MAX: u64 = 32;
 
 /// The data directory, held by this process until dropped.
 #[derive(Debug)]
-pub(super) struct DirLock {
+pub struct DirLock {
     _file: File,
 }
 
 impl DirLock {
     /// Makes `dir` if it is missing (readable by its owner only), and takes it.
-    pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
+    ///
+    /// # Errors
+    /// When another process has it, or the system refuses.
+    pub fn take(dir: &Path) -> Result<Self, StoreError> {
         let io = |doing| move |source| StoreError::Io { doing, path: dir.to_owned(), source };
         if !dir.exists() {
             DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io("make the directory"))?;

@@ -32,13 +32,12 @@ mod write;
 pub use backup::{BackupError, Copied, backup};
 pub use error::{CommitError, StoreError};
 pub use inspect::{Inspected, InspectedDatabase, inspect};
-pub use lock::Holder;
+pub use lock::{DirLock, Holder};
 
 use crate::{
     exchange::Event,
     identity::{ClientId, Network},
 };
-use lock::DirLock;
 use row::{Row, read_all};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::{

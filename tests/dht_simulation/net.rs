@@ -161,6 +161,7 @@ impl Net {
             local_addr: SocketAddrV4::new(Ipv4Addr::from(FIRST + who), PORT),
             local_addr6: None,
             mainline: false,
+            limit_private: false,
             host: None,
             has_bootstrap: self.bootstrap.iter().any(|node| *node != who),
             known_nodes,

@@ -2,9 +2,16 @@
 
 use crate::rings::{Example, Ring, VERSIONS, payloads, serve, stock_calls};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::net::TcpListener;
 use vintner::{
     dht::{Dht, DhtConfig},
-    grenache::service::{Call, Reply},
+    grenache::{
+        server::{self, Commands, ServerConfig},
+        service::{self, Call, Reply},
+    },
+    identity::KeyPair,
+    time::UnixMillis,
     workers::Workers,
 };
 
@@ -71,7 +78,39 @@ async fn stock_clients_that_compress_request_and_map_our_services_over_a_mixed_r
     requests_and_maps(&Ring::mixed().await, true).await;
 }
 
-/// Two streams: one with all that a stream may have, one that is answered before it ends.
+/// A node's own port takes signed requests only, and says so to a stock client in a way that it can read.
+#[tokio::test]
+async fn stock_clients_that_do_not_sign_are_told_so_by_a_node() {
+    let ring = Ring::of_ours().await;
+    let config = ServerConfig {
+        network: "test".parse().unwrap(),
+        key: KeyPair::from_seed(&[2; 32]),
+        clock: Arc::new(|| UnixMillis(1)),
+        rate: service::RATE,
+        limits: service::LIMITS,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let node = server::serve(listener, config, Commands::default(), Workers::start(1).unwrap()).unwrap();
+    ring.announce("test", node.local_addr().port()).await;
+    let calls = [
+        json!({"do": "request", "payload": {}, "options": {}}),
+        json!({"do": "request", "payload": {}, "options": {"compress": true}}),
+        json!({"do": "stream", "chunks": ["hello"], "options": {}}),
+    ];
+    for version in VERSIONS {
+        let replies = stock_calls(&ring, version, "test", &calls, Value::Null).await;
+        // A stream's reply comes as it is.
+        for error in [&replies[0][0], &replies[1][0], &replies[2][1][1]] {
+            let error = error.as_str().unwrap_or_else(|| panic!("{version}: {replies:?}"));
+            assert!(
+                error.starts_with("ERR_RPC_UNSIGNED: this node takes signed requests only"),
+                "{version}: {error}"
+            );
+        }
+    }
+}
+
+/// Three streams: one with all that a stream may have, an empty one, and one that is answered before it ends.
 fn streams() -> [Value; 3] {
     let headers = json!({"_a": "uploadNewPublicStream", "_ar": {"foo": "bar", "n": [1, null]}, "content-type": "application/pdf"});
     [

@@ -1,7 +1,7 @@
 //! With libtorrent (PyPI), in one DHT with grapes.
 
 use crate::{
-    peers::{Peer, announced, puts, signed, value},
+    peers::{Peer, announced, found, puts, signed, value},
     support::{Grape, eventually, vintner_grape},
 };
 use serde_json::json;
@@ -79,4 +79,27 @@ async fn libtorrent_and_ours_verify_what_the_other_signed_with_salt_and_without(
         let got = libtorrent.until(get, |got| got["seq"] == json!(seq)).await;
         assert_eq!(got["text"], "ours");
     }
+}
+
+/// Statement 3, 13, 27: ours joins through a libtorrent session and stores on it alone; another of ours, which knows nobody else,
+/// finds it all there.
+#[tokio::test]
+async fn libtorrent_keeps_what_ours_announced_and_put_when_ours_is_gone() {
+    let others = ring().await;
+    let libtorrent = Peer::libtorrent(&[others[0].bootstrap()]).await;
+    drop(others);
+    let through = [format!("127.0.0.1:{}", libtorrent.dht)];
+
+    let writer = vintner_grape(&through, &[]).await;
+    announced(&writer, NAME, 1337).await;
+    let target = puts(&writer, json!({"v": "kept by libtorrent"})).await;
+    let (data, signed_target) = signed(9, 3, "signed, and kept by libtorrent", "salt");
+    assert_eq!(puts(&writer, data).await, signed_target);
+    assert!(writer.process.terminate().await.success());
+
+    let reader = vintner_grape(&through, &[]).await;
+    found(&reader, NAME, 1337).await;
+    assert_eq!(value(&reader, json!(target)).await["v"], "kept by libtorrent");
+    let got = value(&reader, json!({"hash": signed_target, "salt": "salt"})).await;
+    assert_eq!((&got["v"], &got["seq"]), (&json!("signed, and kept by libtorrent"), &json!(3)));
 }

@@ -70,14 +70,15 @@ async fn pings_with_transaction_ids_of_any_length_are_answered() {
     assert!(ids.len() == 1 && ids.iter().all(|id| id.len() == 20));
 }
 
-/// Statement 5, 6, 7, 8, 9, 11: the queries of BEP5 over a real socket: nodes of 26 bytes, tokens, peers of six bytes, the named
-/// and the implied port, names of any length, and 203 for a wrong token.
+/// Statement 5, 6, 7, 8, 9, 11, 15: the queries of BEP5 over a real socket: nodes of 26 bytes, tokens, peers of six bytes, the named
+/// and the implied port, names of any length, 203 for a wrong token, and 204 for a method that nobody knows.
 #[tokio::test]
 async fn the_queries_of_bep5_are_answered() {
     let (ours, other) = pair().await;
     let socket = socket();
     let own = socket.local_addr().unwrap().port();
     let ask = |method: &str, args: &[u8]| krpc(&socket, ours.dht, &query(method, args));
+    assert_eq!(error_code(&ask("vote", b"")), 204);
     let nodes = ask("find_node", &[b"6:target20:", &[7; 20][..]].concat());
     let nodes = result(&nodes, b"nodes").unwrap().bytes().unwrap().to_vec();
     assert!(

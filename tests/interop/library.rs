@@ -88,8 +88,8 @@ async fn it_verifies_the_test_vectors_that_ours_put() {
     }
 }
 
-/// Statement 20, 21, 23, 25: what the library signed is stored and found; a forged, an older and a contested version are refused
-/// by all of ours with 206, 302 and 301.
+/// Statement 20, 21, 22, 23, 25: what the library signed is stored and found, and may be put again; a forged, an older and a contested
+/// version are refused by all of ours with 206, 302 and 301.
 #[tokio::test]
 async fn its_signed_values_are_stored_and_its_bad_ones_refused() {
     let ours = ring().await;
@@ -100,6 +100,12 @@ async fn its_signed_values_are_stored_and_its_bad_ones_refused() {
         command
     };
     let stored = library.until(put(5, "five", json!({})), |put| put["stored_on"].as_u64() >= Some(3)).await;
+    let again = library.ask(put(5, "five", json!({}))).await;
+    assert_eq!(
+        (&again["target"], &again["stored_on"]),
+        (&stored["target"], &stored["stored_on"]),
+        "a renewal"
+    );
     for (command, code) in [
         (put(9, "nine", json!({"forged": true})), 206),
         (put(4, "four", json!({})), 302),

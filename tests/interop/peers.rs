@@ -13,16 +13,21 @@ use vintner::{
     identity::{KeyPair, encode_hex},
 };
 
+/// How a node id stands in an answer.
+const ID_KEY: &[u8] = b"2:id20:";
+
 /// A program that answers each line of JSON with one that has the same `n`.
 pub struct Peer {
     process: Process,
     commands: u64,
+    /// Its UDP port.
+    pub dht: u16,
 }
 
 impl Peer {
     async fn new(mut process: Process) -> Self {
-        process.event("ready").await;
-        Self { process, commands: 0 }
+        let ready = process.event("ready").await;
+        Self { process, commands: 0, dht: u16::try_from(ready["dht"].as_u64().unwrap()).unwrap() }
     }
 
     /// A libtorrent session; see `tests/peers/libtorrent_peer.py`.
@@ -36,10 +41,8 @@ impl Peer {
         let mut command = tokio::process::Command::new(python);
         command.arg(peers.join("libtorrent_peer.py")).args(bootstrap);
         let mut session = Self::new(Process::start("libtorrent", &mut command)).await;
-        // It answers for others only once it knows somebody.
-        while session.ask(json!({"do": "nodes"})).await["nodes"] == 0 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        // It answers for others only once it knows somebody, beside those that it joined through.
+        session.until(json!({"do": "nodes"}), |known| known["nodes"] != 0).await;
         session
     }
 
@@ -67,6 +70,7 @@ impl Peer {
                 return answer;
             }
             assert!(started.elapsed() < support::PATIENCE, "{command} still answers {answer}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 }
@@ -168,4 +172,11 @@ pub fn socket() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     socket
+}
+
+/// The node id under which a node answers pings.
+pub fn node_id(port: u16) -> Vec<u8> {
+    let pong = krpc(&socket(), port, b"d1:ad2:id20:iiiiiiiiiiiiiiiiiiiie1:q4:ping1:t2:aa1:y1:qe");
+    let key = pong.windows(ID_KEY.len()).position(|part| part == ID_KEY).expect("an id") + ID_KEY.len();
+    pong[key..key + 20].to_vec()
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     grape::ring,
-    peers::{announced, found, puts_eventually, reaches, signed, value},
+    peers::{announced, found, node_id, puts_eventually, reaches, signed, value},
     support::{Grape, eventually, grape, stock_grape, stock_grape_with, vintner_grape, vintner_grape_on},
     testnet,
 };
@@ -115,19 +115,19 @@ async fn a_grape_started_first_joins_a_stock_grape_that_comes_later() {
     found(&stock, "name", 1337).await;
 }
 
-/// Statement 35: ours, restarted on its port with its id file, is the same node to a stock grape, which announces on it at once.
+/// Statement 35: ours, restarted on its port with what it keeps, is the same node to a stock grape, which announces on it at once.
 #[tokio::test]
 async fn a_restart_on_the_same_port_keeps_the_id_and_the_stock_grapes() {
     let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("id");
-    let id_file = ["--id-file", file.to_str().unwrap(), "-b", "127.0.0.1"];
+    let kept = dir.path().join("id");
+    let flags = ["--id-file", kept.to_str().unwrap(), "-b", "127.0.0.1"];
     let stock = stock_grape(&[]).await;
-    let ours = vintner_grape(&[stock.bootstrap()], &id_file).await;
+    let ours = vintner_grape(&[stock.bootstrap()], &flags).await;
     reaches(&stock, 1).await;
-    let (port, id) = (ours.dht, std::fs::read_to_string(&file).unwrap());
+    let (port, id) = (ours.dht, node_id(ours.dht));
     assert!(ours.process.terminate().await.success());
-    let again = vintner_grape_on(port, &[stock.bootstrap()], &id_file).await;
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), id);
+    let again = vintner_grape_on(port, &[stock.bootstrap()], &flags).await;
+    assert_eq!(node_id(port), id);
     let announced = grape(stock.http, "announce", json!(["after", 1338])).await;
     assert_eq!(announced.json(), json!(1), "at the first attempt");
     found(&again, "after", 1338).await;

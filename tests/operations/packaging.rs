@@ -22,6 +22,22 @@ fn the_unit_and_its_settings_are_what_the_program_takes() {
 }
 
 #[test]
+fn the_unit_of_a_grape_and_its_settings_are_what_the_program_takes() {
+    let unit =
+        std::fs::read_to_string(Path::new(ROOT).join("packaging/systemd/vintner-grape.service")).unwrap();
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=/usr/local/bin/vintner ")).unwrap();
+    let line = start.replace("/etc/vintner/grape.toml", &format!("{ROOT}/packaging/systemd/grape.toml"));
+    let args: Vec<&str> = line.split(' ').chain(["--print-config"]).collect();
+    let (code, out, err) = run(&args);
+    assert_eq!(code, 0, "{err}");
+    assert!(
+        out.contains("data_dir = \"/var/lib/vintner-grape\"") && out.contains("grape.example:20001"),
+        "{out}"
+    );
+    assert!(unit.contains("StateDirectory=vintner-grape\n"));
+}
+
+#[test]
 fn bash_takes_the_completions() {
     let (code, script, _) = run(&["completions", "bash"]);
     assert!(code == 0 && script.contains("offers"));

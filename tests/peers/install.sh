@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what tests/interop runs: stock Grenache programs from npm and libtorrent from PyPI. Safe to run again.
+# Installs what tests/interop and tests/grenache run: stock Grenache programs from npm and libtorrent from PyPI. Safe to run again.
 set -eu
 cd "$(dirname "$0")"
 

@@ -36,6 +36,10 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         Self { fresh: HashMap::new(), stale: HashMap::new(), half: max / 2 }
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.fresh.len() + self.stale.len()
+    }
+
     pub(super) fn get(&self, key: &K) -> Option<&V> {
         self.fresh.get(key).or_else(|| self.stale.get(key))
     }

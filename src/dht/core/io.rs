@@ -28,6 +28,8 @@ pub struct CoreConfig {
     pub has_bootstrap: bool,
     /// Nodes of an earlier run.
     pub known_nodes: Vec<SocketAddr>,
+    /// Whether loopback and private ranges are limited as public ones are.
+    pub limit_private: bool,
     /// Items stored at most.
     pub items_max: usize,
     /// Peers stored at most.

@@ -1,9 +1,20 @@
-//! Stored items, mutable and immutable together: bounded, the least recently used goes first, gone two hours after the last put.
+//! Stored items, mutable and immutable together: bounded, gone two hours after the last put. Who holds the most makes room first
+//! (see [`quota`](super::quota)).
+//!
+//! An item counts for the one of those who put it that holds the least, so that nobody can take another's item into a full account
+//! of his own.
 
-use super::{now::Now, types::Item};
+use super::{
+    id::NodeId,
+    now::Now,
+    quota::{Quota, Rank},
+    source::{Host, Payer},
+    types::Item,
+};
 use crate::bep44::{MutableItem, Target, V_BYTES_MAX, VerifiedItem, bdecode_bytes};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -19,6 +30,10 @@ pub(in crate::dht) fn value_fits(v: &[u8]) -> bool {
         || bdecode_bytes(v).is_some_and(|content| content.len() <= STRING_CONTENT_BYTES_MAX)
 }
 
+/// The one account of all who put what was taken back after a restart, until each puts it again: no source has this host, which
+/// is of IPv6's multicast. So it is the largest, and makes room first; nobody gains by a restart.
+const EARLIER: Payer = Payer::Host(Host(u64::MAX));
+
 /// Why a mutable item is not stored (BEP44's 301 and 302).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refused {
@@ -29,20 +44,27 @@ pub(super) enum Refused {
 struct Stored {
     item: Item,
     put_at: Now,
-    used: u64,
+    payer: Payer,
+    rank: Rank,
 }
 
 pub(super) struct Items {
     stored: HashMap<Target, Stored>,
     by_age: BTreeSet<(Now, Target)>,
-    by_use: BTreeMap<u64, Target>,
+    quota: Quota<Target>,
+    own: NodeId,
     uses: u64,
     max: usize,
 }
 
 impl Items {
-    pub(super) fn new(max: usize) -> Self {
-        Self { stored: HashMap::new(), by_age: BTreeSet::new(), by_use: BTreeMap::new(), uses: 0, max }
+    pub(super) fn new(max: usize, own: NodeId) -> Self {
+        Self { stored: HashMap::new(), by_age: BTreeSet::new(), quota: Quota::new(), own, uses: 0, max }
+    }
+
+    /// The own id has changed. What is stored keeps its rank until it is put again.
+    pub(super) fn moved(&mut self, own: NodeId) {
+        self.own = own;
     }
 
     pub(super) fn len(&self) -> usize {
@@ -53,8 +75,8 @@ impl Items {
     pub(super) fn get(&mut self, target: &Target) -> Option<&Item> {
         let stored = self.stored.get_mut(target)?;
         self.uses += 1;
-        self.by_use.remove(&std::mem::replace(&mut stored.used, self.uses));
-        self.by_use.insert(self.uses, *target);
+        let before = std::mem::replace(&mut stored.rank.used, self.uses);
+        self.quota.touch(stored.payer, Rank { used: before, ..stored.rank }, stored.rank, *target);
         Some(&stored.item)
     }
 
@@ -84,26 +106,65 @@ impl Items {
         self.mutable(target).is_some_and(|held| **held == *item)
     }
 
-    /// Stores an item or renews it. Returns how many others had to go.
-    pub(super) fn put(&mut self, item: Item, now: Now) -> usize {
+    /// Stores an item of somebody or renews it. Returns how many others had to go.
+    pub(super) fn put(&mut self, item: Item, payer: Payer, now: Now) -> usize {
         let target = item.target();
+        let former = self.stored.get(&target).map(|stored| stored.payer);
         self.remove(&target);
+        let payer = match former {
+            Some(former) if self.quota.size(former) < self.quota.size(payer) && payer != Payer::Own => former,
+            _ => payer,
+        };
         let mut evicted = 0;
         while self.stored.len() >= self.max.max(1) {
-            let Some((_, &oldest)) = self.by_use.first_key_value() else { break };
-            self.remove(&oldest);
+            let Some(victim) = self.quota.victim(payer, self.max) else { break };
+            self.remove(&victim);
             evicted += 1;
         }
         self.uses += 1;
-        self.by_use.insert(self.uses, target);
+        // Where all nodes may be neighbours of one source, distance would favour some of its items over others for nothing.
+        let shared_bits = match payer {
+            Payer::Prefix(_) => self.own.shared_bits(&NodeId(target.0)) as u8,
+            Payer::Own | Payer::Host(_) => 0,
+        };
+        let rank = Rank { shared_bits, used: self.uses };
+        self.quota.add(payer, rank, target);
         self.by_age.insert((now, target));
-        self.stored.insert(target, Stored { item, put_at: now, used: self.uses });
+        self.stored.insert(target, Stored { item, put_at: now, payer, rank });
         evicted
+    }
+
+    /// Takes back an item that was last put at `at`, unless its time is over or one is here that is as new.
+    pub(super) fn restore(&mut self, item: Item, at: Now, now: Now) {
+        let held = self.stored.get(&item.target());
+        let superseded = held.is_some_and(|held| match (&held.item, &item) {
+            (Item::Mutable(held), Item::Mutable(item)) if held.seq != item.seq => held.seq > item.seq,
+            _ => held.put_at >= at,
+        });
+        if now.since(at) < ITEM_AGE_MAX && !superseded {
+            self.put(item, EARLIER, at);
+        }
+    }
+
+    /// Items in the order of their last put, after one of them and before an instant.
+    pub(super) fn since(
+        &self,
+        after: Option<(Now, Target)>,
+        before: Now,
+    ) -> impl Iterator<Item = (Now, &Item)> {
+        // A range that ends before it begins would panic.
+        let end = (before, Target([0; 20]));
+        let start = after.map_or(Bound::Unbounded, |after| Bound::Excluded(after.min(end)));
+        let of = |&(at, target): &(Now, Target)| Some((at, &self.stored.get(&target)?.item));
+        self.by_age
+            .range((start, Bound::Included(end)))
+            .take_while(move |(at, _)| *at < before)
+            .filter_map(of)
     }
 
     fn remove(&mut self, target: &Target) {
         if let Some(stored) = self.stored.remove(target) {
-            self.by_use.remove(&stored.used);
+            self.quota.remove(stored.payer, stored.rank, *target);
             self.by_age.remove(&(stored.put_at, *target));
         }
     }
@@ -132,8 +193,18 @@ pub(super) fn mutable_item(k: [u8; 32], sig: [u8; 64], seq: i64, salt: Arc<[u8]>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{bep44::bencode_bytes, identity::KeyPair};
+    use crate::{
+        bep44::bencode_bytes,
+        dht::core::source::{Host, Prefix},
+        identity::KeyPair,
+    };
 
+    const OWN: NodeId = NodeId([0; 20]);
+    const A: Payer = Payer::Host(Host(1));
+
+    fn from(prefix: u64) -> Payer {
+        Payer::Prefix(Prefix(prefix))
+    }
     fn at(seconds: u64) -> Now {
         Now::from_start(Duration::from_secs(seconds))
     }
@@ -146,12 +217,12 @@ mod tests {
 
     #[test]
     fn the_least_recently_used_goes_first() {
-        let mut items = Items::new(3);
+        let mut items = Items::new(3, OWN);
         for n in 0..3 {
-            assert_eq!(items.put(value(n), at(0)), 0);
+            assert_eq!(items.put(value(n), A, at(0)), 0);
         }
         assert!(items.get(&value(0).target()).is_some());
-        assert_eq!(items.put(value(3), at(0)), 1);
+        assert_eq!(items.put(value(3), A, at(0)), 1);
         assert!(items.get(&value(1).target()).is_none());
         assert!(items.get(&value(0).target()).is_some());
         assert_eq!(items.len(), 3);
@@ -159,10 +230,10 @@ mod tests {
 
     #[test]
     fn an_item_lives_two_hours_from_its_last_put() {
-        let mut items = Items::new(3);
-        items.put(value(0), at(0));
-        items.put(value(1), at(0));
-        items.put(value(0), at(3600));
+        let mut items = Items::new(3, OWN);
+        items.put(value(0), A, at(0));
+        items.put(value(1), A, at(0));
+        items.put(value(0), A, at(3600));
         assert_eq!(items.next_expiry(), Some(at(7200)));
         items.expire(at(7200));
         assert!(items.get(&value(1).target()).is_none());
@@ -173,10 +244,10 @@ mod tests {
 
     #[test]
     fn cas_comes_before_the_sequence_and_an_identical_renewal_is_welcome() {
-        let mut items = Items::new(3);
+        let mut items = Items::new(3, OWN);
         let target = signed(5, b"x").target();
         assert_eq!(items.admits(&signed(5, b"x"), &target, Some(9)), Ok(()), "cas without a stored item");
-        items.put(Item::Mutable(signed(5, b"x")), at(0));
+        items.put(Item::Mutable(signed(5, b"x")), A, at(0));
         assert_eq!(items.admits(&signed(4, b"x"), &target, Some(4)), Err(Refused::CasMismatch));
         assert_eq!(items.admits(&signed(4, b"x"), &target, Some(5)), Err(Refused::SeqTooLow));
         assert_eq!(items.admits(&signed(5, b"y"), &target, None), Err(Refused::SeqTooLow));
@@ -191,5 +262,49 @@ mod tests {
         let list = |content| [b"l", &*bencode_bytes(&vec![0; content]), b"e"].concat();
         assert!(value_fits(&list(994)));
         assert!(!value_fits(&list(995)));
+    }
+
+    #[test]
+    fn a_hundred_thousand_puts_from_one_address_push_out_only_its_own() {
+        let mut items = Items::new(1000, OWN);
+        for n in 0..900 {
+            items.put(value(n), from(n as u64 / 9), at(0));
+        }
+        for n in 0..100 {
+            items.put(value(900 + n), Payer::Own, at(0));
+        }
+        // The flood takes the place of one item each of those who hold more than their part, at most.
+        let flood: usize = (0..100_000).map(|n| items.put(value(10_000 + n), from(666), at(1))).sum();
+        assert_eq!((items.len(), flood), (1000, 100_000));
+        let kept = (0..900).filter(|n| items.stored.contains_key(&value(*n).target())).count();
+        assert!(kept >= 890, "{kept} of 900 are left");
+        let own = (900..1000).filter(|n| items.stored.contains_key(&value(*n).target())).count();
+        assert_eq!(own, 100);
+    }
+
+    #[test]
+    fn of_one_public_source_the_farthest_goes_first() {
+        let mut items = Items::new(20, OWN);
+        for n in 0..200 {
+            items.put(value(n), from(1), at(0));
+        }
+        let mut all: Vec<Target> = (0..200).map(|n| value(n).target()).collect();
+        all.sort_by_key(|target| std::cmp::Reverse(OWN.shared_bits(&NodeId(target.0))));
+        let near = all[..10].iter().filter(|target| items.stored.contains_key(target)).count();
+        assert_eq!(near, 10);
+    }
+
+    #[test]
+    fn nobody_takes_anothers_item_into_his_full_account() {
+        let mut items = Items::new(10, OWN);
+        items.put(value(0), from(1), at(0));
+        for n in 1..10 {
+            items.put(value(n), from(2), at(0));
+        }
+        items.put(value(0), from(2), at(1));
+        for n in 10..100 {
+            items.put(value(n), from(2), at(2));
+        }
+        assert!(items.get(&value(0).target()).is_some());
     }
 }

@@ -117,6 +117,8 @@ pub enum Query<'a> {
     GetPeers {
         /// The name: raw bytes of any length.
         name: &'a [u8],
+        /// The token that we gave, if the asker proves by it that it is there (it was asked to: [`Reply::cut`]).
+        token: Option<&'a [u8]>,
         /// Nodes of which networks.
         want: Wanted,
     },
@@ -135,6 +137,8 @@ pub enum Query<'a> {
         target: [u8; 20],
         /// Only when it is newer than this.
         seq: Option<i64>,
+        /// The token that we gave, if the asker proves by it that it is there.
+        token: Option<&'a [u8]>,
         /// Nodes of which networks.
         want: Wanted,
     },
@@ -210,6 +214,8 @@ pub struct Reply<'a> {
     pub nodes6: &'a [u8],
     /// The write token.
     pub token: Option<&'a [u8]>,
+    /// There may be more, for whoever asks again with the token (a key of ours, `cut`; see [`Ask::GetAgain`]).
+    pub cut: bool,
     /// Peers: a list of byte strings.
     pub values: Option<Raw<'a>>,
     /// The value, as received.
@@ -328,6 +334,7 @@ struct Args<'a> {
     nodes6: Option<Raw<'a>>,
     want: Option<Raw<'a>>,
     values: Option<Raw<'a>>,
+    cut: Option<Raw<'a>>,
     missing: bool,
 }
 
@@ -355,6 +362,7 @@ impl<'a> Args<'a> {
                 b"nodes6" => &mut args.nodes6,
                 b"want" => &mut args.want,
                 b"values" => &mut args.values,
+                b"cut" => &mut args.cut,
                 _ => continue,
             };
             *slot = Some(value);
@@ -377,14 +385,17 @@ impl<'a> Args<'a> {
             }
             b"find_node" => Ok(Query::FindNode { target: self.target()?, want: self.want() }),
             b"sample_infohashes" => Ok(Query::Sample { target: self.target()?, want: self.want() }),
-            b"get_peers" => Ok(Query::GetPeers { name: self.name()?, want: self.want() }),
+            b"get_peers" => {
+                Ok(Query::GetPeers { name: self.name()?, token: self.proof(), want: self.want() })
+            }
             b"announce_peer" => {
                 Ok(Query::Announce { name: self.name()?, port: self.port()?, token: self.token()? })
             }
             b"get" => {
                 let target = self.target.and_then(Raw::bytes).and_then(|t| t.try_into().ok());
                 let target = target.ok_or(bad("invalid value for 'target'"))?;
-                Ok(Query::Get { target, seq: self.seq.and_then(Raw::int), want: self.want() })
+                let seq = self.seq.and_then(Raw::int);
+                Ok(Query::Get { target, seq, token: self.proof(), want: self.want() })
             }
             b"put" => self.put(),
             _ => Err(Problem { code: code::METHOD_UNKNOWN, text: "unknown method" }),
@@ -408,6 +419,11 @@ impl<'a> Args<'a> {
 
     fn token(&self) -> Result<&'a [u8], Problem> {
         self.token.and_then(Raw::bytes).ok_or(bad("invalid value for 'token'"))
+    }
+
+    /// A token beside a question: nothing is wrong with one that is not there.
+    fn proof(&self) -> Option<&'a [u8]> {
+        self.token.and_then(Raw::bytes)
     }
 
     fn port(&self) -> Result<Option<u16>, Problem> {
@@ -459,6 +475,7 @@ impl<'a> Args<'a> {
             nodes: bytes(self.nodes),
             nodes6: bytes(self.nodes6),
             token,
+            cut: self.cut.and_then(Raw::int) == Some(1),
             values: self.values.filter(|values| values.is_list()),
             v,
             signed,

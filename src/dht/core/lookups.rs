@@ -1,17 +1,18 @@
 //! Iterative lookups. Those who want the same share one.
 //!
 //! An immutable value ends a lookup at once: its hash proves it. A mutable one does not, because a newer version may be one node
-//! further; the whole shortlist is asked and the highest verified sequence wins.
+//! further; the whole shortlist is asked and the highest verified sequence wins. Items are looked for on two disjoint paths.
 
 use super::{
     Contact, Core, DhtEvent, Found, GetMode, Item, NodeId, Now, OpId, Outcome, Target, Verdict, VerifyId,
     Verifying,
+    audit::Audit,
     family::{ByFamily, Family},
     items::{mutable_item, value_fits},
     krpc::Reply,
+    paths::Paths,
     peers::shuffle_cut,
     rpc::{Asking, Purpose},
-    shortlist::Shortlist,
     table::K,
 };
 use crate::bep44::MutableItem;
@@ -59,7 +60,7 @@ pub(super) enum Waiter {
 pub(super) struct Traversal {
     want: Want,
     target: Arc<[u8]>,
-    shortlists: ByFamily<Shortlist>,
+    paths: ByFamily<Paths>,
     waiters: Vec<Waiter>,
     peers: BTreeSet<SocketAddr>,
     found: Option<Found>,
@@ -67,9 +68,31 @@ pub(super) struct Traversal {
     checking: Vec<(VerifyId, MutableItem)>,
     /// Signatures that turned out bad, so that a repeated forgery costs one check.
     bad: Vec<MutableItem>,
+    /// Counts who holds an item, instead of looking for it.
+    audit: Option<Audit>,
 }
 
 impl Traversal {
+    fn new(want: Want, target: Arc<[u8]>, paths: ByFamily<Paths>, waiter: Waiter) -> Self {
+        Self {
+            want,
+            target,
+            paths,
+            waiters: vec![waiter],
+            peers: BTreeSet::new(),
+            found: None,
+            checking: Vec::new(),
+            bad: Vec::new(),
+            audit: None,
+        }
+    }
+
+    /// One that looks at what the nearest nodes hold.
+    pub(super) fn of_audit(target: Target, paths: ByFamily<Paths>, audit: Audit) -> Self {
+        let want = Want::Item(Arc::default());
+        Self { audit: Some(audit), ..Self::new(want, target.0[..].into(), paths, Waiter::Refresh) }
+    }
+
     fn asking(&self) -> Asking {
         let target = Arc::clone(&self.target);
         match &self.want {
@@ -83,7 +106,7 @@ impl Traversal {
     }
 
     fn is_done(&self) -> bool {
-        self.shortlists.each().all(Shortlist::is_done)
+        self.paths.each().all(Paths::is_done)
     }
 }
 
@@ -103,37 +126,36 @@ impl Core {
         }
         let (want, target) = key.clone();
         let id = self.next_serial();
-        let mut shortlists =
-            ByFamily::new(self.tables.get(Family::V6).is_some(), |_| Shortlist::new(Arc::clone(&target)));
+        let count = if matches!(want, Want::Item(_)) { self.item_paths } else { 1 };
+        let mut paths =
+            ByFamily::new(self.tables.get(Family::V6).is_some(), |_| Paths::new(Arc::clone(&target), count));
         let mut near = std::mem::take(&mut self.contacts_buffer);
         for (family, table) in self.tables.iter() {
-            let Some(shortlist) = shortlists.get_mut(family) else { continue };
+            let Some(paths) = paths.get_mut(family) else { continue };
             table.closest(&target, K, &mut near);
             for &contact in &near {
-                shortlist.add(contact, self.contacts.is_avoided(contact.addr, now));
+                paths.seed(contact, self.contacts.is_avoided(contact.addr, now));
             }
             // With nobody in the table the bootstrap addresses are all there is.
             let fallback = if near.is_empty() && through.is_empty() { self.join.addrs() } else { through };
             for &addr in fallback.iter().filter(|addr| Family::of(addr) == family) {
                 if !through.is_empty() || !self.contacts.is_avoided(addr, now) {
-                    shortlist.add_unnamed(addr);
+                    paths.seed_unnamed(addr);
                 }
             }
         }
         self.contacts_buffer = near;
-        let found = self.own_copy(now, &want, &target);
-        let traversal = Traversal {
-            want,
-            target,
-            shortlists,
-            waiters: vec![waiter],
-            peers: BTreeSet::new(),
-            found,
-            checking: Vec::new(),
-            bad: Vec::new(),
-        };
+        let mut traversal = Traversal::new(want, target, paths, waiter);
+        traversal.found = self.own_copy(now, &traversal.want, &traversal.target);
         self.traversals.insert(id, traversal);
         self.shared_lookups.insert(key, id);
+        self.advance(now, id);
+    }
+
+    /// Starts a lookup that nobody joins.
+    pub(super) fn look_up_alone(&mut self, now: Now, traversal: Traversal) {
+        let id = self.next_serial();
+        self.traversals.insert(id, traversal);
         self.advance(now, id);
     }
 
@@ -188,7 +210,7 @@ impl Core {
     /// Asks whoever is next, or ends the lookup when there is nobody left to wait for.
     fn advance(&mut self, now: Now, id: u64) {
         while let Some(traversal) = self.traversals.get_mut(&id) {
-            let Some(addr) = traversal.shortlists.each_mut().find_map(Shortlist::next) else {
+            let Some(addr) = traversal.paths.each_mut().find_map(Paths::next) else {
                 if traversal.is_done() && traversal.checking.is_empty() {
                     self.finish(now, id);
                 }
@@ -196,16 +218,16 @@ impl Core {
             };
             let asking = traversal.asking();
             if !self.ask(now, addr, asking, Purpose::Traverse(id))
-                && let Some(shortlist) = self.shortlist(id, addr)
+                && let Some(paths) = self.paths(id, addr)
             {
-                shortlist.failed(addr);
+                paths.failed(addr);
             }
         }
     }
 
-    /// The shortlist of a lookup that an address belongs to.
-    fn shortlist(&mut self, id: u64, addr: SocketAddr) -> Option<&mut Shortlist> {
-        self.traversals.get_mut(&id)?.shortlists.of_mut(&addr)
+    /// The paths of a lookup that an address belongs to.
+    fn paths(&mut self, id: u64, addr: SocketAddr) -> Option<&mut Paths> {
+        self.traversals.get_mut(&id)?.paths.of_mut(&addr)
     }
 
     pub(super) fn traversal_answered(
@@ -223,12 +245,12 @@ impl Core {
         let Some(contact) = contact.filter(|contact| contact.id != own) else {
             return self.traversal_failed(now, id, from);
         };
-        if let Some(shortlist) = traversal.shortlists.of_mut(&from) {
-            shortlist.answered(contact);
-        }
+        let Some(paths) = traversal.paths.of_mut(&from) else { return };
+        let Some(at) = paths.asker(from) else { return };
+        paths.answered(contact);
         for node in named {
-            if let Some(shortlist) = traversal.shortlists.of_mut(&node.addr) {
-                shortlist.add(node, self.contacts.is_avoided(node.addr, now));
+            if let Some(paths) = traversal.paths.of_mut(&node.addr) {
+                paths.named(at, from, node, self.contacts.is_avoided(node.addr, now));
             }
         }
         match &traversal.want {
@@ -243,6 +265,7 @@ impl Core {
                     self.outputs.push_back(super::Output::Event(DhtEvent::Peer { name, addr }));
                 }
             }
+            Want::Item(_) if let Some(audit) = &mut traversal.audit => audit.answered(from, reply),
             Want::Item(salt) => {
                 let salt = Arc::clone(salt);
                 if self.value_answered(id, contact.id, reply, salt) {
@@ -254,15 +277,15 @@ impl Core {
     }
 
     pub(super) fn traversal_failed(&mut self, now: Now, id: u64, addr: SocketAddr) {
-        if let Some(shortlist) = self.shortlist(id, addr) {
-            shortlist.failed(addr);
+        if let Some(paths) = self.paths(id, addr) {
+            paths.failed(addr);
             self.advance(now, id);
         }
     }
 
     pub(super) fn traversal_late(&mut self, now: Now, id: u64, addr: SocketAddr) {
-        if let Some(shortlist) = self.shortlist(id, addr) {
-            shortlist.late(addr);
+        if let Some(paths) = self.paths(id, addr) {
+            paths.late(addr);
             self.advance(now, id);
         }
     }
@@ -343,18 +366,22 @@ impl Core {
     fn finish(&mut self, now: Now, id: u64) {
         let Some(traversal) = self.traversals.remove(&id) else { return };
         let is_done = traversal.is_done();
-        let Traversal { want, target, shortlists, waiters, peers, found, .. } = traversal;
+        let Traversal { want, target, paths, waiters, peers, found, audit, .. } = traversal;
         let mut nearest = Vec::new();
-        for (family, shortlist) in shortlists.iter() {
-            let near = shortlist.nearest();
+        for (family, paths) in paths.iter() {
+            let near = paths.nearest();
             nearest.extend_from_slice(&near);
-            // A lookup that a value ended early has not met the closest nodes yet.
-            if let Some(known) = self.neighbourhoods.get_mut(family).filter(|_| is_done) {
+            // A lookup that a value ended early has not met the closest nodes yet, nor have two paths that each met K/2.
+            let met_them = is_done && (paths.is_one() || near.len() < K);
+            if let Some(known) = self.neighbourhoods.get_mut(family).filter(|_| met_them) {
                 known.insert(&target, near, now);
             }
         }
         if !peers.is_empty() {
             self.found_peers.insert(Arc::clone(&target), (now, peers.iter().copied().collect()));
+        }
+        if let Some(audit) = audit {
+            return self.audited(now, audit, &nearest);
         }
         self.shared_lookups.remove(&(want.clone(), Arc::clone(&target)));
         for waiter in waiters {

@@ -9,16 +9,19 @@
 //!
 //! | file | decides |
 //! |---|---|
+//! | `source`, `admission` | who a datagram counts for, and whether it is looked at |
 //! | [`bencode`], [`krpc`] | what a datagram says, and how ours are written |
+//! | `proof` | who may be sent more than twice what came from them |
 //! | `rpc` | queries under way: transaction ids, lateness, time-outs, the queue beyond the bound |
 //! | `family` | IPv4 and IPv6: a table and a lookup for each |
 //! | `contacts` | what is remembered of addresses: round-trip times, failures, write tokens |
-//! | `table` | the routing table |
+//! | `table`, `diversity` | the routing table, and how many nodes of one network it takes |
 //! | `server` | answers to other nodes' queries |
-//! | `shortlist`, `lookups` | iterative lookups, one for all who want the same |
+//! | `shortlist`, `paths`, `lookups` | iterative lookups, one for all who want the same |
 //! | `neighbourhood` | closest nodes of targets looked up lately, so that a store needs no lookup |
-//! | `stores` | putting and announcing |
-//! | `items`, `peers`, `token` | what is stored for others, and who may write |
+//! | `stores`, `audit` | putting and announcing; whether it can be found, and repair |
+//! | `items`, `peers`, `token`, `quota` | what is stored for others, who may write, and who makes room |
+//! | `stored` | what is stored, handed out and taken back, for a caller that keeps it |
 //! | `upkeep` | joining, liveness |
 //! | `lost` | who fell out of the table, and is asked again now and then |
 //! | `turnover` | how fast neighbours change, and how often upkeep is due |
@@ -27,10 +30,13 @@
 //!
 //! Signatures are not checked here: [`Output::Verify`] hands them out and [`Input::Verified`] brings the verdict.
 
+mod admission;
+mod audit;
 pub mod bencode;
 #[cfg(test)]
 mod conformance;
 mod contacts;
+mod diversity;
 mod family;
 mod id;
 mod io;
@@ -41,13 +47,20 @@ mod lost;
 mod mainline;
 mod neighbourhood;
 mod now;
+mod paths;
 mod peers;
+mod proof;
+#[cfg(test)]
+mod public;
+mod quota;
 mod renewal;
 mod rpc;
 mod server;
 mod shortlist;
 #[cfg(test)]
 mod simulation;
+mod source;
+mod stored;
 mod stores;
 mod table;
 mod token;
@@ -62,6 +75,7 @@ pub use self::{
     io::{CoreConfig, Input, OpError, OpId, Outcome, Output, Request, Verdict, VerifyId},
     now::Now,
     renewal::KEPT_MAX,
+    stored::{Stored, StoredWhat, Walk},
     table::K,
     types::{
         DhtEvent, DhtStatus, Dropped, ErrorsOut, Found, GetMode, Item, NAME_BYTES_MAX, Put, PutOutcome,
@@ -70,6 +84,8 @@ pub use self::{
 };
 
 use self::{
+    admission::{Admission, Deed},
+    audit::Audits,
     contacts::{Contacts, Recent},
     items::Items,
     lookups::{LOOKUP_CACHE_MAX, LookupKey, Traversal},
@@ -77,9 +93,11 @@ use self::{
     mainline::Mainline,
     neighbourhood::Neighbourhoods,
     peers::Peers,
+    proof::Proofs,
     renewal::Kept,
     rpc::Rpc,
-    server::PendingPut,
+    server::{PendingPut, REPLY_BYTES_MAX},
+    source::{Payer, Ranges},
     stores::Store,
     table::{Inserted, Table},
     token::Tokens,
@@ -110,6 +128,10 @@ struct Counters {
     queries_in: u64,
     queries_out: u64,
     answers_in: u64,
+    answers_cut: u64,
+    unasked_in: u64,
+    audits: u64,
+    repairs: u64,
     timeouts: u64,
     malformed_in: u64,
     verifications: u64,
@@ -131,6 +153,18 @@ impl Outbox {
         write(&mut self.bytes);
         self.ends.push((to, self.bytes.len()));
     }
+
+    /// Writes a datagram unless it is longer than `bytes_max`; false when it was.
+    fn write_within(&mut self, bytes_max: usize, to: SocketAddr, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let start = self.bytes.len();
+        write(&mut self.bytes);
+        if self.bytes.len() - start > bytes_max {
+            self.bytes.truncate(start);
+            return false;
+        }
+        self.ends.push((to, self.bytes.len()));
+        true
+    }
 }
 
 /// One DHT node's state and decisions. See the module's page for how to drive it.
@@ -139,16 +173,24 @@ pub struct Core {
     /// One id in each network: on the public one it belongs to the address.
     own: ByFamily<NodeId>,
     rng: StdRng,
+    ranges: Ranges,
+    admission: Admission,
+    proofs: Proofs,
+    /// The most bytes of the answer to the query at hand.
+    answer_bytes_max: usize,
     tables: ByFamily<Table>,
     tokens: Tokens,
     contacts: Contacts,
     items: Items,
     peers: Peers,
     rpc: Rpc,
+    /// Disjoint paths of a lookup for an item.
+    item_paths: usize,
     traversals: BTreeMap<u64, Traversal>,
     shared_lookups: HashMap<LookupKey, u64>,
     found_peers: Recent<Arc<[u8]>, (Now, Vec<SocketAddr>)>,
     stores: BTreeMap<u64, Store>,
+    audits: Audits,
     neighbourhoods: ByFamily<Neighbourhoods>,
     verifying: HashMap<VerifyId, Verifying>,
     mainline: Option<Mainline>,
@@ -173,18 +215,25 @@ impl Core {
         let mut rng = StdRng::from_seed(seed);
         let own = config.node_id.unwrap_or_else(|| NodeId(rng.random()));
         let v6 = config.local_addr6.is_some();
+        let ranges = Ranges { limit_private: config.limit_private };
         Self {
             own: ByFamily::new(v6, |_| own),
-            tables: ByFamily::new(v6, |_| Table::new(own)),
+            ranges,
+            admission: Admission::new(ranges, rng.random()),
+            proofs: Proofs::new(ranges, rng.random()),
+            answer_bytes_max: REPLY_BYTES_MAX,
+            tables: ByFamily::new(v6, |_| Table::new(own, ranges)),
             tokens: Tokens::new(rng.random()),
             contacts: Contacts::new(),
-            items: Items::new(config.items_max),
-            peers: Peers::new(config.peers_max, config.peer_max_age),
+            items: Items::new(config.items_max, own),
+            peers: Peers::new(config.peers_max, config.peer_max_age, own, ranges),
             rpc: Rpc::default(),
+            item_paths: paths::DISJOINT,
             traversals: BTreeMap::new(),
             shared_lookups: HashMap::new(),
             found_peers: Recent::new(LOOKUP_CACHE_MAX),
             stores: BTreeMap::new(),
+            audits: Audits::default(),
             neighbourhoods: ByFamily::new(v6, |_| Neighbourhoods::default()),
             verifying: HashMap::new(),
             mainline: config.mainline.then(|| Mainline::new(v6, now)),
@@ -215,6 +264,7 @@ impl Core {
         }
         self.expire_calls(now);
         self.upkeep(now);
+        self.audit(now);
         self.send_waiting(now);
     }
 
@@ -246,6 +296,7 @@ impl Core {
             self.rpc.next_deadline(),
             self.next_query().filter(|_| self.rpc.is_waiting()),
             self.next_upkeep(),
+            self.audits.next(),
             self.items.next_expiry(),
             self.next_reach(),
             self.peers.next_expiry(),
@@ -284,6 +335,7 @@ impl Core {
             node_id: self.node_id(),
             local_addr: self.config.local_addr,
             bootstrapped: self.is_joined(),
+            ready: self.is_ready(),
             external_ip,
             read_only,
             local_addr6: self.config.local_addr6,
@@ -299,6 +351,11 @@ impl Core {
             queries_in: self.counters.queries_in,
             queries_out: self.counters.queries_out,
             answers_in: self.counters.answers_in,
+            answers_cut: self.counters.answers_cut,
+            unasked_in: self.counters.unasked_in,
+            audits: self.counters.audits,
+            repairs: self.counters.repairs,
+            proven: self.proofs.len(),
             timeouts: self.counters.timeouts,
             malformed_in: self.counters.malformed_in,
             verifications: self.counters.verifications,
@@ -341,22 +398,58 @@ impl Core {
         if from.port() == 0 {
             return;
         }
-        match krpc::decode(bytes) {
-            None => self.counters.malformed_in += 1,
-            Some(krpc::Message::Query { t, id, read_only, query }) => {
+        let admitted = self.admission.admits(from, now);
+        if !admitted && !self.rpc.awaits(&from) {
+            self.counters.dropped.datagrams += 1;
+            return;
+        }
+        let deed = match krpc::decode(bytes) {
+            None => {
+                self.counters.malformed_in += 1;
+                Some(Deed::Malformed)
+            }
+            Some(krpc::Message::Query { t, id, read_only, query }) if admitted => {
                 self.counters.queries_in += 1;
-                if !self.may_answer(now, from) {
-                    return;
+                if self.may_answer(now, from) {
+                    self.queried(now, from, bytes.len(), id.filter(|_| !read_only), t, query);
                 }
-                self.answer(now, from, t, query);
-                if let Some(id) = id.filter(|_| !read_only) {
-                    self.heard(now, Contact { id, addr: from });
-                }
+                Some(Deed::Query)
             }
-            Some(krpc::Message::Reply { t, ip, reply }) => self.reply(now, from, t, ip, &reply),
+            Some(krpc::Message::Query { .. }) => {
+                self.counters.dropped.datagrams += 1;
+                None
+            }
+            Some(krpc::Message::Reply { t, ip, reply }) => {
+                (!self.reply(now, from, t, ip, &reply)).then_some(Deed::Unasked)
+            }
             Some(krpc::Message::Error { t, ip, code, text }) => {
-                self.error_reply(now, from, t, ip, Refusal { code, text });
+                (!self.error_reply(now, from, t, ip, Refusal { code, text })).then_some(Deed::Unasked)
             }
+        };
+        self.counters.unasked_in += u64::from(deed == Some(Deed::Unasked));
+        if let Some(deed) = deed {
+            self.admission.charge(from, deed, now);
+        }
+    }
+
+    /// Answers a query, in full only where its sender has shown that it is there. `asker`: who would like to be known.
+    fn queried(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        bytes: usize,
+        asker: Option<NodeId>,
+        t: Option<&[u8]>,
+        query: Result<krpc::Query<'_>, krpc::Problem>,
+    ) {
+        let proven = self.proofs.is_proven(from.ip(), now);
+        if !proven {
+            self.answer_bytes_max = self.ask_for_proof(now, from, bytes, asker).min(REPLY_BYTES_MAX);
+        }
+        self.answer(now, from, t, query);
+        self.answer_bytes_max = REPLY_BYTES_MAX;
+        if let Some(id) = asker.filter(|_| proven) {
+            self.heard(now, Contact { id, addr: from });
         }
     }
 
@@ -375,6 +468,7 @@ impl Core {
                 }
             }
             Inserted::Known => {}
+            Inserted::Refused => self.counters.dropped.nodes += 1,
             Inserted::Contested(elsewhere) => self.check(now, elsewhere),
         }
     }
@@ -395,7 +489,12 @@ impl Core {
     fn verified(&mut self, now: Now, id: VerifyId, verdict: Verdict) {
         self.counters.bad_signatures += u64::from(matches!(verdict, Verdict::Bad));
         match self.verifying.remove(&id) {
-            Some(Verifying::Put(pending)) => self.put_verified(now, pending, verdict),
+            Some(Verifying::Put(pending)) => {
+                if matches!(verdict, Verdict::Bad) {
+                    self.admission.charge(pending.from, Deed::BadSignature, now);
+                }
+                self.put_verified(now, pending, verdict);
+            }
             Some(Verifying::Get { traversal, from, token }) => {
                 self.value_verified(now, traversal, id, from, token, verdict);
             }

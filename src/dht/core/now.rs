@@ -28,6 +28,12 @@ impl Now {
         Self(self.0.saturating_add(u64::try_from(later.as_micros()).unwrap_or(u64::MAX)))
     }
 
+    /// This instant, `earlier` before; the beginning when there is no such instant.
+    #[must_use]
+    pub fn minus(self, earlier: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(earlier.as_micros()).unwrap_or(u64::MAX)))
+    }
+
     /// How long after `earlier`; zero when it is not.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -4,14 +4,15 @@
 //! Between the two an answer still counts. A late query is sent once more: all of ours may be repeated without harm.
 
 use super::{
-    Contact, Core, Item, Now, Refusal, Target,
+    Contact, Core, Item, NodeId, Now, Refusal, Target,
     family::Family,
     items::mutable_item,
     krpc::{self, Ask, Reply, SignedArgs, TRANSACTION_BYTES},
+    proof::AMPLIFICATION_MAX,
 };
 use rand::RngExt;
 use std::{
-    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque, hash_map::Entry},
     net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Duration,
@@ -23,6 +24,12 @@ const IN_FLIGHT_MAX: usize = 1024;
 const WAITING_MAX: usize = 16_384;
 /// Pings under way to nodes that asked us something.
 const CHECKING_MAX: usize = 64;
+/// A ping of ours.
+const PING_BYTES: usize = 58;
+/// What it is longer by when it says that this node is read-only.
+const READ_ONLY_BYTES: usize = 7;
+/// The shortest answer, with a transaction id of eight bytes.
+const ANSWER_BYTES_MIN: usize = 53;
 /// When a query is given up, as grapes and the mainline crate do.
 const FAILED_AFTER: Duration = Duration::from_secs(2);
 
@@ -33,8 +40,26 @@ pub(super) enum Asking {
     FindNode(Arc<[u8]>),
     GetPeers(Arc<[u8]>),
     Get(Target),
-    Announce { name: Arc<[u8]>, port: u16, token: Arc<[u8]> },
-    Put { target: Target, item: Item, cas: Option<i64>, token: Arc<[u8]> },
+    /// Again, with the token of an answer that was cut short.
+    GetPeersAgain {
+        name: Arc<[u8]>,
+        token: Arc<[u8]>,
+    },
+    GetAgain {
+        target: Target,
+        token: Arc<[u8]>,
+    },
+    Announce {
+        name: Arc<[u8]>,
+        port: u16,
+        token: Arc<[u8]>,
+    },
+    Put {
+        target: Target,
+        item: Item,
+        cas: Option<i64>,
+        token: Arc<[u8]>,
+    },
 }
 
 impl Asking {
@@ -45,6 +70,8 @@ impl Asking {
             Self::FindNode(target) => Ask::FindNode { target, both },
             Self::GetPeers(name) => Ask::GetPeers { name },
             Self::Get(target) => Ask::Get { target: &target.0 },
+            Self::GetPeersAgain { name, token } => Ask::GetPeersAgain { name, token },
+            Self::GetAgain { target, token } => Ask::GetAgain { target: &target.0, token },
             Self::Announce { name, port, token } => Ask::Announce { name, port: *port, token },
             Self::Put { target, item, cas, token } => {
                 let signed = match item {
@@ -55,6 +82,17 @@ impl Asking {
                 };
                 Ask::Put { target: &target.0, token, v: item.v(), signed, cas: *cas }
             }
+        }
+    }
+}
+
+impl Asking {
+    /// What to ask after an answer that was cut short, once.
+    fn again(&self, token: &[u8]) -> Option<Self> {
+        match self {
+            Self::GetPeers(name) => Some(Self::GetPeersAgain { name: Arc::clone(name), token: token.into() }),
+            Self::Get(target) => Some(Self::GetAgain { target: *target, token: token.into() }),
+            _ => None,
         }
     }
 }
@@ -86,6 +124,8 @@ struct Call {
 #[derive(Default)]
 pub(super) struct Rpc {
     calls: HashMap<u32, Call>,
+    /// Calls under way to each address.
+    awaited: HashMap<SocketAddr, u32>,
     deadlines: BTreeSet<(Now, u32)>,
     waiting: VecDeque<(SocketAddr, Asking, Purpose)>,
     checking: HashSet<SocketAddr>,
@@ -94,11 +134,6 @@ pub(super) struct Rpc {
 impl Rpc {
     pub(super) fn in_flight(&self) -> usize {
         self.calls.len()
-    }
-
-    /// Whether a query to this address is under way.
-    pub(super) fn is_asking(&self, addr: SocketAddr) -> bool {
-        self.calls.values().any(|call| call.to == addr)
     }
 
     /// Whether queries wait to be sent.
@@ -110,12 +145,35 @@ impl Rpc {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
+    /// Whether a query to exactly this address is under way.
+    pub(super) fn awaits(&self, addr: &SocketAddr) -> bool {
+        self.awaited.contains_key(addr)
+    }
+
+    fn insert(&mut self, tid: u32, call: Call) {
+        *self.awaited.entry(call.to).or_default() += 1;
+        self.deadlines.insert((call.deadline, tid));
+        self.calls.insert(tid, call);
+    }
+
+    /// Takes a call out; its deadline is left to the caller.
+    fn remove(&mut self, tid: u32) -> Option<Call> {
+        let call = self.calls.remove(&tid)?;
+        if let Entry::Occupied(mut awaited) = self.awaited.entry(call.to) {
+            *awaited.get_mut() -= 1;
+            if *awaited.get() == 0 {
+                awaited.remove();
+            }
+        }
+        Some(call)
+    }
+
     fn take(&mut self, t: &[u8], from: SocketAddr) -> Option<Call> {
         let tid = u32::from_be_bytes(<[u8; TRANSACTION_BYTES]>::try_from(t).ok()?);
         if self.calls.get(&tid)?.to != from {
             return None;
         }
-        let call = self.calls.remove(&tid)?;
+        let call = self.remove(tid)?;
         self.deadlines.remove(&(call.deadline, tid));
         Some(call)
     }
@@ -152,8 +210,7 @@ impl Core {
         let deadline = now.plus(self.contacts.late_after(to));
         let call = Call { to, asking, purpose, sent: now, deadline, late: false };
         self.transmit(now, tid, &call);
-        self.rpc.deadlines.insert((deadline, tid));
-        self.rpc.calls.insert(tid, call);
+        self.rpc.insert(tid, call);
     }
 
     fn transmit(&mut self, now: Now, tid: u32, call: &Call) {
@@ -189,6 +246,50 @@ impl Core {
         }
     }
 
+    /// Asks an address that is not proven to show that it is there, if that leaves room for an answer within what it may be sent
+    /// for a query of `bytes`. Returns that room. Nothing is kept: its answer brings the number back.
+    pub(super) fn ask_for_proof(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        bytes: usize,
+        asker: Option<NodeId>,
+    ) -> usize {
+        let room = bytes * AMPLIFICATION_MAX;
+        let own = self.own_at(&from);
+        let read_only = self.is_read_only(&from);
+        let ping_bytes = PING_BYTES + if read_only { READ_ONLY_BYTES } else { 0 };
+        if asker.is_none_or(|id| id == own) || room < ping_bytes + ANSWER_BYTES_MIN {
+            return room;
+        }
+        self.counters.queries_out += 1;
+        let t = self.proofs.cookie(from.ip(), now);
+        self.outbox.write(from, |out| krpc::write_query_of(out, t, &own, read_only, &Ask::Ping));
+        room - ping_bytes
+    }
+
+    /// An answer to the ping that asked for proof.
+    fn proof_given(
+        &mut self,
+        now: Now,
+        from: SocketAddr,
+        t: &[u8],
+        ip: Option<IpAddr>,
+        reply: &Reply<'_>,
+    ) -> bool {
+        if !self.proofs.accepts(t, from.ip(), now) {
+            return false;
+        }
+        self.counters.answers_in += 1;
+        self.proofs.prove(from.ip(), now);
+        self.told_address(now, from, ip);
+        if let Some(id) = reply.id {
+            self.node_answered(now, Contact { id, addr: from });
+        }
+        true
+    }
+
+    /// False when it belongs to no query.
     pub(super) fn reply(
         &mut self,
         now: Now,
@@ -196,15 +297,29 @@ impl Core {
         t: &[u8],
         ip: Option<IpAddr>,
         reply: &Reply<'_>,
-    ) {
-        let Some(call) = self.rpc.take(t, from) else { return };
+    ) -> bool {
+        let Some(call) = self.rpc.take(t, from) else { return self.proof_given(now, from, t, ip, reply) };
         self.answered(now, &call, ip);
+        self.answered_with(now, from, &call, reply);
+        true
+    }
+
+    fn answered_with(&mut self, now: Now, from: SocketAddr, call: &Call, reply: &Reply<'_>) {
         if let Some(token) = reply.token.filter(|token| !token.is_empty()) {
             self.contacts.keep_token(from, token, now);
         }
         let contact = reply.id.map(|id| Contact { id, addr: from });
         if let Some(contact) = contact {
             self.node_answered(now, contact);
+        }
+        // Whoever only wanted the token has it.
+        let wants_all = matches!(call.purpose, Purpose::Traverse(_) | Purpose::ReadBack(_));
+        if reply.cut
+            && wants_all
+            && let Some(again) = reply.token.and_then(|token| call.asking.again(token))
+            && self.ask(now, from, again, call.purpose)
+        {
+            return;
         }
         match call.purpose {
             Purpose::Check => {}
@@ -219,6 +334,7 @@ impl Core {
         }
     }
 
+    /// False when it belongs to no query.
     pub(super) fn error_reply(
         &mut self,
         now: Now,
@@ -226,8 +342,8 @@ impl Core {
         t: &[u8],
         ip: Option<IpAddr>,
         refusal: Refusal,
-    ) {
-        let Some(call) = self.rpc.take(t, from) else { return };
+    ) -> bool {
+        let Some(call) = self.rpc.take(t, from) else { return false };
         self.answered(now, &call, ip);
         match call.purpose {
             Purpose::Check => {}
@@ -236,10 +352,12 @@ impl Core {
             Purpose::Write(id) => self.store_refused(now, id, from, refusal, true),
             Purpose::ReadBack(id) => self.store_read_back(now, id, from, None),
         }
+        true
     }
 
     fn answered(&mut self, now: Now, call: &Call, ip: Option<IpAddr>) {
         self.counters.answers_in += 1;
+        self.proofs.prove(call.to.ip(), now);
         self.told_address(now, call.to, ip);
         self.contacts.answered(call.to, now.since(call.sent));
         if call.purpose == Purpose::Check {
@@ -253,7 +371,7 @@ impl Core {
             && deadline <= now
         {
             self.rpc.deadlines.remove(&(deadline, tid));
-            let Some(mut call) = self.rpc.calls.remove(&tid) else { continue };
+            let Some(mut call) = self.rpc.remove(tid) else { continue };
             if call.late {
                 self.call_failed(now, &call);
             } else {
@@ -263,8 +381,7 @@ impl Core {
                 // Perhaps it was lost. To a dead node it is one datagram more, the first time only.
                 self.transmit(now, tid, &call);
                 let (to, purpose) = (call.to, call.purpose);
-                self.rpc.deadlines.insert((call.deadline, tid));
-                self.rpc.calls.insert(tid, call);
+                self.rpc.insert(tid, call);
                 match purpose {
                     Purpose::Check => {}
                     Purpose::Traverse(id) => self.traversal_late(now, id, to),

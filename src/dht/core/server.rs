@@ -2,9 +2,13 @@
 //!
 //! Every answer fits [`REPLY_BYTES_MAX`] and carries nodes that were seen to answer. A put is looked at from the cheapest check
 //! to the dearest: token, sizes, known bytes, cas and sequence, and only then the signature, which is checked elsewhere.
+//!
+//! Whoever has not shown yet that it is there ([`proof`](super::proof)) gets what fits twice the bytes of its query: first the write
+//! token, then a node, then peers or a value if it fits whole, then more nodes. Such an answer says so (`cut`), and a node of ours
+//! asks again with the token. Others are proven by the ping that came with it before they ask a second time.
 
 use super::{
-    Core, DhtEvent, ID_BYTES, Item, Now, Target, Verdict, Verifying,
+    Core, Deed, DhtEvent, ID_BYTES, Item, Now, Payer, Target, Verdict, Verifying,
     bencode::string_len,
     family::Family,
     items::{Refused, mutable_item, value_fits},
@@ -19,9 +23,11 @@ use crate::bep44::SALT_BYTES_MAX;
 use std::net::SocketAddr;
 
 /// Every datagram of ours stays within this: libtorrent reads 1,500 bytes, an Ethernet frame carries 1,472.
-const REPLY_BYTES_MAX: usize = 1400;
+pub(super) const REPLY_BYTES_MAX: usize = 1400;
 /// What surrounds an answer's fields: id and envelope, without the asker's address and the transaction id.
 const ENVELOPE_BYTES: usize = 57;
+/// What surrounds the fields of an answer that is cut short: no address, and the mark that says so.
+const CUT_ENVELOPE_BYTES: usize = 51;
 /// A token with its key.
 const TOKEN_FIELD_BYTES: usize = 9 + TOKEN_BYTES;
 /// Key and length of `nodes`; key and end of `values`.
@@ -37,7 +43,7 @@ const BAD_TOKEN: Problem = Problem { code: code::PROTOCOL, text: "bad token" };
 
 /// A mutable put whose signature is being checked.
 pub(super) struct PendingPut {
-    from: SocketAddr,
+    pub(super) from: SocketAddr,
     t: Option<Box<[u8]>>,
     cas: Option<i64>,
 }
@@ -62,13 +68,19 @@ impl Core {
             Ok(Query::FindNode { target, want }) => {
                 self.answer_nodes(from, t, target, want, Answer::default(), 0);
             }
-            Ok(Query::GetPeers { name, want }) => self.answer_peers(now, from, t, name, want),
+            Ok(Query::GetPeers { name, token, want }) => {
+                self.see_token(now, from, token);
+                self.answer_peers(now, from, t, name, want);
+            }
             Ok(Query::Announce { name, port, token }) => {
                 self.answer_announce(now, from, t, name, port, token);
             }
-            Ok(Query::Get { target, seq, want }) => self.answer_get(now, from, t, Target(target), seq, want),
+            Ok(Query::Get { target, seq, token, want }) => {
+                self.see_token(now, from, token);
+                self.answer_get(now, from, t, Target(target), seq, want);
+            }
             Ok(Query::Put { token, v, signed, cas }) => {
-                if !self.tokens.accepts(token, from.ip(), now) {
+                if !self.token_is_good(now, from, token) {
                     self.send_error(from, t, BAD_TOKEN);
                 } else if value_fits(v) {
                     match signed {
@@ -87,14 +99,54 @@ impl Core {
         }
     }
 
+    /// Whether a write may be done; who may is proven by it.
+    fn token_is_good(&mut self, now: Now, from: SocketAddr, token: &[u8]) -> bool {
+        let good = self.tokens.accepts(token, from.ip(), now);
+        if good {
+            self.proofs.prove(from.ip(), now);
+            self.answer_bytes_max = REPLY_BYTES_MAX;
+        } else {
+            self.admission.charge(from, Deed::BadToken, now);
+        }
+        good
+    }
+
+    /// A question may carry a token too. Only where it would change anything is it looked at.
+    fn see_token(&mut self, now: Now, from: SocketAddr, token: Option<&[u8]>) {
+        if let Some(token) = token.filter(|_| self.is_cut()) {
+            self.token_is_good(now, from, token);
+        }
+    }
+
+    /// Whether the answer at hand goes to somebody who may not be sent all.
+    fn is_cut(&self) -> bool {
+        self.answer_bytes_max < REPLY_BYTES_MAX
+    }
+
     fn send_reply(&mut self, to: SocketAddr, t: Option<&[u8]>, answer: &Answer<'_>) {
-        let own = self.own_at(&to);
-        self.outbox.write(to, |out| krpc::write_reply(out, t, &own, to, answer));
+        let (own, cut) = (self.own_at(&to), self.is_cut());
+        let answer = Answer { cut, ..*answer };
+        let fits = self.answer_bytes_max;
+        let sent = self.outbox.write_within(fits, to, |out| krpc::write_reply(out, t, &own, to, &answer));
+        self.counters.answers_cut += u64::from(cut && sent);
+        self.counters.dropped.answers += u64::from(!sent);
     }
 
     fn send_error(&mut self, to: SocketAddr, t: Option<&[u8]>, problem: Problem) {
-        self.counters.errors_out.count(problem.code);
-        self.outbox.write(to, |out| krpc::write_error(out, t, to, problem));
+        let fits = self.answer_bytes_max;
+        if self.outbox.write_within(fits, to, |out| krpc::write_error(out, t, to, problem)) {
+            self.counters.errors_out.count(problem.code);
+        } else {
+            self.counters.dropped.answers += 1;
+        }
+    }
+
+    /// The bytes that are left for an answer's fields.
+    fn room(&self, to: SocketAddr, t: Option<&[u8]>) -> usize {
+        let transaction = string_len(t.map_or(0, <[u8]>::len));
+        let envelope =
+            if self.is_cut() { CUT_ENVELOPE_BYTES } else { ENVELOPE_BYTES + addr_len(to) } + transaction;
+        self.answer_bytes_max.saturating_sub(envelope)
     }
 
     /// Answers with as many of the nearest nodes as fit beside `taken` bytes of other fields.
@@ -108,7 +160,7 @@ impl Core {
         taken: usize,
     ) {
         let through = Family::of(&to);
-        let mut room = REPLY_BYTES_MAX.saturating_sub(envelope_bytes(to, t) + taken);
+        let mut room = self.room(to, t).saturating_sub(taken);
         let mut lists = std::mem::take(&mut self.answer_buffers);
         for (family, table) in self.tables.iter().filter(|(family, _)| want.has(*family, through)) {
             let Some(nodes) = lists.get_mut(family) else { continue };
@@ -116,7 +168,9 @@ impl Core {
             table.closest(target, fits.min(K), nodes);
             room -= (LIST_BYTES + nodes.len() * node_bytes(family)).min(room);
         }
-        let list = |family| lists.get(family).filter(|_| want.has(family, through)).map(Vec::as_slice);
+        let cut = self.is_cut();
+        let sent = |list: &&Vec<_>, family| want.has(family, through) && !(cut && list.is_empty());
+        let list = |family| lists.get(family).filter(|list| sent(list, family)).map(Vec::as_slice);
         let answer = Answer { nodes: list(Family::V4), nodes6: list(Family::V6), ..answer };
         self.send_reply(to, t, &answer);
         self.answer_buffers = lists;
@@ -126,8 +180,9 @@ impl Core {
         self.peers.expire(now);
         let token = self.tokens.give(from.ip(), now);
         let (family, each) = (Family::of(&from), string_len(addr_len(from)));
-        let others = envelope_bytes(from, t) + TOKEN_FIELD_BYTES + 2 * LIST_BYTES + K * node_bytes(family);
-        let room = REPLY_BYTES_MAX - others;
+        let nodes = if self.is_cut() { 1 } else { K };
+        let others = TOKEN_FIELD_BYTES + 2 * LIST_BYTES + nodes * node_bytes(family);
+        let room = self.room(from, t).saturating_sub(others);
         let mut peers = std::mem::take(&mut self.peers_buffer);
         let fits = PEERS_IN_REPLY_MAX.min(room / each);
         self.peers.pick(name, Some(family), fits, &mut self.rng, &mut peers);
@@ -147,8 +202,11 @@ impl Core {
     fn answer_sample(&mut self, now: Now, from: SocketAddr, t: Option<&[u8]>, target: &[u8], want: Wanted) {
         self.peers.expire(now);
         let sample = self.peers.sample(now, &mut self.rng);
-        let taken = SAMPLE_FIELDS_BYTES + ID_BYTES * sample.names.len();
-        let samples = Some(Samples { interval: sample.interval, num: sample.num, names: &sample.names });
+        let others = SAMPLE_FIELDS_BYTES + LIST_BYTES + node_bytes(Family::of(&from));
+        let fits = self.room(from, t).saturating_sub(others) / ID_BYTES;
+        let names = &sample.names[..sample.names.len().min(fits)];
+        let taken = SAMPLE_FIELDS_BYTES + ID_BYTES * names.len();
+        let samples = Some(Samples { interval: sample.interval, num: sample.num, names });
         self.answer_nodes(from, t, target, want, Answer { samples, ..Answer::default() }, taken);
     }
 
@@ -161,7 +219,7 @@ impl Core {
         port: Option<u16>,
         token: &[u8],
     ) {
-        if !self.tokens.accepts(token, from.ip(), now) {
+        if !self.token_is_good(now, from, token) {
             return self.send_error(from, t, BAD_TOKEN);
         }
         self.peer_announced(now, name, SocketAddr::new(from.ip(), port.unwrap_or(from.port())));
@@ -190,6 +248,7 @@ impl Core {
         let item = self.items.get(&target).cloned();
         let mut answer = Answer { token: Some(&token), ..Answer::default() };
         let mut taken = TOKEN_FIELD_BYTES;
+        let item = item.filter(|item| !self.is_cut() || taken + item_bytes(item) <= self.room(from, t));
         match &item {
             None => {}
             Some(Item::Immutable(v)) => {
@@ -211,14 +270,14 @@ impl Core {
     }
 
     fn answer_put_immutable(&mut self, now: Now, from: SocketAddr, t: Option<&[u8]>, v: &[u8]) {
-        self.store_item(now, Item::Immutable(v.into()));
+        self.store_item(now, Item::Immutable(v.into()), self.ranges.payer(from.ip()));
         self.send_reply(from, t, &Answer::default());
     }
 
-    /// Puts an item into the own store, or renews it.
-    pub(super) fn store_item(&mut self, now: Now, item: Item) {
+    /// Puts somebody's item into the own store, or renews it.
+    pub(super) fn store_item(&mut self, now: Now, item: Item, payer: Payer) {
         self.items.expire(now);
-        self.counters.dropped.items += self.items.put(item, now) as u64;
+        self.counters.dropped.items += self.items.put(item, payer, now) as u64;
     }
 
     fn answer_put_mutable(
@@ -241,7 +300,7 @@ impl Core {
         }
         if self.items.holds(&item, &target) {
             if let Some(held) = self.items.mutable(&target).cloned() {
-                self.store_item(now, Item::Mutable(held));
+                self.store_item(now, Item::Mutable(held), self.ranges.payer(from.ip()));
             }
             return self.send_reply(from, t, &Answer::default());
         }
@@ -259,7 +318,7 @@ impl Core {
             Verdict::Good(item) => match self.items.admits(&item, &item.target(), cas) {
                 Ok(()) => {
                     self.event(DhtEvent::Stored(item.clone()));
-                    self.store_item(now, Item::Mutable(item));
+                    self.store_item(now, Item::Mutable(item), self.ranges.payer(from.ip()));
                     self.send_reply(from, t, &Answer::default());
                 }
                 Err(refused) => self.send_error(from, t, refused.problem()),
@@ -275,9 +334,12 @@ impl Core {
     }
 }
 
-/// What surrounds the fields of an answer to `to`.
-fn envelope_bytes(to: SocketAddr, t: Option<&[u8]>) -> usize {
-    ENVELOPE_BYTES + addr_len(to) + string_len(t.map_or(0, <[u8]>::len))
+/// The most that an item takes in an answer.
+fn item_bytes(item: &Item) -> usize {
+    3 + match item {
+        Item::Immutable(v) => v.len(),
+        Item::Mutable(item) => SIGNED_BYTES + item.v.len(),
+    }
 }
 
 fn node_bytes(family: Family) -> usize {

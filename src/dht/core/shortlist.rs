@@ -1,7 +1,7 @@
 //! The shortlist of one iterative lookup: whom to ask next, and when it is done.
 //!
-//! A lookup is done when the K nearest nodes that answer at all have answered. A node whose answer is late is not waited for
-//! once anybody else has answered; its place among the K is taken by the next nearest. A node that failed lately is passed by,
+//! A lookup is done when the k nearest nodes that answer at all have answered. A node whose answer is late is not waited for
+//! once anybody else has answered; its place among the k is taken by the next nearest. A node that failed lately is passed by,
 //! unless there is nobody else.
 
 use super::{
@@ -34,6 +34,10 @@ struct Candidate {
 
 pub(super) struct Shortlist {
     target: Arc<[u8]>,
+    /// How many nodes have to answer.
+    k: usize,
+    /// Queries under way at most.
+    alpha: usize,
     /// Nearest first.
     candidates: Vec<Candidate>,
     /// Bootstrap addresses, whose ids are not known yet.
@@ -41,8 +45,27 @@ pub(super) struct Shortlist {
 }
 
 impl Shortlist {
-    pub(super) fn new(target: Arc<[u8]>) -> Self {
-        Self { target, candidates: Vec::new(), unnamed: Vec::new() }
+    pub(super) fn new(target: Arc<[u8]>, k: usize, alpha: usize) -> Self {
+        Self { target, k, alpha, candidates: Vec::new(), unnamed: Vec::new() }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.candidates.is_empty() && self.unnamed.is_empty()
+    }
+
+    /// Whether exactly this node is on it.
+    pub(super) fn holds(&self, contact: &Contact) -> bool {
+        self.candidates.iter().any(|c| c.contact == *contact)
+    }
+
+    /// Whether anybody answered, or may in time. Where nobody does, those who failed lately are asked all the same: after a moment in
+    /// which this machine stood still, who is avoided may well be alive, and who is late may be mute.
+    pub(super) fn has_hope(&self) -> bool {
+        self.marks().any(|mark| matches!(mark, Mark::New | Mark::Asked | Mark::Answered))
+    }
+
+    pub(super) fn has_answer(&self) -> bool {
+        self.marks().any(|mark| mark == Mark::Answered)
     }
 
     /// Adds a node that somebody named. `avoid`: it failed lately.
@@ -92,17 +115,16 @@ impl Shortlist {
         self.candidates.iter().map(|c| c.mark).chain(self.unnamed.iter().map(|(_, mark)| *mark))
     }
 
-    /// Whom to ask now, if anybody; it counts as asked from here on.
-    pub(super) fn next(&mut self) -> Option<SocketAddr> {
-        if self.marks().filter(|&mark| mark == Mark::Asked).count() >= ALPHA {
+    /// Whom to ask now, if anybody; it counts as asked from here on. `desperate`: there is no hope but those who failed lately.
+    pub(super) fn next(&mut self, desperate: bool) -> Option<SocketAddr> {
+        if self.marks().filter(|&mark| mark == Mark::Asked).count() >= self.alpha {
             return None;
         }
         if let Some((addr, mark)) = self.unnamed.iter_mut().find(|(_, mark)| *mark == Mark::New) {
             *mark = Mark::Asked;
             return Some(*addr);
         }
-        if !self.marks().any(|mark| matches!(mark, Mark::New | Mark::Asked | Mark::Late | Mark::Answered)) {
-            // Everybody failed lately: then they are asked all the same.
+        if desperate {
             for candidate in self.candidates.iter_mut().filter(|c| c.mark == Mark::Avoided) {
                 candidate.mark = Mark::New;
             }
@@ -112,11 +134,11 @@ impl Shortlist {
         Some(self.candidates[near].contact.addr)
     }
 
-    /// The K nearest that answered or still may, in time.
+    /// The k nearest that answered or still may, in time.
     fn near(&self) -> impl Iterator<Item = usize> {
         let hopeful =
             |at: &usize| matches!(self.candidates[*at].mark, Mark::New | Mark::Asked | Mark::Answered);
-        (0..self.candidates.len()).filter(hopeful).take(K)
+        (0..self.candidates.len()).filter(hopeful).take(self.k)
     }
 
     /// It answered, under this id.
@@ -142,18 +164,18 @@ impl Shortlist {
         self.set(addr, Mark::Failed);
     }
 
-    /// Whether nothing is left that is worth waiting for. Call after [`Self::next`] gave nobody.
-    pub(super) fn is_done(&self) -> bool {
-        let answered = self.marks().any(|mark| mark == Mark::Answered);
+    /// Whether nothing is left that is worth waiting for. Call after [`Self::next`] gave nobody. `answered`: somebody has, here or
+    /// on another path.
+    pub(super) fn is_done(&self, answered: bool) -> bool {
         let waiting = |mark| mark == Mark::Asked || (mark == Mark::Late && !answered);
         let near_new = self.near().any(|at| self.candidates[at].mark == Mark::New);
         !near_new && !self.marks().any(waiting)
     }
 
-    /// The nearest that answered, at most K.
+    /// The nearest that answered, at most k.
     pub(super) fn nearest(&self) -> Vec<Contact> {
         let answered = self.candidates.iter().filter(|c| c.mark == Mark::Answered);
-        answered.take(K).map(|c| c.contact).collect()
+        answered.take(self.k).map(|c| c.contact).collect()
     }
 }
 
@@ -169,26 +191,33 @@ mod tests {
         Contact { id: NodeId(id), addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1000 + u16::from(n))) }
     }
     fn list(nodes: std::ops::RangeInclusive<u8>) -> Shortlist {
-        let mut list = Shortlist::new([0; 20][..].into());
+        let mut list = Shortlist::new([0; 20][..].into(), K, ALPHA);
         nodes.rev().for_each(|n| list.add(contact(n), false));
         list
+    }
+
+    fn next(list: &mut Shortlist) -> Option<SocketAddr> {
+        list.next(!list.has_hope())
+    }
+    fn is_done(list: &Shortlist) -> bool {
+        list.is_done(list.has_answer())
     }
 
     #[test]
     fn the_nearest_are_asked_first_and_at_most_alpha_at_once() {
         let mut list = list(1..=30);
-        let asked: Vec<_> = std::iter::from_fn(|| list.next()).collect();
+        let asked: Vec<_> = std::iter::from_fn(|| next(&mut list)).collect();
         assert_eq!(asked, (1..=ALPHA as u8).map(|n| contact(n).addr).collect::<Vec<_>>());
         list.answered(contact(3));
-        assert_eq!(list.next(), Some(contact(ALPHA as u8 + 1).addr));
-        assert!(!list.is_done());
+        assert_eq!(next(&mut list), Some(contact(ALPHA as u8 + 1).addr));
+        assert!(!is_done(&list));
     }
 
     #[test]
     fn it_is_done_when_the_k_nearest_that_answer_have_answered() {
         let mut list = list(1..=30);
         let mut asked = Vec::new();
-        while let Some(addr) = list.next() {
+        while let Some(addr) = next(&mut list) {
             asked.push(addr);
             if addr == contact(2).addr {
                 list.failed(addr);
@@ -196,7 +225,7 @@ mod tests {
                 list.answered(contact((addr.port() - 1000) as u8));
             }
         }
-        assert!(list.is_done());
+        assert!(is_done(&list));
         assert_eq!(asked.len(), K + 1);
         assert_eq!(list.nearest().len(), K);
         assert!(!list.nearest().contains(&contact(2)));
@@ -205,14 +234,14 @@ mod tests {
     #[test]
     fn a_late_node_is_waited_for_only_while_nobody_answered() {
         let mut list = list(1..=2);
-        list.next();
-        list.next();
+        next(&mut list);
+        next(&mut list);
         list.late(contact(1).addr);
-        assert!(!list.is_done());
+        assert!(!is_done(&list));
         list.late(contact(2).addr);
-        assert!(!list.is_done());
+        assert!(!is_done(&list));
         list.answered(contact(2));
-        assert!(list.is_done());
+        assert!(is_done(&list));
         list.answered(contact(1));
         assert_eq!(list.nearest(), [contact(1), contact(2)]);
     }
@@ -221,21 +250,33 @@ mod tests {
     fn avoided_nodes_are_asked_only_when_there_is_nobody_else() {
         let mut list = list(5..=5);
         list.add(contact(1), true);
-        assert_eq!(list.next(), Some(contact(5).addr));
-        assert_eq!(list.next(), None);
+        assert_eq!(next(&mut list), Some(contact(5).addr));
+        assert_eq!(next(&mut list), None);
         list.failed(contact(5).addr);
-        assert_eq!(list.next(), Some(contact(1).addr));
+        assert_eq!(next(&mut list), Some(contact(1).addr));
+    }
+
+    #[test]
+    fn avoided_nodes_are_asked_rather_than_to_wait_for_late_ones() {
+        let mut list = list(5..=5);
+        list.add(contact(1), true);
+        assert_eq!(next(&mut list), Some(contact(5).addr));
+        assert_eq!(next(&mut list), None);
+        list.late(contact(5).addr);
+        assert_eq!(next(&mut list), Some(contact(1).addr));
+        list.answered(contact(1));
+        assert!(is_done(&list));
     }
 
     #[test]
     fn an_answer_under_another_id_corrects_the_list() {
         let mut list = list(1..=1);
         list.add_unnamed(contact(9).addr);
-        assert_eq!(list.next(), Some(contact(9).addr));
+        assert_eq!(next(&mut list), Some(contact(9).addr));
         list.answered(contact(9));
-        assert_eq!(list.next(), Some(contact(1).addr));
+        assert_eq!(next(&mut list), Some(contact(1).addr));
         list.answered(Contact { addr: contact(1).addr, ..contact(200) });
-        assert!(list.is_done());
+        assert!(is_done(&list));
         assert_eq!(list.nearest().iter().map(|c| c.id).collect::<Vec<_>>(), [contact(9).id, contact(200).id]);
     }
 }

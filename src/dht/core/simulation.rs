@@ -56,6 +56,7 @@ pub(super) fn config(local_addr: SocketAddr, bootstrap: &[SocketAddr]) -> CoreCo
         host: None,
         has_bootstrap: !bootstrap.is_empty(),
         known_nodes: Vec::new(),
+        limit_private: false,
         items_max: 1000,
         peers_max: 1000,
         peer_max_age: Duration::from_mins(2),

@@ -6,7 +6,7 @@
 //! accepts, a lookup is made after all. The end does not wait for nodes that are late once one has accepted.
 
 use super::{
-    Contact, Core, DhtEvent, Item, Now, OpError, OpId, Outcome, Put, PutOutcome, Refusal, Target,
+    Contact, Core, DhtEvent, Item, Now, OpError, OpId, Outcome, Payer, Put, PutOutcome, Refusal, Target,
     krpc::code,
     lookups::{Waiter, Want},
     renewal::KeptKey,
@@ -28,6 +28,8 @@ pub(super) enum What {
 pub(super) enum Origin {
     Call(OpId),
     Kept(KeptKey),
+    /// Nobody: an audit found that too few hold it.
+    Repair,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -61,6 +63,20 @@ pub(super) struct Store {
 }
 
 impl Store {
+    fn new(what: What, origin: Origin) -> Self {
+        Self {
+            what,
+            origin,
+            asks: Vec::new(),
+            looked_up: false,
+            accepted: 0,
+            read_back: 0,
+            refused_301: 0,
+            refused_302: 0,
+            refusal: None,
+        }
+    }
+
     fn ask(&mut self, addr: SocketAddr) -> Option<&mut Ask> {
         self.asks.iter_mut().find(|ask| ask.addr == addr && ask.state != State::Done)
     }
@@ -116,17 +132,7 @@ impl Core {
             What::Item { .. } => {}
         }
         let id = self.next_serial();
-        let store = Store {
-            what,
-            origin,
-            asks: Vec::new(),
-            looked_up: false,
-            accepted: 0,
-            read_back: 0,
-            refused_301: 0,
-            refused_302: 0,
-            refusal: None,
-        };
+        let store = Store::new(what, origin);
         let target = store.target();
         self.stores.insert(id, store);
         let mut known = std::mem::take(&mut self.contacts_buffer);
@@ -139,6 +145,13 @@ impl Core {
         self.contacts_buffer = known;
     }
 
+    /// Stores on these nodes and no others.
+    pub(super) fn store_at(&mut self, now: Now, what: What, origin: Origin, nodes: &[Contact]) {
+        let id = self.next_serial();
+        self.stores.insert(id, Store { looked_up: true, ..Store::new(what, origin) });
+        self.store_on(now, id, nodes);
+    }
+
     /// A node's own put is stored here too, unless something newer is.
     pub(super) fn store_own(&mut self, now: Now, item: Item) {
         let newer_held = match &item {
@@ -146,7 +159,7 @@ impl Core {
             Item::Mutable(item) => self.items.admits(item, &item.target(), None).is_err(),
         };
         if !newer_held {
-            self.store_item(now, item);
+            self.store_item(now, item, Payer::Own);
         }
     }
 
@@ -354,7 +367,14 @@ impl Core {
         {
             self.store_own(now, item.clone());
         }
+        if let What::Item { item, .. } = &store.what
+            && error.is_none()
+            && !matches!(store.origin, Origin::Repair)
+        {
+            self.audit_later(now, item, asked);
+        }
         match store.origin {
+            Origin::Repair => {}
             Origin::Kept(key) => self.kept_stored(now, &key, error.is_none()),
             Origin::Call(op) => {
                 let outcome = match store.what {

@@ -5,9 +5,11 @@
 //! one address the one that answers now is real: a node that was restarted with a new id replaces its former self.
 
 use super::{
+    diversity::Diversity,
     id::{Contact, ID_BYTES, NodeId, nearer},
     mainline::secure_id,
     now::Now,
+    source::Ranges,
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -48,20 +50,24 @@ pub(super) enum Inserted {
     Known,
     /// Its id is in use at another address, which must be asked whether it is still alive.
     Contested(SocketAddr),
+    /// There are enough nodes of its network.
+    Refused,
 }
 
 pub(super) struct Table {
     own: NodeId,
     buckets: Vec<Bucket>,
     by_addr: HashMap<SocketAddr, NodeId>,
+    diversity: Diversity,
     len: usize,
     good: usize,
 }
 
 impl Table {
-    pub(super) fn new(own: NodeId) -> Self {
+    pub(super) fn new(own: NodeId, ranges: Ranges) -> Self {
         let buckets = (0..=ID_BYTES * 8).map(|_| Bucket::default()).collect();
-        Self { own, buckets, by_addr: HashMap::new(), len: 0, good: 0 }
+        let diversity = Diversity::new(ranges);
+        Self { own, buckets, by_addr: HashMap::new(), diversity, len: 0, good: 0 }
     }
 
     /// All nodes, answering or not.
@@ -93,9 +99,17 @@ impl Table {
             }
             Some(_) => true,
             None => {
-                known_here.is_some() || bucket.live.len() < K || bucket.live.iter().any(|e| e.failures > 0)
+                let room = bucket.live.len() < K || bucket.live.iter().any(|e| e.failures > 0);
+                known_here.is_some() || (room && self.admits(&contact))
             }
         }
+    }
+
+    /// Whether its network has room left here.
+    fn admits(&self, contact: &Contact) -> bool {
+        let bucket = &self.buckets[self.own.shared_bits(&contact.id)];
+        let ips = bucket.live.iter().map(|entry| entry.contact.addr.ip());
+        self.diversity.admits(contact.addr.ip(), ips)
     }
 
     /// Enters a node that has just answered.
@@ -121,6 +135,10 @@ impl Table {
             }
             return Inserted::Known;
         }
+        if !self.admits(&contact) {
+            return Inserted::Refused;
+        }
+        let bucket = self.bucket(&contact.id);
         if bucket.live.len() >= K {
             let failed = |entry: &&Entry| entry.failures > 0;
             // On the public network a node whose id belongs to its address is the better neighbour (BEP42).
@@ -137,6 +155,7 @@ impl Table {
         }
         self.bucket(&contact.id).live.push(Entry { contact, seen: now, failures: 0 });
         self.by_addr.insert(contact.addr, contact.id);
+        self.diversity.add(contact.addr.ip());
         self.len += 1;
         self.good += 1;
         Inserted::New
@@ -144,7 +163,7 @@ impl Table {
 
     /// Goes on with the same nodes under another id.
     pub(super) fn rebase(&mut self, own: NodeId, now: Now) {
-        let old = std::mem::replace(self, Self::new(own));
+        let old = std::mem::replace(self, Self::new(own, self.diversity.ranges()));
         let entries = old.buckets.into_iter().flat_map(|bucket| bucket.live);
         for entry in entries.filter(|entry| entry.failures == 0) {
             self.answered(entry.contact, now);
@@ -172,6 +191,7 @@ impl Table {
         let Some(at) = bucket.live.iter().position(|entry| entry.contact.id == *id) else { return };
         let entry = bucket.live.remove(at);
         self.by_addr.remove(&entry.contact.addr);
+        self.diversity.remove(entry.contact.addr.ip());
         self.len -= 1;
         self.good -= usize::from(entry.failures == 0);
     }
@@ -246,6 +266,10 @@ mod tests {
     use rand::{RngExt, SeedableRng, rngs::StdRng};
     use std::net::Ipv4Addr;
 
+    fn table(own: NodeId) -> Table {
+        Table::new(own, Ranges { limit_private: false })
+    }
+
     fn contact(rng: &mut StdRng, port: u16) -> Contact {
         Contact { id: NodeId(rng.random()), addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) }
     }
@@ -259,7 +283,7 @@ mod tests {
     #[test]
     fn the_closest_are_the_true_closest_for_targets_of_any_length() {
         let mut rng = StdRng::seed_from_u64(1);
-        let mut table = Table::new(NodeId(rng.random()));
+        let mut table = table(NodeId(rng.random()));
         let mut all = Vec::new();
         for port in 1..200 {
             let new = contact(&mut rng, port);
@@ -283,7 +307,7 @@ mod tests {
     #[test]
     fn a_node_that_fails_is_not_handed_out_and_then_makes_room() {
         let mut rng = StdRng::seed_from_u64(2);
-        let mut table = Table::new(NodeId([0; 20]));
+        let mut table = table(NodeId([0; 20]));
         let far = |rng: &mut StdRng, port| {
             let mut new = contact(rng, port);
             new.id.0[0] |= 128;
@@ -308,7 +332,7 @@ mod tests {
     #[test]
     fn a_new_id_at_an_old_address_replaces_it_and_an_old_id_elsewhere_is_contested() {
         let mut rng = StdRng::seed_from_u64(3);
-        let mut table = Table::new(NodeId([0; 20]));
+        let mut table = table(NodeId([0; 20]));
         let old = contact(&mut rng, 1);
         table.answered(old, Now::ZERO);
         let restarted = contact(&mut rng, 1);
@@ -323,10 +347,74 @@ mod tests {
 
     #[test]
     fn the_own_id_never_enters() {
-        let mut table = Table::new(NodeId([7; 20]));
+        let mut table = table(NodeId([7; 20]));
         let own = Contact { id: NodeId([7; 20]), addr: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)) };
         assert!(!table.heard(own, Now::ZERO));
         assert_eq!(table.answered(own, Now::ZERO), Inserted::Known);
         assert_eq!(table.len(), 0);
+    }
+
+    fn public(rng: &mut StdRng, ip: [u8; 4], port: u16) -> Contact {
+        Contact { id: NodeId(rng.random()), addr: SocketAddr::from((Ipv4Addr::from(ip), port)) }
+    }
+
+    #[test]
+    fn a_public_address_is_one_node_until_that_node_is_gone() {
+        let mut rng = StdRng::seed_from_u64(4);
+        let mut table = table(NodeId([0; 20]));
+        let first = public(&mut rng, [8, 8, 8, 8], 1);
+        assert_eq!(table.answered(first, Now::ZERO), Inserted::New);
+        for port in 2..100 {
+            let other = public(&mut rng, [8, 8, 8, 8], port);
+            assert!(!table.heard(other, Now::ZERO));
+            assert_eq!(table.answered(other, Now::ZERO), Inserted::Refused);
+        }
+        let restarted = public(&mut rng, [8, 8, 8, 8], 1);
+        assert_eq!(table.answered(restarted, Now::ZERO), Inserted::New);
+        assert_eq!(table.len(), 1);
+        table.failed(restarted.addr);
+        table.failed(restarted.addr);
+        assert_eq!(table.answered(public(&mut rng, [8, 8, 8, 8], 9), Now::ZERO), Inserted::New);
+    }
+
+    #[test]
+    fn a_public_prefix_fills_neither_a_bucket_nor_the_table() {
+        let mut rng = StdRng::seed_from_u64(5);
+        let mut table = table(NodeId([0; 20]));
+        let entered = |table: &mut Table, rng: &mut StdRng, far: bool, net: u8| {
+            let mut entered = 0;
+            for host in 0..200 {
+                let mut node = public(rng, [8, 8, net, host], 1);
+                node.id.0[0] = if far { 255 } else { 1 << (host % 8) };
+                entered += usize::from(table.answered(node, Now::ZERO) == Inserted::New);
+            }
+            entered
+        };
+        assert_eq!(entered(&mut table, &mut rng, true, 1), 2);
+        assert_eq!(entered(&mut table, &mut rng, false, 2), 8);
+        assert_eq!(table.len(), 10);
+    }
+
+    #[test]
+    fn whoever_is_handed_out_has_answered_last_time() {
+        let mut rng = StdRng::seed_from_u64(6);
+        let mut table = table(NodeId([0; 20]));
+        for port in 1..100 {
+            table.heard(contact(&mut rng, port), Now::ZERO);
+        }
+        assert_eq!(closest(&table, b"", 100), [], "who only asks is not handed out");
+        let mut good = 0;
+        for port in 1..100 {
+            let node = contact(&mut rng, port);
+            let new = table.answered(node, Now::ZERO) == Inserted::New;
+            if port % 2 == 0 {
+                table.failed(node.addr);
+            } else {
+                good += usize::from(new);
+            }
+        }
+        let handed_out = closest(&table, b"", 200);
+        assert!(handed_out.iter().all(|node| node.addr.port() % 2 == 1));
+        assert_eq!((handed_out.len(), table.good()), (good, good));
     }
 }

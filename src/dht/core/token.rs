@@ -35,6 +35,14 @@ impl Tokens {
         good(epoch) || epoch.checked_sub(1).is_some_and(good)
     }
 
+    /// Whether a text is the start of such a token.
+    pub(super) fn accepts_start(&self, start: &[u8], ip: IpAddr, now: Now) -> bool {
+        let epoch = epoch(now);
+        let good =
+            |epoch| self.make(ip, epoch).get(..start.len()).is_some_and(|made| made.ct_eq(start).into());
+        good(epoch) || epoch.checked_sub(1).is_some_and(good)
+    }
+
     fn make(&self, ip: IpAddr, epoch: u64) -> [u8; TOKEN_BYTES] {
         let hash = Sha256::new()
             .chain_update(self.secret)

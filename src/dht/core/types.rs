@@ -167,6 +167,8 @@ pub struct DhtStatus {
     pub local_addr6: Option<SocketAddrV6>,
     /// Whether it has joined: other nodes are known, or it was told of none.
     pub bootstrapped: bool,
+    /// Whether [`DhtEvent::Ready`] was told.
+    pub ready: bool,
     /// Its address as the public network sees it, once enough nodes agree.
     pub external_ip: Option<IpAddr>,
     /// Whether it keeps out of others' tables because strangers do not reach it (BEP43).
@@ -195,8 +197,18 @@ pub struct DhtStatus {
     pub queries_out: u64,
     /// Answers received that belonged to a query.
     pub answers_in: u64,
+    /// Answers that were cut short because their receiver had not shown yet that it is there.
+    pub answers_cut: u64,
+    /// Items that were looked for some time after they were put.
+    pub audits: u64,
+    /// Of these, the ones that too few nodes held, so that they were put again.
+    pub repairs: u64,
+    /// Public hosts that have shown that they are there.
+    pub proven: usize,
     /// Queries that nobody answered.
     pub timeouts: u64,
+    /// Answers that belonged to no query: too late, repeated, or forged.
+    pub unasked_in: u64,
     /// Datagrams that were no KRPC message.
     pub malformed_in: u64,
     /// Signatures handed out to be checked.
@@ -248,6 +260,12 @@ pub struct Dropped {
     pub queries: u64,
     /// Signatures not checked: too many checks were out, or the workers were busy.
     pub checks: u64,
+    /// Datagrams not looked at: their source sends too many, or too much of what no honest node sends.
+    pub datagrams: u64,
+    /// Answers not sent: longer than their receiver may be sent.
+    pub answers: u64,
+    /// Nodes not taken into the table: there are enough of their network.
+    pub nodes: u64,
     /// Items pushed out by newer ones.
     pub items: u64,
     /// Peers pushed out by newer ones.

@@ -89,6 +89,11 @@ impl Core {
         (self.join.joined && self.good_nodes() > 0) || (alone && self.join.told_ready)
     }
 
+    /// Whether the first attempt to join has ended.
+    pub(super) fn is_ready(&self) -> bool {
+        self.join.told_ready
+    }
+
     /// Whether the family's table holds every node that there is. A table that is merely not full yet does not: in a network that is
     /// forming, or larger than the few who were met so far, the closest nodes have to be looked for.
     pub(super) fn knows_all(&self, family: Family) -> bool {

@@ -90,7 +90,11 @@ impl Meter {
         for Row { route, method, seconds, .. } in &self.rows {
             times.spread(&[("route", route), ("method", method)], seconds);
         }
-        self.traffic.write("vintner_api_connections", "api_connections_per_address", page);
+        self.traffic.write(
+            "vintner_api_connections",
+            ["api_connections_per_address", "api_connections"],
+            page,
+        );
         page.bound("api_body_bytes", self.body_too_long.get());
     }
 }

@@ -62,6 +62,7 @@ pub const LIMITS: Limits = Limits {
     connections_per_ip_max: 512,
     // Ends idle connections too; browsers and clients open new ones by themselves.
     header_timeout: Duration::from_secs(30),
+    write_timeout: Duration::from_secs(20),
     // Ours are below 1 KB.
     header_bytes_max: 16 * 1024,
 };

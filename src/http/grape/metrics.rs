@@ -1,9 +1,10 @@
 //! What a grape counts, served as `GET /metrics`. A stock grape answers every method alike and would say that the payload is
 //! invalid; every other method on that path still gets the stock answer.
 
-use super::path::Operation;
+use super::{events::Hub, path::Operation};
 use crate::{
     dht::Dht,
+    grape::KeeperMeter,
     listener::Traffic,
     metrics::{self, Counter, Histogram, LATENCY, Page},
 };
@@ -15,13 +16,14 @@ const PATH: &str = "/metrics";
 /// Classes of statuses that a grape answers with.
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 /// Operations, and whatever is none.
-const OPERATIONS: [&str; 6] = ["announce", "lookup", "put", "get", "metrics", "other"];
+const OPERATIONS: [&str; 7] = ["announce", "lookup", "put", "get", "metrics", "events", "other"];
 
 /// What a request asks for, as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     Operation(Option<Operation>),
     Metrics,
+    Events,
 }
 
 impl Asked {
@@ -32,7 +34,8 @@ impl Asked {
             Self::Operation(Some(Operation::Put)) => 2,
             Self::Operation(Some(Operation::Get)) => 3,
             Self::Metrics => 4,
-            Self::Operation(None) => 5,
+            Self::Events => 5,
+            Self::Operation(None) => 6,
         }
     }
 }
@@ -43,6 +46,8 @@ pub(super) struct Meter {
     rows: [Row; OPERATIONS.len()],
     pub(super) traffic: Arc<Traffic>,
     body_too_long: Counter,
+    state: Arc<KeeperMeter>,
+    events: Arc<Hub>,
 }
 
 #[derive(Debug)]
@@ -52,10 +57,17 @@ struct Row {
 }
 
 impl Meter {
-    pub(super) fn new() -> Self {
+    /// `state`: what the keeper counts, if there is one.
+    pub(super) fn new(state: Option<&Arc<KeeperMeter>>, events: Arc<Hub>) -> Self {
         let row = |_| Row { statuses: Default::default(), seconds: Histogram::new(&LATENCY) };
         let rows = OPERATIONS.map(row);
-        Self { rows, traffic: Arc::default(), body_too_long: Counter::default() }
+        Self {
+            rows,
+            traffic: Arc::default(),
+            body_too_long: Counter::default(),
+            state: state.cloned().unwrap_or_default(),
+            events,
+        }
     }
 
     pub(super) fn count(&self, asked: Asked, status: StatusCode, took: Duration) {
@@ -88,8 +100,14 @@ impl Meter {
         for (operation, row) in OPERATIONS.iter().zip(&self.rows) {
             times.spread(&[("operation", operation)], &row.seconds);
         }
-        self.traffic.write("vintner_grape_connections", "grape_connections_per_address", &mut page);
+        self.traffic.write(
+            "vintner_grape_connections",
+            ["grape_connections_per_address", "grape_connections"],
+            &mut page,
+        );
         page.bound("grape_body_bytes", self.body_too_long.get());
+        self.events.write(&mut page);
+        self.state.write(&mut page);
         dht.status().write(&mut page);
         page.finish()
     }

@@ -30,6 +30,10 @@ impl Failure {
         Self::Message(text.to_owned())
     }
 
+    pub(super) fn not_found() -> Self {
+        Self::message("ERR_REQ_NOTFOUND")
+    }
+
     pub(super) fn all_failed() -> Self {
         Self::message("All queries failed")
     }

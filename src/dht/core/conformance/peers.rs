@@ -183,7 +183,7 @@ fn names_of_any_length_up_to_the_bound_are_stored() {
 fn a_peer_vanishes_around_the_end_of_its_age_from_the_last_announcement() {
     for age in [3000, 120_000, 999_999].map(Duration::from_millis) {
         let mut bench = Bench::new();
-        bench.core.peers = Peers::new(100, age);
+        bench.core.peers = Peers::new(100, age, bench.core.node_id(), bench.core.ranges);
         for _ in 0..3 {
             let token = bench.token(1);
             assert_eq!(bench.code(1, &Ask::Announce { name: b"name", port: 5, token: &token }), 0);

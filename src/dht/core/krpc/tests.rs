@@ -57,7 +57,7 @@ proptest! {
         let peers = query(&Ask::GetPeers { name: &name });
         let want = Wanted { n4: both, n6: both };
         prop_assert_eq!(read(&find), Ok(Query::FindNode { target: &name, want }));
-        prop_assert_eq!(read(&peers), Ok(Query::GetPeers { name: &name, want: Wanted::default() }));
+        prop_assert_eq!(read(&peers), Ok(Query::GetPeers { name: &name, token: None, want: Wanted::default() }));
         let announce = query(&Ask::Announce { name: &name, port, token: &token });
         prop_assert_eq!(read(&announce), Ok(Query::Announce { name: &name, port: Some(port), token: &token }));
     }
@@ -80,6 +80,7 @@ proptest! {
         peers in proptest::collection::vec(prop_oneof![addr(), addr6()], 0..100),
         to in prop_oneof![addr(), addr6()],
         seq in 0i64..,
+        cut: bool,
     ) {
         let contacts = |nodes: Vec<([u8; 20], SocketAddr)>| -> Vec<Contact> {
             nodes.into_iter().map(|(id, addr)| Contact { id: NodeId(id), addr }).collect()
@@ -93,6 +94,7 @@ proptest! {
             v: Some(b"1:x"),
             signed: Some((&[1; 32], &[2; 64])),
             seq: Some(seq),
+            cut,
             samples: Some(Samples { interval: 60, num: 5, names: &[[9; 20], [8; 20]] }),
         };
         let mut out = Vec::new();
@@ -100,12 +102,13 @@ proptest! {
         prop_assert!(is_canonical(&out));
         match (decode(&out), &t) {
             (Some(Message::Reply { t: read, ip, reply }), Some(t)) => {
-                prop_assert_eq!(ip, Some(to.ip()));
+                prop_assert_eq!(ip, (!cut).then_some(to.ip()));
                 prop_assert_eq!(read, &t[..]);
                 prop_assert_eq!(reply.id, Some(NodeId([7; 20])));
                 prop_assert_eq!(reply.contacts().collect::<Vec<_>>(), [&nodes[..], &nodes6].concat());
                 prop_assert_eq!(reply.peers().collect::<Vec<_>>(), peers);
                 prop_assert_eq!((reply.token, reply.v), (Some(&b"token"[..]), Some(&b"1:x"[..])));
+                prop_assert_eq!(reply.cut, cut);
                 prop_assert_eq!(reply.signed, Some(([1; 32], [2; 64], seq)));
             }
             (None, None) => {}

@@ -76,6 +76,20 @@ pub enum Ask<'a> {
         /// The target.
         target: &'a [u8; 20],
     },
+    /// `get_peers` with the token of an answer that was cut short. Only a node that answers so is asked so.
+    GetPeersAgain {
+        /// The name.
+        name: &'a [u8],
+        /// That node's token.
+        token: &'a [u8],
+    },
+    /// `get` with the token of an answer that was cut short.
+    GetAgain {
+        /// The target.
+        target: &'a [u8; 20],
+        /// That node's token.
+        token: &'a [u8],
+    },
     /// `put`
     Put {
         /// The target: not BEP44's, but the mainline crate wants it and nobody minds.
@@ -122,6 +136,16 @@ pub fn write_query_of(
         Ask::GetPeers { name } => {
             write_field(out, "info_hash", name);
             "get_peers"
+        }
+        Ask::GetPeersAgain { name, token } => {
+            write_field(out, "info_hash", name);
+            write_field(out, "token", token);
+            "get_peers"
+        }
+        Ask::GetAgain { target, token } => {
+            write_field(out, "target", *target);
+            write_field(out, "token", token);
+            "get"
         }
         Ask::Announce { name, port, token } => {
             out.extend_from_slice(b"12:implied_porti0e");
@@ -192,13 +216,20 @@ pub struct Answer<'a> {
     pub signed: Option<(&'a [u8; 32], &'a [u8; 64])>,
     /// The sequence of a mutable value, which is sent also where the value is left out.
     pub seq: Option<i64>,
+    /// It is cut short: there is no room for `ip`, and whoever knows `cut` may ask again with the token.
+    pub cut: bool,
 }
 
 /// Appends an answer to a query that came from `to`.
 pub fn write_reply(out: &mut Vec<u8>, t: Option<&[u8]>, own: &NodeId, to: SocketAddr, answer: &Answer<'_>) {
     out.push(b'd');
-    write_ip(out, to);
+    if !answer.cut {
+        write_ip(out, to);
+    }
     out.extend_from_slice(b"1:rd");
+    if answer.cut && answer.token.is_some() {
+        out.extend_from_slice(b"3:cuti1e");
+    }
     write_field(out, "id", &own.0);
     if let Some(samples) = answer.samples {
         out.extend_from_slice(b"8:interval");

@@ -84,6 +84,10 @@ impl Core {
         };
         *own = id;
         table.rebase(id, now);
+        if family == Family::V4 {
+            self.items.moved(id);
+            self.peers.moved(id);
+        }
         self.join_again(now);
     }
 
@@ -94,7 +98,7 @@ impl Core {
         if !self.mainline.as_ref().is_some_and(wants_proof) {
             return true;
         }
-        let stranger = self.contacts.is_stranger(from) && !self.rpc.is_asking(from);
+        let stranger = self.contacts.is_stranger(from) && !self.rpc.awaits(&from);
         let Some(reach) = self.mainline.as_mut().and_then(|mainline| mainline.reach.of_mut(&from)) else {
             return true;
         };

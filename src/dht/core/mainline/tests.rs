@@ -57,6 +57,7 @@ impl World {
             local_addr6: dual.then(|| SocketAddrV6::new([0; 16].into(), local6.port(), 0, 0)),
             mainline,
             host: None,
+            limit_private: false,
             has_bootstrap: !bootstrap.is_empty(),
             known_nodes: Vec::new(),
             items_max: 100,
@@ -150,6 +151,12 @@ impl World {
         }
     }
 
+    /// Lets somebody be known to be where it says it is, so that it gets whole answers.
+    fn prove(&mut self, at: usize, who: SocketAddr) {
+        let now = self.now;
+        self.hosts[at].core.proofs.prove(who.ip(), now);
+    }
+
     /// Sends a datagram that nobody has to have sent; what comes back to that address.
     fn send(&mut self, at: usize, from: SocketAddr, ask: &[u8]) -> Vec<Vec<u8>> {
         let before = self.flights.len();
@@ -199,6 +206,7 @@ fn want_decides_which_nodes_are_told() {
     for (from, both, want) in
         [(v4(99), false, (3, 0)), (v6(99), false, (0, 3)), (v4(99), true, (3, 3)), (v6(99), true, (3, 3))]
     {
+        world.prove(first, from);
         let answer = world.send(first, from, &find(both)).pop().unwrap();
         let Some(Message::Reply { reply, .. }) = krpc::decode(&answer) else { panic!("no reply") };
         let of = |family| reply.contacts().filter(|node| Family::of(&node.addr) == family).count();
@@ -282,6 +290,7 @@ fn names_are_sampled() {
     let mut seen = BTreeSet::new();
     for minute in 0..20u64 {
         world.now = Now::from_start(Duration::from_mins(minute));
+        world.prove(first, v4(99));
         let answer = world.send(first, v4(99), ask).pop().unwrap();
         let text = String::from_utf8_lossy(&answer).into_owned();
         assert!(text.contains("8:intervali60e") && text.contains("3:numi50e7:samples400:"), "{text}");

@@ -80,6 +80,22 @@ fn a_dead_node_costs_milliseconds_after_its_first_time_out() {
     assert_eq!(net.core(0).status().nodes, 4);
 }
 
+/// Statement 37: not even when all nodes but a mute one were late a moment ago, as after a stall of the own machine, does a lookup
+/// wait for the mute one.
+#[test]
+fn a_mute_node_is_not_waited_for_when_the_others_were_late() {
+    let mut net = Net::joined(19, 6);
+    net.announce(1, "service");
+    net.remove(5);
+    let until = net.now.plus(Duration::from_secs(2));
+    for n in 1..5 {
+        net.core(0).contacts.late(addr(n), until);
+    }
+    let (peers, took) = net.lookup(0, "service");
+    assert_eq!(peers, [service(1)]);
+    assert!(took < Duration::from_millis(600), "{took:?}");
+}
+
 #[test]
 fn a_store_does_not_wait_for_a_dead_node_once_another_has_accepted() {
     let mut net = Net::joined(2, 6);
@@ -212,7 +228,8 @@ fn a_name_that_is_looked_up_all_the_time_still_vanishes() {
         let mut net = Net::new(18);
         for n in 0..5 {
             net.add(n, &[addr(0)][usize::from(n == 0)..]);
-            net.core(n).peers = Peers::new(1000, age);
+            let core = net.core(n);
+            core.peers = Peers::new(1000, age, core.node_id(), core.ranges);
             net.core(n).config.peer_max_age = age;
         }
         net.run(Duration::from_secs(10));
@@ -256,7 +273,7 @@ fn the_newest_version_wins_wherever_it_is() {
     let (old, new) = (signed(1, 1, "old"), signed(1, 2, "new"));
     net.put(1, mutable(&old)).unwrap();
     let now = net.now;
-    net.core(4).store_item(now, Item::Mutable(new.clone()));
+    net.core(4).store_item(now, Item::Mutable(new.clone()), Payer::Own);
     assert_eq!(net.get(0, old.target()), Some(Item::Mutable(new)));
     let refused = net.put(1, Put::Mutable { item: old.clone(), cas: None }).unwrap();
     assert_eq!((refused.acked, refused.refused_302), (3, 1));
@@ -311,4 +328,63 @@ fn an_idle_network_sends_little() {
     net.run(Duration::from_mins(10));
     let per_node_and_minute = (net.sent - before) / 60;
     assert!(per_node_and_minute <= 20, "{per_node_and_minute}");
+}
+
+#[test]
+fn what_too_few_hold_is_put_again_where_it_can_be_found() {
+    let mut net = Net::joined(31, 100);
+    net.run(Duration::from_mins(2));
+    let item = signed(1, 1, "an offer");
+    let outcome = net.put(7, mutable(&item)).unwrap();
+    assert_eq!(outcome.acked, K);
+    let holders = |net: &Net| {
+        net.nodes.values().filter(|node| node.core.items.mutable(&item.target()).is_some()).count()
+    };
+    net.run(Duration::from_secs(20));
+    let status = net.core(7).status();
+    assert_eq!((status.audits, status.repairs), (1, 0), "all is well");
+
+    net.put(7, mutable(&item)).unwrap();
+    // Most of those who took it lose it before anybody looks.
+    let nodes: Vec<SocketAddr> = net.nodes.keys().copied().filter(|at| *at != addr(7)).collect();
+    let mut lost = 0;
+    for at in nodes {
+        let core = &mut net.nodes.get_mut(&at).unwrap().core;
+        if core.items.mutable(&item.target()).is_some() && lost < 15 {
+            core.items = Items::new(1000, core.node_id());
+            lost += 1;
+        }
+    }
+    assert_eq!((lost, holders(&net)), (15, 6));
+    net.run(Duration::from_secs(20));
+    let status = net.core(7).status();
+    assert_eq!((status.audits, status.repairs), (2, 1));
+    assert!(holders(&net) >= K, "{}", holders(&net));
+}
+
+#[test]
+fn a_small_network_is_not_audited() {
+    let mut net = Net::joined(32, 12);
+    net.put(3, Put::Immutable(bencode_bytes(b"x"))).unwrap();
+    net.run(Duration::from_mins(1));
+    assert_eq!(net.core(3).status().audits, 0);
+}
+
+#[test]
+fn two_paths_cost_what_one_does() {
+    let sent_on = |size: u16, paths: usize| {
+        let mut net = Net::joined(55, size);
+        net.run(Duration::from_mins(1));
+        let before = net.sent;
+        for n in 0..20 {
+            net.core(n % size).item_paths = paths;
+            net.get(n % size, signed(200, 1, &n.to_string()).target());
+        }
+        net.sent - before
+    };
+    for (size, percent_max) in [(6, 100), (12, 100), (100, 120)] {
+        let (one, two) = (sent_on(size, 1), sent_on(size, 2));
+        println!("{size} nodes: {one} datagrams on one path, {two} on two");
+        assert!(two * 100 <= one * percent_max, "{size} nodes: {one} on one path, {two} on two");
+    }
 }
