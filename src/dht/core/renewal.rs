@@ -205,3 +205,57 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Now {
+        Now::from_start(Duration::from_secs(seconds))
+    }
+
+    fn kept(dues: &[u64]) -> Kept {
+        let mut kept = Kept::default();
+        for &due in dues {
+            let item = Item::Immutable(due.to_string().as_bytes().into());
+            let target = item.target();
+            kept.insert(KeptKey::Item(target), What::Item { target, item, cas: None }, at(due));
+        }
+        kept
+    }
+
+    fn dues(kept: &Kept) -> Vec<u64> {
+        kept.due.iter().map(|(at, _)| at.since_start().as_secs()).collect()
+    }
+
+    #[test]
+    fn when_the_network_changes_faster_waits_shrink_and_stay_spread_out() {
+        let mut kept = kept(&[100, 1100, 3100]);
+        kept.plan(at(100), Duration::from_mins(6));
+        assert_eq!(dues(&kept), [100, 200, 400]);
+        kept.plan(at(100), Duration::from_mins(5));
+        assert_eq!(dues(&kept), [100, 200, 400], "a little sooner is not worth the trouble");
+        kept.plan(at(100), PUT_EVERY_MAX);
+        assert_eq!(
+            (dues(&kept), kept.put_every),
+            (vec![100, 200, 400], PUT_EVERY_MAX),
+            "later from the next on"
+        );
+    }
+
+    #[test]
+    fn announcements_keep_their_pace() {
+        let mut kept = kept(&[]);
+        let name: Arc<[u8]> = b"x"[..].into();
+        let key = KeptKey::Announcement(Arc::clone(&name));
+        kept.insert(key, What::Announcement { name, port: 1 }, at(60));
+        kept.plan(at(0), PUT_EVERY_MIN);
+        assert_eq!(dues(&kept), [60]);
+    }
+
+    #[test]
+    fn so_many_items_take_most_of_an_hour_however_fast_the_network_changes() {
+        let time = PUT_PAUSE_MIN * KEPT_MAX as u32;
+        assert!(time > Duration::from_mins(40) && time < PUT_EVERY_MAX, "{time:?}");
+    }
+}
