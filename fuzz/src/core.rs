@@ -78,7 +78,8 @@ fn host(n: usize) -> SocketAddr {
     let port = 2000 + (n % 3) as u16;
     match n {
         0..18 => (Ipv4Addr::new(10, 0, 0, (n / 3) as u8), port).into(),
-        _ => (Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, (n / 3) as u16), port).into(),
+        // To the core a /64 is one host.
+        _ => (Ipv6Addr::new(0xfd00, 0, 0, (n / 3) as u16, 0, 0, 0, 1), port).into(),
     }
 }
 
