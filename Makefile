@@ -6,7 +6,7 @@ DIR ?= .vintner
 WITH ?=
 NETWORK = MAKE="$(MAKE)" VINTNER="$(VINTNER)" DIR="$(DIR)" WITH="$(WITH)" sh scripts/network.sh
 
-.PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants flood openapi bench bench-docs bench-micro
+.PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants sim-dht flood fuzz fuzz-keep openapi bench bench-docs bench-micro
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,36 @@ sim: ## simulate the exchange: make sim SEEDS=5000
 
 sim-mutants: ## plant each known bug and see that the simulator finds it
 	@bash tests/mutants.sh
+
+# Fuzzing needs cargo-fuzz (cargo install cargo-fuzz --locked) and a C++ compiler for libFuzzer; the stable compiler will do. No
+# sanitizer: there is no unsafe code here. The first build takes some minutes. A finding is written to fuzz/artifacts and fails.
+fuzz: MINUTES ?= 1
+FUZZ_TARGETS = bencode bencode_vs core http_body krpc krpc_vs_mainline rpc_frame
+FUZZ = cargo fuzz
+
+fuzz: ## look for inputs that break something, each target so many minutes: make fuzz MINUTES=10 FUZZ_TARGETS=core
+	@cargo fuzz --version >/dev/null 2>&1 || { echo "cargo-fuzz is missing; install it: cargo install cargo-fuzz --locked"; exit 1; }
+	@command -v c++ >/dev/null 2>&1 || { echo "libFuzzer needs a C++ compiler; install one, such as the package g++"; exit 1; }
+	@$(FUZZ) build -s none
+	@for target in $(FUZZ_TARGETS); do \
+		case $$target in http_body|rpc_frame) words=json length=4096;; core) words=krpc length=4096;; *) words=krpc length=1500;; esac; \
+		mkdir -p fuzz/target/found/$$target; echo "fuzzing $$target for $(MINUTES) min"; \
+		$(FUZZ) run -s none $$target fuzz/target/found/$$target fuzz/corpus/$$target -- -dict=fuzz/dictionaries/$$words.dict \
+			-max_len=$$length -max_total_time=$$(($(MINUTES) * 60)) -timeout=60 -rss_limit_mb=2048 -print_final_stats=1 \
+			-verbosity=1 || exit 1; \
+	done
+
+fuzz-keep: ## add to fuzz/corpus what the last runs found and what covers something new
+	@for target in $(FUZZ_TARGETS); do mkdir -p fuzz/target/found/$$target; \
+		$(FUZZ) run -s none $$target -- -set_cover_merge=1 fuzz/corpus/$$target fuzz/target/found/$$target || exit 1; done
+
+# Needs nothing but the compiler. An hour of 1,000 nodes takes about 5 min of one core and 1 GB, one of 5,000 about 30 min and 5 GB.
+NODES ?= 1000
+SEED ?= 1
+sim-dht: MINUTES ?= 60
+sim-dht: ## simulate the DHT while a tenth of the nodes crash each minute: make sim-dht NODES=1000 SEED=1 MINUTES=60
+	VINTNER_SIM_DHT_NODES=$(NODES) VINTNER_SIM_DHT_SEED=$(SEED) VINTNER_SIM_DHT_MINUTES=$(MINUTES) \
+		cargo test --release --locked --test dht_simulation a_churning -- --nocapture
 
 # In a minute all stores are full, and what still grew would show.
 flood: ## send 50,000 hostile datagrams a second to a grape beside lookups: make flood SECONDS=60

@@ -431,7 +431,7 @@ mod tests {
         let request =
             |ms: u32| format!("GET /{ms} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").into_bytes();
         let mut busy = connect().await.unwrap();
-        busy.write_all(&request(500)).await.unwrap();
+        busy.write_all(&request(6000)).await.unwrap();
         let mut answer = String::new();
         // The other place is held by one that says nothing, then by its successors.
         for _ in 0..3 {

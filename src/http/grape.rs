@@ -17,6 +17,8 @@
 mod events;
 mod metrics;
 mod path;
+#[doc(hidden)]
+pub mod reading;
 mod request;
 mod value;
 

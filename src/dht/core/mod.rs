@@ -22,8 +22,11 @@
 //! | `stores`, `audit` | putting and announcing; whether it can be found, and repair |
 //! | `items`, `peers`, `token`, `quota` | what is stored for others, who may write, and who makes room |
 //! | `stored` | what is stored, handed out and taken back, for a caller that keeps it |
+//! | `upkeep` | joining, liveness |
+//! | `lost` | who fell out of the table, and is asked again now and then |
+//! | `turnover` | how fast neighbours change, and how often upkeep is due |
+//! | `renewal` | renewing what this node keeps alive |
 //! | `mainline` | the rules of the public network: ids that belong to addresses, read-only nodes, pace |
-//! | `upkeep` | joining, liveness, renewing what this node keeps alive |
 //!
 //! Signatures are not checked here: [`Output::Verify`] hands them out and [`Input::Verified`] brings the verdict.
 
@@ -40,6 +43,7 @@ mod io;
 mod items;
 pub mod krpc;
 mod lookups;
+mod lost;
 mod mainline;
 mod neighbourhood;
 mod now;
@@ -49,6 +53,7 @@ mod proof;
 #[cfg(test)]
 mod public;
 mod quota;
+mod renewal;
 mod rpc;
 mod server;
 mod shortlist;
@@ -59,6 +64,7 @@ mod stored;
 mod stores;
 mod table;
 mod token;
+mod turnover;
 mod types;
 mod upkeep;
 
@@ -68,13 +74,13 @@ pub use self::{
     id::{Contact, ID_BYTES, NodeId, NodeIdError},
     io::{CoreConfig, Input, OpError, OpId, Outcome, Output, Request, Verdict, VerifyId},
     now::Now,
+    renewal::KEPT_MAX,
     stored::{Stored, StoredWhat, Walk},
     table::K,
     types::{
         DhtEvent, DhtStatus, Dropped, ErrorsOut, Found, GetMode, Item, NAME_BYTES_MAX, Put, PutOutcome,
         Refusal,
     },
-    upkeep::KEPT_MAX,
 };
 
 use self::{
@@ -83,17 +89,20 @@ use self::{
     contacts::{Contacts, Recent},
     items::Items,
     lookups::{LOOKUP_CACHE_MAX, LookupKey, Traversal},
+    lost::Lost,
     mainline::Mainline,
     neighbourhood::Neighbourhoods,
     peers::Peers,
     proof::Proofs,
+    renewal::Kept,
     rpc::Rpc,
     server::{PendingPut, REPLY_BYTES_MAX},
     source::{Payer, Ranges},
     stores::Store,
     table::{Inserted, Table},
     token::Tokens,
-    upkeep::{Join, Kept},
+    turnover::Turnover,
+    upkeep::Join,
 };
 use crate::bep44::{MutableItem, Target};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -186,6 +195,8 @@ pub struct Core {
     verifying: HashMap<VerifyId, Verifying>,
     mainline: Option<Mainline>,
     join: Join,
+    turnover: Turnover,
+    lost: Lost,
     kept: Kept,
     /// Numbers traversals, stores and signature checks.
     serial: u64,
@@ -227,6 +238,8 @@ impl Core {
             verifying: HashMap::new(),
             mainline: config.mainline.then(|| Mainline::new(v6, now)),
             join: Join::new(now, &config),
+            turnover: Turnover::new(now),
+            lost: Lost::default(),
             kept: Kept::default(),
             serial: 0,
             outbox: Outbox::default(),
@@ -450,6 +463,9 @@ impl Core {
                 }
                 self.outputs.push_back(Output::Event(DhtEvent::Node { id: contact.id, addr: contact.addr }));
                 self.join_grew(now, Family::of(&contact.addr));
+                if self.lost.remove(&contact.addr) {
+                    self.found_again(now, contact.addr);
+                }
             }
             Inserted::Known => {}
             Inserted::Refused => self.counters.dropped.nodes += 1,

@@ -402,6 +402,9 @@ impl Core {
         if let Some(table) = self.tables.of_mut(&call.to) {
             let before = table.len();
             let newcomer = table.failed(call.to);
+            if table.len() < before {
+                self.lost.insert(call.to);
+            }
             if before > 0 && table.len() == 0 {
                 self.join_again(now);
             }

@@ -9,9 +9,9 @@ use super::{
     Contact, Core, DhtEvent, Item, Now, OpError, OpId, Outcome, Payer, Put, PutOutcome, Refusal, Target,
     krpc::code,
     lookups::{Waiter, Want},
+    renewal::KeptKey,
     rpc::{Asking, Purpose},
     table::K,
-    upkeep::KeptKey,
 };
 use crate::bep44::MutableItem;
 use std::{net::SocketAddr, sync::Arc};

@@ -226,6 +226,21 @@ impl Table {
         into.truncate(max);
     }
 
+    /// The K nearest to ourselves, those too that left one query unanswered: it may have been lost.
+    pub(super) fn neighbours(&self) -> Vec<NodeId> {
+        let mut near: Vec<NodeId> = Vec::new();
+        for bucket in self.buckets.iter().rev() {
+            let from = near.len();
+            near.extend(bucket.live.iter().map(|entry| entry.contact.id));
+            near[from..].sort_by(|a, b| nearer(&self.own.0, a, b));
+            if near.len() >= K {
+                break;
+            }
+        }
+        near.truncate(K);
+        near
+    }
+
     /// Who has been silent for longer than `liveness`, or did not answer when last asked.
     pub(super) fn to_ping(&self, now: Now, liveness: Duration) -> Vec<Contact> {
         let entries = self.buckets.iter().flat_map(|bucket| &bucket.live);

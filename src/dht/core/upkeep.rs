@@ -1,38 +1,21 @@
-//! What a node does by itself: joining, liveness, renewal.
+//! What a node does by itself to stay in the network: joining and liveness. Renewal has a page of its own, `renewal`.
 //!
 //! **Joining** is a lookup of the own id through the bootstrap addresses. It is repeated for ever, at growing intervals: every
 //! few seconds at most while the table is empty, every minute in a small network, so that nodes that started together or were
-//! parted find each other, and every quarter of an hour in a large one.
+//! parted find each other, and every quarter of an hour in a large one, or as often as it takes for three in ten of the
+//! neighbours to change.
 //!
 //! **Liveness**: who was silent for long is pinged, all of them at once; who did not answer is pinged again soon and then goes.
-//!
-//! **Renewal**: own announcements every minute (a peer lives two), own items every hour (an item lives two).
+//! Who went is remembered for a while and asked now and then: after a partition it is a bridge to the other side.
 
 use super::{
-    Contact, Core, CoreConfig, DhtEvent, ID_BYTES, Item, NodeId, Now, Output, Target,
+    Contact, Core, CoreConfig, DhtEvent, ID_BYTES, NodeId, Now, Output,
     family::{ByFamily, Family},
     lookups::{Waiter, Want},
-    stores::{Origin, What},
     table::{K, Table},
 };
 use rand::RngExt;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    sync::Arc,
-    time::Duration,
-};
-
-/// Own items and announcements that are renewed: about 14 puts a second, spread over an hour.
-pub const KEPT_MAX: usize = 50_000;
-/// Renewals under way at once.
-const RENEWING_MAX: usize = 32;
-/// Announcements are renewed this often: a grape's peers live 80 to 160 s.
-const ANNOUNCE_EVERY: Duration = Duration::from_mins(1);
-/// Items are renewed this often: BEP44's live two hours.
-const PUT_EVERY: Duration = Duration::from_hours(1);
-/// A renewal that nobody accepted is tried again after this.
-const RENEW_AGAIN: Duration = Duration::from_secs(10);
+use std::{net::SocketAddr, time::Duration};
 
 /// The first join after something changed, and the first interval.
 const JOIN_FIRST: Duration = Duration::from_millis(250);
@@ -42,6 +25,12 @@ const JOIN_ALONE_MAX: Duration = Duration::from_secs(5);
 const JOIN_SMALL_MAX: Duration = Duration::from_mins(1);
 /// The longest interval in a larger one (Kademlia's refresh is an hour).
 const JOIN_LARGE_MAX: Duration = Duration::from_mins(15);
+/// ... and the shortest there, however fast neighbours change.
+const JOIN_LARGE_MIN: Duration = Duration::from_mins(2);
+/// By the next join this percentage of the neighbours may be new.
+const NEIGHBOURS_NEW_PERCENT: u32 = 30;
+/// A node that was lost and answers again leads to a lookup of our neighbourhood through it, at most this often.
+const BRIDGE_EVERY: Duration = Duration::from_mins(1);
 /// Bootstrap addresses used at a time.
 const BOOTSTRAP_ADDRS_MAX: usize = 64;
 /// Buckets that are filled up by a lookup at each join in a large network.
@@ -65,6 +54,8 @@ pub(super) struct Join {
     grew: ByFamily<bool>,
     told_ready: bool,
     liveness_at: Now,
+    /// When the last lookup through a node that was lost began.
+    bridged_at: Option<Now>,
 }
 
 impl Join {
@@ -81,6 +72,7 @@ impl Join {
             grew: ByFamily::new(config.local_addr6.is_some(), |_| false),
             told_ready: false,
             liveness_at: now,
+            bridged_at: None,
         }
     }
 
@@ -90,96 +82,7 @@ impl Join {
     }
 }
 
-/// What is renewed.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum KeptKey {
-    Announcement(Arc<[u8]>),
-    Item(Target),
-}
-
-struct KeptEntry {
-    what: What,
-    due: Now,
-}
-
-#[derive(Default)]
-pub(super) struct Kept {
-    entries: BTreeMap<KeptKey, KeptEntry>,
-    due: BTreeSet<(Now, KeptKey)>,
-    renewing: usize,
-}
-
-impl Kept {
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    fn remove(&mut self, key: &KeptKey) {
-        if let Some(entry) = self.entries.remove(key) {
-            self.due.remove(&(entry.due, key.clone()));
-        }
-    }
-
-    fn insert(&mut self, key: KeptKey, what: What, due: Now) {
-        self.remove(&key);
-        self.due.insert((due, key.clone()));
-        self.entries.insert(key, KeptEntry { what, due });
-    }
-
-    fn next_due(&self) -> Option<Now> {
-        self.due.first().filter(|_| self.renewing < RENEWING_MAX).map(|(at, _)| *at)
-    }
-}
-
-/// [`KEPT_MAX`] items and announcements are renewed already.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct KeptFull;
-
 impl Core {
-    /// Announces now, and again every minute.
-    pub fn keep_announced(&mut self, now: Now, name: Arc<[u8]>, port: u16) -> Result<(), KeptFull> {
-        let name = self.wire_name(name);
-        self.keep(now, KeptKey::Announcement(Arc::clone(&name)), What::Announcement { name, port })
-    }
-
-    /// Puts an item now, and again every hour. A newer version takes the older one's place, never the other way round.
-    pub fn keep_item(&mut self, now: Now, item: Item) -> Result<(), KeptFull> {
-        let target = item.target();
-        let key = KeptKey::Item(target);
-        if let Item::Mutable(new) = &item
-            && let Some(KeptEntry { what: What::Item { item: Item::Mutable(held), .. }, .. }) =
-                self.kept.entries.get(&key)
-            && held.seq > new.seq
-        {
-            return Ok(());
-        }
-        self.keep(now, key, What::Item { target, item, cas: None })
-    }
-
-    fn keep(&mut self, now: Now, key: KeptKey, what: What) -> Result<(), KeptFull> {
-        if self.kept.len() >= KEPT_MAX && !self.kept.entries.contains_key(&key) {
-            self.counters.dropped.kept += 1;
-            return Err(KeptFull);
-        }
-        if let What::Item { item, .. } = &what {
-            self.store_own(now, item.clone());
-        }
-        self.kept.insert(key, what, now);
-        self.handle(now, super::Input::Timeout);
-        Ok(())
-    }
-
-    /// Stops renewing an announcement.
-    pub fn forget_announced(&mut self, name: &Arc<[u8]>) {
-        let name = self.wire_name(Arc::clone(name));
-        self.kept.remove(&KeptKey::Announcement(name));
-    }
-
-    /// Stops renewing an item.
-    pub fn forget_item(&mut self, target: &Target) {
-        self.kept.remove(&KeptKey::Item(*target));
-    }
-
     /// Whether other nodes are known, or there is nobody to join.
     pub(super) fn is_joined(&self) -> bool {
         let alone = !self.config.has_bootstrap && self.config.known_nodes.is_empty();
@@ -206,12 +109,8 @@ impl Core {
     pub(super) fn next_upkeep(&self) -> Option<Now> {
         let join = (!self.join.under_way && self.may_join()).then_some(self.join.next_at);
         let liveness = (!self.table_is_empty()).then_some(self.join.liveness_at);
-        [join, liveness, self.next_renewal()].into_iter().flatten().min()
-    }
-
-    /// When the next renewal is due. While nobody is known none is: they all come once somebody is.
-    fn next_renewal(&self) -> Option<Now> {
-        self.kept.next_due().filter(|_| self.is_joined() && self.good_nodes() > 0)
+        let count = (!self.table_is_empty()).then(|| self.turnover.next_at());
+        [join, liveness, count, self.next_renewal()].into_iter().flatten().min()
     }
 
     /// Whether there is anybody to join through. The very first time there is: it tells that this node is ready.
@@ -242,11 +141,29 @@ impl Core {
                 self.check(now, contact.addr);
             }
         }
-        for _ in 0..RENEWING_MAX {
-            if self.next_renewal().is_none_or(|due| due > now) {
-                break;
-            }
-            self.renew_next(now);
+        self.count_neighbours(now);
+        self.renew(now);
+    }
+
+    /// Once a minute: how fast neighbours change, what follows for renewals, and is somebody back who was lost?
+    fn count_neighbours(&mut self, now: Now) {
+        if self.table_is_empty() || now < self.turnover.next_at() {
+            return;
+        }
+        let neighbours = self.tables.each().flat_map(Table::neighbours).collect();
+        self.turnover.count(now, neighbours);
+        self.plan_renewals(now);
+        for addr in self.lost.next() {
+            self.check(now, addr);
+        }
+    }
+
+    /// A node answers that had fallen out of the table: perhaps it was on the other side of a partition, and knows who else was.
+    pub(super) fn found_again(&mut self, now: Now, addr: SocketAddr) {
+        let Some(own) = self.own.of(&addr).copied() else { return };
+        if self.join.bridged_at.is_none_or(|at| now.since(at) >= BRIDGE_EVERY) {
+            self.join.bridged_at = Some(now);
+            self.look_up(now, Want::Nodes, own.0[..].into(), Waiter::Refresh, &[addr]);
         }
     }
 
@@ -284,7 +201,7 @@ impl Core {
         // The family with fewer nodes decides: it may just have come up.
         let interval_max = match self.tables.each().map(Table::good).min() {
             _ if nodes == 0 => JOIN_ALONE_MAX,
-            Some(K..) => JOIN_LARGE_MAX,
+            Some(K..) => self.turnover.time_for(NEIGHBOURS_NEW_PERCENT, JOIN_LARGE_MIN, JOIN_LARGE_MAX),
             _ => JOIN_SMALL_MAX,
         };
         if nodes > 0 {
@@ -347,34 +264,6 @@ impl Core {
             }
             let target = NodeId(id);
             self.look_up(now, Want::Nodes, target.0[..].into(), Waiter::Refresh, &through);
-        }
-    }
-
-    fn renew_next(&mut self, now: Now) {
-        let Some((_, key)) = self.kept.due.pop_first() else { return };
-        let again = match key {
-            KeptKey::Announcement(_) => ANNOUNCE_EVERY,
-            KeptKey::Item(_) => PUT_EVERY,
-        };
-        // Spread out, so that what was kept together is not renewed together for ever.
-        let due = now.plus(again * self.rng.random_range(85..=100) / 100);
-        let Some(entry) = self.kept.entries.get_mut(&key) else { return };
-        entry.due = due;
-        let what = entry.what.clone();
-        self.kept.due.insert((due, key.clone()));
-        self.kept.renewing += 1;
-        self.store(now, what, Origin::Kept(key));
-    }
-
-    pub(super) fn kept_stored(&mut self, now: Now, key: &KeptKey, accepted: bool) {
-        self.kept.renewing -= 1;
-        if accepted {
-            return;
-        }
-        if let Some(entry) = self.kept.entries.get_mut(key) {
-            let due = entry.due.min(now.plus(RENEW_AGAIN));
-            self.kept.due.remove(&(std::mem::replace(&mut entry.due, due), key.clone()));
-            self.kept.due.insert((due, key.clone()));
         }
     }
 }
