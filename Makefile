@@ -84,8 +84,8 @@ openapi: ## write openapi/openapi.json anew
 	@cargo run --quiet --locked --bin vintner -- openapi > openapi/openapi.json.new
 	@mv openapi/openapi.json.new openapi/openapi.json
 
-# What `make bench` is told: rounds, seconds of each load; QUICK=1, OURS_ONLY=1, ONLY=latency,creates,memory,grape,
-# AGAINST=path/to/another/build/of/vintner.
+# What `make bench` is told: rounds, seconds of each load; QUICK=1, OURS_ONLY=1, ONLY=latency,creates,memory,grape,datagrams,
+# library,ring,hundred, AGAINST=path/to/another/build/of/vintner.
 ROUNDS ?= 3
 SECONDS ?= 5
 BENCH_ARGS = --rounds $(ROUNDS) --seconds $(SECONDS) $(if $(QUICK),--quick) $(if $(OURS_ONLY),--ours-only) \

@@ -42,6 +42,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::{JoinHandle, JoinSet},
+    time::Instant,
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -51,6 +52,9 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_millis(1500);
 
 /// How long to wait after the system refused to accept (too many open files): it recovers only when connections close.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// How often a newcomer without a place asks for one.
+const ROOM_EVERY: Duration = Duration::from_millis(50);
 
 /// The address at the other end of the connection; in the extensions of every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +67,8 @@ pub struct Lasting;
 /// What a listener puts up with.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once. A further one takes the place of the one that has waited longest for a request; where all are being
-    /// answered it waits. Each costs a task and up to `header_bytes_max`.
+    /// Connections at once. A further one takes the place of the one that has waited longest for a request, at least a second;
+    /// where there is none it waits. Each costs a task and up to `header_bytes_max`.
     pub connections_max: usize,
     /// Of these from one address (loopback excepted); further ones are closed at once.
     pub connections_per_ip_max: usize,
@@ -209,6 +213,7 @@ async fn accept(
     let sources = Sources { counts: Arc::default(), max: limits.connections_per_ip_max, traffic };
     let room = Room::default();
     let mut newcomer: Option<(TcpStream, SocketAddr, Source)> = None;
+    let mut make_room_at = Instant::now();
     let mut connections = JoinSet::new();
     let drain = loop {
         let slot = tokio::select! {
@@ -222,7 +227,12 @@ async fn accept(
                         tokio::time::sleep(ACCEPT_BACKOFF).await;
                     }
                 }
-                if newcomer.is_some() && slots.available_permits() == 0 && room.make() {
+                make_room_at = Instant::now();
+                continue;
+            }
+            () = tokio::time::sleep_until(make_room_at), if newcomer.is_some() && slots.available_permits() == 0 => {
+                make_room_at = Instant::now() + ROOM_EVERY;
+                if room.make(Instant::now()) {
                     sources.traffic.displaced.inc();
                 }
                 continue;
@@ -421,7 +431,7 @@ mod tests {
         let request =
             |ms: u32| format!("GET /{ms} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").into_bytes();
         let mut busy = connect().await.unwrap();
-        busy.write_all(&request(500)).await.unwrap();
+        busy.write_all(&request(6000)).await.unwrap();
         let mut answer = String::new();
         // The other place is held by one that says nothing, then by its successors.
         for _ in 0..3 {

@@ -18,6 +18,14 @@ impl Latencies {
         self.0.push(took);
     }
 
+    pub(super) fn append(&mut self, mut others: Self) {
+        self.0.append(&mut others.0);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// In milliseconds, by nearest rank; nothing when nothing was measured.
     pub(super) fn percentile_ms(&mut self, percent: usize) -> Option<f64> {
         self.0.sort_unstable();

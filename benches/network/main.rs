@@ -1,16 +1,22 @@
 //! `make bench`: our network and the same network on stock Grenache, measured in turns by one client in one run.
 //!
-//! `docs/benchmarks.md` says what each figure means. [`processes`] starts and ends the six processes of either side, [`offers`]
-//! and [`grape`] measure, [`load`] and [`http`] are the client, [`report`] writes the table, [`machine`] says where.
+//! `docs/benchmarks.md` says what each figure means. [`processes`] starts and ends the processes of either side. [`offers`], [`grape`],
+//! [`ring`] and [`datagrams`] measure them, [`library`] and [`hundred`] the DHT inside this one. [`load`] and [`http`] are the client for
+//! HTTP, [`flood`] that for datagrams. [`report`] writes the table, [`machine`] says where.
 
+mod datagrams;
 mod figures;
+mod flood;
 mod grape;
 mod http;
+mod hundred;
+mod library;
 mod load;
 mod machine;
 mod offers;
 mod processes;
 mod report;
+mod ring;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
@@ -42,6 +48,12 @@ struct Options {
     /// Offers for the figure of memory
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     offers: u32,
+    /// Items for the figure of a grape's memory
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    items: u64,
+    /// Seconds that grapes are idle, and that one of them is dead before it counts
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    ring_seconds: u64,
     /// One short round, to see that everything works; its figures say little
     #[arg(long)]
     quick: bool,
@@ -72,6 +84,14 @@ enum Part {
     Memory,
     /// The Grape HTTP API
     Grape,
+    /// Datagrams a second that one node answers on one core
+    Datagrams,
+    /// The DHT as a library, against the mainline crate
+    Library,
+    /// Six grapes: idle, and with a dead one among them; in the first round only
+    Ring,
+    /// Datagrams and bytes of a lookup among 100 nodes; in the first round only
+    Hundred,
 }
 
 fn main() -> ExitCode {
@@ -107,7 +127,15 @@ fn end_on_signals() {
 
 fn run(mut options: Options) -> Result<()> {
     if options.quick {
-        options = Options { rounds: 1, seconds: 1, runs: 20, offers: 1000, ..options };
+        options = Options {
+            rounds: 1,
+            seconds: 1,
+            runs: 20,
+            offers: 1000,
+            items: 5000,
+            ring_seconds: 5,
+            ..options
+        };
     }
     let dir = options.dir.clone().unwrap_or_else(|| Path::new(env!("CARGO_TARGET_TMPDIR")).join("../bench"));
     fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
@@ -128,7 +156,7 @@ fn run(mut options: Options) -> Result<()> {
         }
         for system in order {
             eprintln!("round {round} of {}: {}", options.rounds, system.name());
-            let figures = measure(&system, &options, &dir)?;
+            let figures = measure(&system, &options, round, &dir)?;
             let path = dir.join(format!("round-{round}-{}.json", system.name()));
             fs::write(&path, serde_json::to_string_pretty(&figures)?)
                 .with_context(|| format!("{} cannot be written", path.display()))?;
@@ -140,7 +168,7 @@ fn run(mut options: Options) -> Result<()> {
 
 fn finish(options: &Options, dir: &Path, ours: &[Figures], theirs: &[Figures]) -> Result<()> {
     let other = if options.against.is_some() { "other build" } else { "stock" };
-    let mut text = report::table(ours, theirs, other);
+    let mut text = report::tables(ours, theirs, other);
     let wrong = if theirs.is_empty() {
         format!("{} of vintner", report::errors(ours))
     } else {
@@ -149,8 +177,14 @@ fn finish(options: &Options, dir: &Path, ours: &[Figures], theirs: &[Figures]) -
     let is_right = report::errors(ours) + report::errors(theirs) == 0.0;
     writeln!(
         text,
-        "\nMedians of {} rounds; each load {} s, {} offers one at a time, memory with {} offers. Wrong or missing\nanswers: {wrong}.\n",
-        options.rounds, options.seconds, options.runs, options.offers
+        "\nMedians of {} rounds; each load {} s, {} offers one at a time, memory with {} offers and {} items,\nthe ring {} s idle and {} s with a dead node before it counts. Wrong or missing answers: {wrong}.\n",
+        options.rounds,
+        options.seconds,
+        options.runs,
+        options.offers,
+        options.items,
+        options.ring_seconds,
+        options.ring_seconds
     )?;
     text.push_str(&machine::description(dir, options.against.is_none() && !options.ours_only).join("\n"));
     // Ours goes first, so this is what the machine did before anything was measured.
@@ -165,7 +199,7 @@ fn finish(options: &Options, dir: &Path, ours: &[Figures], theirs: &[Figures]) -
 }
 
 /// One round of one system. Each part that stores much gets a network of its own, so that none pays for another.
-fn measure(system: &System, options: &Options, dir: &Path) -> Result<Figures> {
+fn measure(system: &System, options: &Options, round: u32, dir: &Path) -> Result<Figures> {
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     let time = Duration::from_secs(options.seconds);
     let mut figures = Figures::new();
@@ -195,6 +229,29 @@ fn measure(system: &System, options: &Options, dir: &Path) -> Result<Figures> {
     if wanted(Part::Grape) {
         eprintln!("  Grape HTTP");
         on_a_network(system, dir, |network| grape::operations(network, time, &mut figures))?;
+    }
+    let data = dir.join("data");
+    // A stock grape was seen to give no write token under it, so that there is nothing to compare with.
+    if wanted(Part::Datagrams) && *system != System::Stock {
+        eprintln!("  datagrams, one node on one core");
+        datagrams::answered(system, &data, time, &mut figures)?;
+    }
+    if wanted(Part::Library) {
+        eprintln!("  the DHT as a library");
+        library::calls(system, time, &mut figures)?;
+    }
+    // These take minutes, or give the same each time.
+    if wanted(Part::Ring) && round == 1 {
+        eprintln!("  six grapes, idle and one of them dead");
+        ring::idle_and_dead(system, &data, Duration::from_secs(options.ring_seconds), time, &mut figures)?;
+        if *system != System::Stock {
+            eprintln!("  a grape with {} items", options.items);
+            datagrams::memory(system, &data, options.items, &mut figures)?;
+        }
+    }
+    if wanted(Part::Hundred) && round == 1 && *system == System::Ours {
+        eprintln!("  lookups among 100 nodes");
+        hundred::lookups(&mut figures)?;
     }
     Ok(figures)
 }

@@ -1,10 +1,10 @@
-//! The two networks: six processes each, on free ports of loopback, in a directory that goes with them.
+//! The two networks: six processes each, on free ports of loopback, in a directory that goes with them. And grapes alone.
 
 use super::http::Connection;
 use anyhow::{Context, Result, bail, ensure};
 use std::{
     fs::{self, File},
-    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -110,34 +110,32 @@ struct Ports {
 }
 
 impl Ports {
-    /// All are held until the last one is found, so that none is found twice.
     fn free() -> Result<Self> {
-        let (mut udp, mut tcp) = (Vec::new(), Vec::new());
-        let mut free_udp = || -> Result<u16> {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-            let port = socket.local_addr()?.port();
-            udp.push(socket);
-            Ok(port)
-        };
-        let mut free_tcp = || -> Result<u16> {
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-            let port = listener.local_addr()?.port();
-            tcp.push(listener);
-            Ok(port)
-        };
+        let (udp, tcp) = (free_udp(2 * EACH)?, free_tcp(4 * EACH)?);
+        let some =
+            |ports: &[u16], n: usize| -> [u16; EACH] { std::array::from_fn(|at| ports[n * EACH + at]) };
         Ok(Self {
-            grape_dht: each(&mut free_udp)?,
-            grape_http: each(&mut free_tcp)?,
-            dht: each(&mut free_udp)?,
-            rpc: each(&mut free_tcp)?,
-            api: each(&mut free_tcp)?,
-            http: each(&mut free_tcp)?,
+            grape_dht: some(&udp, 0),
+            dht: some(&udp, 1),
+            grape_http: some(&tcp, 0),
+            rpc: some(&tcp, 1),
+            api: some(&tcp, 2),
+            http: some(&tcp, 3),
         })
     }
 }
 
-fn each(port: &mut impl FnMut() -> Result<u16>) -> Result<[u16; EACH]> {
-    Ok([port()?, port()?, port()?])
+/// All are held until the last one is found, so that none is found twice.
+fn free_udp(count: usize) -> Result<Vec<u16>> {
+    let sockets: Result<Vec<_>, _> =
+        (0..count).map(|_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).collect();
+    Ok(sockets?.iter().map(|socket| Ok(socket.local_addr()?.port())).collect::<std::io::Result<_>>()?)
+}
+
+fn free_tcp(count: usize) -> Result<Vec<u16>> {
+    let listeners: Result<Vec<_>, _> =
+        (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).collect();
+    Ok(listeners?.iter().map(|listener| Ok(listener.local_addr()?.port())).collect::<std::io::Result<_>>()?)
 }
 
 fn local(port: u16) -> SocketAddr {
@@ -147,20 +145,15 @@ fn local(port: u16) -> SocketAddr {
 impl Network {
     /// Starts one in an empty directory and waits until every node knows every other.
     pub(super) fn start(system: &System, dir: &Path) -> Result<Self> {
-        if dir.exists() {
-            fs::remove_dir_all(dir).with_context(|| format!("{} cannot be emptied", dir.display()))?;
-        }
-        fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
-        running().dir = Some(dir.to_owned());
+        empty(dir)?;
         let ports = Ports::free().context("no free port is left")?;
         let bootstrap = ports.grape_dht.map(|port| local(port).to_string());
         let mut processes = Vec::new();
         for n in 0..EACH {
-            processes.push(spawn(
-                &format!("grape-{}", n + 1),
-                grape(system, &ports, n, &bootstrap, dir),
-                dir,
-            )?);
+            let name = format!("grape-{}", n + 1);
+            let data_dir = dir.join(&name);
+            let ports = [ports.grape_dht[n], ports.grape_http[n]];
+            processes.push(spawn(&name, grape(system, ports, &bootstrap, &data_dir, &[]), dir)?);
         }
         for n in 0..EACH {
             processes.push(spawn(&format!("node-{}", n + 1), node(system, &ports, n, &bootstrap, dir), dir)?);
@@ -217,38 +210,118 @@ impl Network {
 
     /// An error that says why, when a process has ended.
     pub(super) fn check(&self) -> Result<()> {
-        for (name, child) in &mut running().children {
-            if let Some(status) = child.try_wait()? {
-                let log = fs::read_to_string(self.dir.join(format!("{name}.log"))).unwrap_or_default();
-                let lines: Vec<&str> = log.lines().collect();
-                let last = lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n");
-                bail!(
-                    "{name} of {} ended by itself ({status}); the end of its log:\n{last}",
-                    self.system.name()
-                );
-            }
+        check(&self.system, &self.dir)
+    }
+}
+
+/// Grapes without nodes. They end when it is dropped.
+pub(super) struct Ring {
+    system: System,
+    pub(super) dht: Vec<SocketAddrV4>,
+    /// Their HTTP APIs.
+    pub(super) http: Vec<SocketAddr>,
+    pub(super) processes: Vec<u32>,
+    dir: PathBuf,
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        clean_up();
+    }
+}
+
+impl Ring {
+    /// Starts so many in an empty directory, and waits until each says that it is ready and all had time to meet. `more`: further
+    /// flags for ours.
+    pub(super) fn start(system: &System, grapes: usize, more: &[String], dir: &Path) -> Result<Self> {
+        empty(dir)?;
+        let (udp, tcp) = (free_udp(grapes)?, free_tcp(grapes)?);
+        let bootstrap: Vec<String> = udp.iter().map(|port| local(*port).to_string()).collect();
+        let mut ring = Self {
+            system: system.clone(),
+            dht: udp.iter().map(|port| SocketAddrV4::new(Ipv4Addr::LOCALHOST, *port)).collect(),
+            http: tcp.iter().map(|port| local(*port)).collect(),
+            processes: Vec::new(),
+            dir: dir.to_owned(),
+        };
+        for (n, (udp, tcp)) in udp.iter().zip(&tcp).enumerate() {
+            let data_dir = dir.join(format!("grape-{}", n + 1));
+            let command = grape(system, [*udp, *tcp], &bootstrap, &data_dir, more);
+            ring.processes.push(spawn(&format!("grape-{}", n + 1), command, dir)?);
         }
+        let started = Instant::now();
+        let ready = |n| {
+            let log = fs::read_to_string(dir.join(format!("grape-{}.log", n + 1)));
+            log.is_ok_and(|log| log.contains("ready"))
+        };
+        while !(0..grapes).all(ready) {
+            ring.check()?;
+            ensure!(
+                started.elapsed() < START_TIMEOUT,
+                "the grapes are not ready; {} has their logs",
+                dir.display()
+            );
+            std::thread::sleep(START_POLL);
+        }
+        std::thread::sleep(STOCK_SETTLES);
+        ring.check()?;
+        Ok(ring)
+    }
+
+    /// An error that says why, when a process has ended.
+    pub(super) fn check(&self) -> Result<()> {
+        check(&self.system, &self.dir)
+    }
+
+    /// Ends the last one as a power cut would: it says nothing to anybody.
+    pub(super) fn kill_last(&mut self) -> Result<()> {
+        let (_, mut child) = running().children.pop().context("no grape is left")?;
+        child.kill()?;
+        child.wait()?;
+        self.dht.pop();
+        self.http.pop();
+        self.processes.pop();
         Ok(())
     }
 }
 
+fn empty(dir: &Path) -> Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("{} cannot be emptied", dir.display()))?;
+    }
+    fs::create_dir_all(dir).with_context(|| format!("{} cannot be made", dir.display()))?;
+    running().dir = Some(dir.to_owned());
+    Ok(())
+}
+
+fn check(system: &System, dir: &Path) -> Result<()> {
+    for (name, child) in &mut running().children {
+        if let Some(status) = child.try_wait()? {
+            let log = fs::read_to_string(dir.join(format!("{name}.log"))).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n");
+            bail!("{name} of {} ended by itself ({status}); the end of its log:\n{last}", system.name());
+        }
+    }
+    Ok(())
+}
+
 /// The command line that one would type, and that `vintner devnet` uses.
-fn grape(system: &System, ports: &Ports, n: usize, bootstrap: &[String; EACH], dir: &Path) -> Command {
+fn grape(
+    system: &System,
+    [dht, http]: [u16; 2],
+    bootstrap: &[String],
+    data_dir: &Path,
+    more: &[String],
+) -> Command {
+    let own = local(dht).to_string();
+    let others: Vec<&str> = bootstrap.iter().filter(|other| **other != own).map(String::as_str).collect();
     let Some(mut command) = vintner(system) else {
-        let options = serde_json::json!({"dht": ports.grape_dht[n], "http": ports.grape_http[n], "bootstrap": bootstrap});
+        let options = serde_json::json!({"dht": dht, "http": http, "bootstrap": others});
         return stock("grape.js", &options);
     };
-    let own = &bootstrap[n];
-    let others: Vec<&str> = bootstrap.iter().filter(|other| *other != own).map(String::as_str).collect();
-    command.args([
-        "grape",
-        "--dp",
-        &ports.grape_dht[n].to_string(),
-        "--aph",
-        &ports.grape_http[n].to_string(),
-    ]);
-    command.args(["--bn", &others.join(","), "-b", "127.0.0.1", "--data-dir"]);
-    command.arg(dir.join(format!("grape-{}", n + 1)));
+    command.args(["grape", "--dp", &dht.to_string(), "--aph", &http.to_string()]);
+    command.args(["--bn", &others.join(","), "-b", "127.0.0.1", "--data-dir"]).arg(data_dir).args(more);
     command
 }
 

@@ -38,6 +38,14 @@ const fn cpu(figure: &'static str, label: &'static str) -> Row {
     Row { figure, label, unit: "µs", less: true, goal: Goal::None }
 }
 
+const fn share(figure: &'static str, label: &'static str, goal: Goal) -> Row {
+    Row { figure, label, unit: "%", less: true, goal }
+}
+
+const fn number_of(figure: &'static str, label: &'static str, unit: &'static str) -> Row {
+    Row { figure, label, unit, less: true, goal: Goal::None }
+}
+
 /// In the order of `docs/benchmarks.md`, which explains each.
 const ROWS: &[Row] = &[
     ms("create_p50_ms", "create, p50", Goal::AtMost(0.6)),
@@ -69,6 +77,40 @@ const ROWS: &[Row] = &[
     cpu("grape_lookup_32_servers_cpu_us", "processor time a lookup, all six processes"),
     cpu("grape_put_32_servers_cpu_us", "processor time a put, all six processes"),
     cpu("grape_announce_32_servers_cpu_us", "processor time an announce, all six processes"),
+    rate("datagrams_ping_per_s", "one node, one core: pings", Goal::AtLeast(150_000.0)),
+    rate(
+        "datagrams_peers_of_nobody_per_s",
+        "one node, one core: get_peers, nobody there",
+        Goal::AtLeast(100_000.0),
+    ),
+    rate("datagrams_peers_per_s", "one node, one core: get_peers, ten peers", Goal::AtLeast(100_000.0)),
+    rate("datagrams_get_per_s", "one node, one core: gets of an item", Goal::None),
+    rate("datagrams_put_per_s", "one node, one core: verified puts", Goal::AtLeast(15_000.0)),
+    cpu("datagrams_ping_cpu_us", "processor time a ping"),
+    cpu("datagrams_peers_of_nobody_cpu_us", "processor time a get_peers, nobody there"),
+    cpu("datagrams_peers_cpu_us", "processor time a get_peers, ten peers"),
+    cpu("datagrams_get_cpu_us", "processor time a get datagram"),
+    cpu("datagrams_put_cpu_us", "processor time a verified put"),
+    ms("dead_node_lookup_p50_ms", "lookup with one of six nodes dead, p50", Goal::None),
+    ms("dead_node_lookup_p99_ms", "lookup with one of six nodes dead, p99", Goal::AtMost(50.0)),
+    memory("grape_idle_mb", "memory, idle grape", Goal::AtMost(10.0)),
+    share("grape_idle_core_percent", "an idle grape's share of a core", Goal::AtMost(0.3)),
+    memory("grape_full_mb", "memory, grape with 100,000 items", Goal::AtMost(200.0)),
+    number_of("hundred_lookup_queries", "queries of a lookup among 100 nodes", ""),
+    number_of("hundred_lookup_messages", "datagrams of a lookup among 100 nodes", ""),
+    number_of("hundred_lookup_bytes", "bytes of a lookup among 100 nodes", "B"),
+];
+
+/// The DHT as a library, against the mainline crate.
+const LIBRARY_ROWS: &[Row] = &[
+    ms("library_announce_1_p50_ms", "announce, p50", Goal::None),
+    ms("library_lookup_1_p50_ms", "lookup, p50", Goal::None),
+    ms("library_put_1_p50_ms", "put, p50", Goal::None),
+    ms("library_get_1_p50_ms", "get, p50", Goal::None),
+    rate("library_announce_32_per_s", "announce, 32 at once", Goal::None),
+    rate("library_lookup_32_per_s", "lookup, 32 at once", Goal::None),
+    rate("library_put_32_per_s", "put, 32 at once", Goal::None),
+    rate("library_get_32_per_s", "get, 32 at once", Goal::None),
 ];
 
 /// The sum over all figures of this kind shows whether anything was answered wrongly.
@@ -119,10 +161,23 @@ impl Row {
     }
 }
 
-/// The table in Markdown.
-pub(super) fn table(ours: &[Figures], theirs: &[Figures], name: &str) -> String {
+/// The tables in Markdown: against the other system, and of the library, if it was measured.
+pub(super) fn tables(ours: &[Figures], theirs: &[Figures], name: &str) -> String {
+    let library = table(LIBRARY_ROWS, ours, theirs, "mainline crate");
+    let mut text = table(ROWS, ours, theirs, name);
+    if library.lines().count() > HEAD_LINES {
+        text += "\nThe DHT called as a library, in a ring of six of its own kind in one process:\n\n";
+        text += &library;
+    }
+    text
+}
+
+/// Lines of a table without rows.
+const HEAD_LINES: usize = 2;
+
+fn table(rows: &[Row], ours: &[Figures], theirs: &[Figures], name: &str) -> String {
     let mut text = format!("| what | vintner | {name} | better by | goal | |\n|---|--:|--:|--:|--:|--:|\n");
-    for row in ROWS {
+    for row in rows {
         if let Some(value) = of(ours, row.figure) {
             // Writing to a string cannot fail.
             let _ = writeln!(text, "{}", row.line(value, of(theirs, row.figure)));

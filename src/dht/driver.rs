@@ -9,7 +9,7 @@ use super::{
         OpError, OpId, Outcome, Output, Put, PutOutcome, Request, Stored, Verdict, VerifyId, Walk,
     },
     handle::{DhtConfig, DhtError},
-    socket::{RECEIVE_BYTES_MAX, Socket},
+    socket::Socket,
 };
 use crate::{
     bep44::{MutableItem, Target},
@@ -184,7 +184,6 @@ async fn run(
     mut verdicts: mpsc::Receiver<(VerifyId, Verdict)>,
     mut resolved: mpsc::Receiver<Vec<SocketAddr>>,
 ) {
-    let mut buffer = vec![0; RECEIVE_BYTES_MAX];
     let mut sleep = pin!(sleep_until(driver.started));
     let stopped = 'awake: loop {
         let wake_at = driver.wake_at();
@@ -206,7 +205,7 @@ async fn run(
                     }
                 }
             }
-            family = driver.readable() => driver.receive(family, &mut buffer),
+            family = driver.readable() => driver.receive(family),
             Some((id, verdict)) = verdicts.recv() => {
                 driver.handle(Input::Verified { id, verdict });
                 for _ in 1..BATCH_MAX {
@@ -260,13 +259,13 @@ impl Driver {
         }
     }
 
-    fn receive(&mut self, family: Family, buffer: &mut [u8]) {
+    fn receive(&mut self, family: Family) {
         let mut taken = 0;
         while taken < BATCH_MAX {
             let (now, core) = (self.now(), &mut self.core);
             let take = |from, bytes: &[u8]| core.handle(now, Input::Datagram { from, bytes });
             let Some(socket) = self.sockets.get_mut(family) else { return };
-            match socket.try_receive(buffer, take) {
+            match socket.try_receive(take) {
                 Ok(count) => taken += count,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // Such as an ICMP message about an earlier datagram on some systems: the next one may be fine.

@@ -1,14 +1,19 @@
 //! Who makes room when every place is taken.
 //!
 //! A connection that is being answered keeps its place. One that waits (for its first request, or for the next one) gives it to a
-//! newcomer, the one that has waited longest first. So whoever holds connections open and says nothing, or a byte now and then,
+//! newcomer, the one that has waited longest first, once it has waited for [`PATIENCE`]: a crowd that comes at once is served in
+//! turn, and an answer that is still being written is not cut. So whoever holds connections open and says nothing, or a byte now and then,
 //! holds nobody up; a client that rests between two requests may have to connect again, which all of them can.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
+
+/// How long a connection may wait before somebody else's need counts more. A request that is on its way is here by then.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The connections that wait. Never more than there are places.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +22,7 @@ pub(super) struct Room(Arc<Mutex<Waiting>>);
 #[derive(Debug, Default)]
 struct Waiting {
     /// By how many waits began before theirs.
-    oldest_first: BTreeMap<u64, Arc<Notify>>,
+    oldest_first: BTreeMap<u64, (Instant, Arc<Notify>)>,
     began: u64,
 }
 
@@ -42,13 +47,15 @@ impl Room {
         place
     }
 
-    /// Asks the one that has waited longest to leave; false when all are being answered.
-    pub(super) fn make(&self) -> bool {
-        let leaves = self.lock().oldest_first.pop_first();
-        leaves.is_some_and(|(_, leave)| {
-            leave.notify_one();
-            true
-        })
+    /// Asks the one that has waited longest to leave; false when nobody has waited for long.
+    pub(super) fn make(&self, now: Instant) -> bool {
+        let mut waiting = self.lock();
+        let Some(oldest) = waiting.oldest_first.first_entry() else { return false };
+        if now.saturating_duration_since(oldest.get().0) < PATIENCE {
+            return false;
+        }
+        oldest.remove().1.notify_one();
+        true
     }
 }
 
@@ -63,7 +70,7 @@ impl Place {
         let mut waiting = self.room.lock();
         waiting.began += 1;
         let now = waiting.began;
-        waiting.oldest_first.insert(now, Arc::clone(&self.leave));
+        waiting.oldest_first.insert(now, (Instant::now(), Arc::clone(&self.leave)));
         *self.since() = Some(now);
     }
 
@@ -102,9 +109,12 @@ mod tests {
             let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
             needed.as_mut().poll(&mut cx).is_ready()
         };
-        assert!(room.make() && asked(&places[2]) && !asked(&places[1]));
-        assert!(room.make() && asked(&places[1]) && !asked(&places[0]));
-        assert!(!room.make(), "the last one is being answered");
+        let now = Instant::now();
+        assert!(!room.make(now), "nobody has waited for long");
+        let now = now + PATIENCE;
+        assert!(room.make(now) && asked(&places[2]) && !asked(&places[1]));
+        assert!(room.make(now) && asked(&places[1]) && !asked(&places[0]));
+        assert!(!room.make(now), "the last one is being answered");
         drop(places);
         assert!(room.lock().oldest_first.is_empty());
     }

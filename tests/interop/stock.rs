@@ -119,8 +119,7 @@ async fn a_grape_started_first_joins_a_stock_grape_that_comes_later() {
 #[tokio::test]
 async fn a_restart_on_the_same_port_keeps_the_id_and_the_stock_grapes() {
     let dir = tempfile::tempdir().unwrap();
-    let kept = dir.path().join("id");
-    let flags = ["--id-file", kept.to_str().unwrap(), "-b", "127.0.0.1"];
+    let flags = ["--data-dir", dir.path().to_str().unwrap(), "-b", "127.0.0.1"];
     let stock = stock_grape(&[]).await;
     let ours = vintner_grape(&[stock.bootstrap()], &flags).await;
     reaches(&stock, 1).await;

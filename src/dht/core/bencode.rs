@@ -42,6 +42,20 @@ pub fn parse(input: &[u8]) -> Result<Parsed<'_>, Malformed> {
     Ok(Parsed { raw: Raw(input), canonical: reader.canonical })
 }
 
+/// Reads a dictionary that is all of `input`, checking it on the way: the last field is an error where it is none.
+pub fn read_dict(input: &[u8]) -> impl Iterator<Item = Result<(&[u8], Raw<'_>), Malformed>> {
+    let mut reader = Reader { input, at: 0, elements: 1, canonical: true };
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let field = reader.next_field();
+        ended = !matches!(field, Ok(Some(_)));
+        field.transpose()
+    })
+}
+
 /// Whether these bytes are exactly one value, written canonically.
 #[must_use]
 pub fn is_canonical(input: &[u8]) -> bool {
@@ -148,6 +162,24 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The next field of the outermost dictionary; none at its end, which is the input's.
+    fn next_field(&mut self) -> Result<Option<(&'a [u8], Raw<'a>)>, Malformed> {
+        if self.at == 0 {
+            if self.peek() != Some(b'd') {
+                return self.fail();
+            }
+            self.at = 1;
+        }
+        if self.peek() == Some(b'e') {
+            self.at += 1;
+            return if self.at == self.input.len() { Ok(None) } else { self.fail() };
+        }
+        let key = self.string()?;
+        let start = self.at;
+        self.skip(1)?;
+        Ok(Some((key, Raw(&self.input[start..self.at]))))
+    }
+
     fn dict(&mut self, depth: usize) -> Result<(), Malformed> {
         self.at += 1;
         let mut last: Option<&[u8]> = None;
@@ -162,28 +194,21 @@ impl<'a> Reader<'a> {
     }
 
     fn string(&mut self) -> Result<&'a [u8], Malformed> {
-        let start = self.at;
+        let rest = self.input.get(self.at..).unwrap_or_default();
         let mut len = 0;
-        while let Some(digit @ b'0'..=b'9') = self.peek() {
-            len = len * 10 + usize::from(digit - b'0');
-            self.at += 1;
-            if self.at - start > LENGTH_DIGITS_MAX {
-                return self.fail();
+        for (digits, byte) in rest.iter().enumerate().take(LENGTH_DIGITS_MAX + 1) {
+            match byte {
+                b'0'..=b'9' => len = len * 10 + usize::from(byte - b'0'),
+                b':' if digits > 0 => {
+                    self.canonical &= digits == 1 || rest[0] != b'0';
+                    let Some(content) = rest.get(digits + 1..digits + 1 + len) else { break };
+                    self.at += digits + 1 + len;
+                    return Ok(content);
+                }
+                _ => break,
             }
         }
-        let digits = self.at - start;
-        if digits == 0 || self.peek() != Some(b':') {
-            return self.fail();
-        }
-        self.canonical &= digits == 1 || self.input[start] != b'0';
-        self.at += 1;
-        match self.input.get(self.at..self.at + len) {
-            Some(content) => {
-                self.at += len;
-                Ok(content)
-            }
-            None => self.fail(),
-        }
+        self.fail()
     }
 
     fn int(&mut self) -> Result<(), Malformed> {
@@ -324,6 +349,26 @@ mod tests {
                     write(&read(parsed.raw), &mut out);
                     prop_assert_eq!(parsed.canonical, out == input);
                 }
+            }
+        }
+
+        #[test]
+        fn a_dictionary_read_in_one_pass_is_the_same_as_in_two(
+            input in prop_oneof![
+                proptest::collection::vec(proptest::sample::select(&b"0123456789ilde:-abz"[..]), 0..24),
+                trees().prop_map(|tree| {
+                    let mut out = Vec::new();
+                    write(&tree, &mut out);
+                    out
+                }),
+            ],
+        ) {
+            let in_one: Result<Vec<_>, _> = read_dict(&input).collect();
+            match parse(&input) {
+                Ok(parsed) if parsed.raw.is_dict() => {
+                    prop_assert_eq!(in_one, Ok(parsed.raw.fields().collect()));
+                }
+                _ => prop_assert!(in_one.is_err()),
             }
         }
 

@@ -57,6 +57,13 @@ impl FromStr for NodeId {
 /// Which of two ids is nearer to a target of any length. Only the target's own first 20 bytes count: beyond the end of a short
 /// target all ids are equally far, and a stable sort leaves them in the order in which they came.
 pub(super) fn nearer(target: &[u8], a: &NodeId, b: &NodeId) -> Ordering {
+    // Of a target that is long enough, its first eight bytes decide nearly always.
+    let head = |bytes: &[u8]| bytes.first_chunk().map(|head| u64::from_be_bytes(*head));
+    if let (Some(t), Some(a), Some(b)) = (head(target), head(&a.0), head(&b.0))
+        && a != b
+    {
+        return (t ^ a).cmp(&(t ^ b));
+    }
     for ((t, a), b) in target.iter().zip(&a.0).zip(&b.0) {
         match (t ^ a).cmp(&(t ^ b)) {
             Ordering::Equal => {}

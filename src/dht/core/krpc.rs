@@ -265,9 +265,9 @@ fn read_ip(bytes: &[u8]) -> Option<IpAddr> {
 /// Reads a datagram; none for what deserves no answer.
 #[must_use]
 pub fn decode(datagram: &[u8]) -> Option<Message<'_>> {
-    let top = bencode::parse(datagram).ok()?.raw;
     let mut envelope = Envelope::default();
-    for (key, value) in top.fields() {
+    for field in bencode::read_dict(datagram) {
+        let (key, value) = field.ok()?;
         match key {
             b"t" => envelope.t = Some(value.bytes().filter(|t| t.len() <= TRANSACTION_BYTES_MAX)?),
             b"y" => envelope.kind = value.bytes(),

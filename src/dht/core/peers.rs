@@ -157,8 +157,8 @@ impl Peers {
         }
     }
 
-    /// Peers of a name (those of one family only: who asks over IPv4 may have no IPv6), at most `max`, a random choice when there
-    /// are more, into a buffer that is cleared first.
+    /// Peers of a name (those of one family only: who asks over IPv4 may have no IPv6), at most `max`, into a buffer that is cleared
+    /// first. Of more than that, those from a random place on, so that a popular name costs no more than what is sent of it.
     pub(super) fn pick(
         &self,
         name: &[u8],
@@ -170,8 +170,9 @@ impl Peers {
         into.clear();
         let Some(peers) = self.names.get(name) else { return };
         let wanted = |addr: &SocketAddr| family.is_none_or(|family| Family::of(addr) == family);
-        into.extend(peers.iter().map(|peer| peer.addr).filter(wanted));
-        shuffle_cut(into, max, rng);
+        // A name has a peer, or it is not there.
+        let (before, after) = peers.split_at(rng.random_range(0..peers.len().max(1)));
+        into.extend(after.iter().chain(before).map(|peer| peer.addr).filter(wanted).take(max));
     }
 
     /// Peers in the order of their last announcement, after the one of this serial.
@@ -280,6 +281,22 @@ mod tests {
         }
         assert_eq!(peers.len(), PEERS_OF_A_NAME_MAX);
         assert!(!picked(&peers, b"a", 2000).contains(&addr(1)));
+    }
+
+    #[test]
+    fn every_peer_is_chosen_as_often_as_the_others() {
+        let mut peers = store(500, Duration::ZERO);
+        for port in 1..=50 {
+            peers.announce(b"a", addr(port), at(0));
+        }
+        let (mut rng, mut found, mut chosen) = (StdRng::seed_from_u64(1), Vec::new(), [0; 50]);
+        for _ in 0..10_000 {
+            peers.pick(b"a", None, 5, &mut rng, &mut found);
+            for peer in &found {
+                chosen[usize::from(peer.port()) - 1] += 1;
+            }
+        }
+        assert!(chosen.iter().all(|times| (850..1150).contains(times)), "{chosen:?}");
     }
 
     #[test]

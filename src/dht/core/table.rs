@@ -59,6 +59,8 @@ pub(super) struct Table {
     buckets: Vec<Bucket>,
     by_addr: HashMap<SocketAddr, NodeId>,
     diversity: Diversity,
+    /// Buckets from here on have never had anybody in them, as most have not.
+    used: usize,
     len: usize,
     good: usize,
 }
@@ -67,7 +69,7 @@ impl Table {
     pub(super) fn new(own: NodeId, ranges: Ranges) -> Self {
         let buckets = (0..=ID_BYTES * 8).map(|_| Bucket::default()).collect();
         let diversity = Diversity::new(ranges);
-        Self { own, buckets, by_addr: HashMap::new(), diversity, len: 0, good: 0 }
+        Self { own, buckets, by_addr: HashMap::new(), diversity, used: 0, len: 0, good: 0 }
     }
 
     /// All nodes, answering or not.
@@ -153,6 +155,7 @@ impl Table {
             };
             self.remove(&failed);
         }
+        self.used = self.used.max(self.own.shared_bits(&contact.id) + 1);
         self.bucket(&contact.id).live.push(Entry { contact, seen: now, failures: 0 });
         self.by_addr.insert(contact.addr, contact.id);
         self.diversity.add(contact.addr.ip());
@@ -211,9 +214,9 @@ impl Table {
         };
         group(&self.buckets[shared..=shared], into);
         if into.len() < max {
-            group(&self.buckets[shared + 1..], into);
+            group(&self.buckets[(shared + 1).min(self.used)..self.used], into);
         }
-        for at in (0..shared).rev() {
+        for at in (0..shared.min(self.used)).rev() {
             if into.len() >= max {
                 break;
             }

@@ -43,7 +43,8 @@ impl Tokens {
         good(epoch) || epoch.checked_sub(1).is_some_and(good)
     }
 
-    fn make(&self, ip: IpAddr, epoch: u64) -> [u8; TOKEN_BYTES] {
+    /// All of it fits one block of the hash, and always has the same length: nobody can make a longer one of it.
+    fn make(&self, ip: IpAddr, epoch: u32) -> [u8; TOKEN_BYTES] {
         let hash = Sha256::new()
             .chain_update(self.secret)
             .chain_update(epoch.to_be_bytes())
@@ -61,8 +62,9 @@ fn canonical(ip: IpAddr) -> [u8; 16] {
     }
 }
 
-fn epoch(now: Now) -> u64 {
-    now.since_start().as_secs() / EPOCH.as_secs()
+fn epoch(now: Now) -> u32 {
+    // 40,000 years of epochs.
+    (now.since_start().as_secs() / EPOCH.as_secs()) as u32
 }
 
 #[cfg(test)]
