@@ -250,7 +250,8 @@ impl Dht {
         self.call(|reply| Command::ForgetAnnounced { name, reply }).await
     }
 
-    /// Puts an item now and again every hour, more often where nodes vanish faster, until [`Self::forget_item`]. A newer version takes the older one's place.
+    /// Puts an item now and again every hour, more often where nodes vanish faster, until [`Self::forget_item`]. A newer version
+    /// takes the older one's place.
     pub async fn keep_item(&self, item: Item) -> Result<(), DhtError> {
         checked_item(&item)?;
         self.call(|reply| Command::KeepItem { item, reply }).await?
