@@ -9,7 +9,7 @@ use crate::{
     store::keyfile,
 };
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
@@ -152,14 +152,7 @@ pub(crate) struct Effective {
 impl Settings {
     /// Reads a file of settings.
     pub(crate) fn of_file(file: &Path) -> Result<Self> {
-        let text = fs::read_to_string(file)
-            .with_context(|| format!("cannot read the settings in {}; check --config", file.display()))?;
-        toml::from_str(&text).with_context(|| {
-            format!(
-                "the settings in {} are not valid; `vintner node --print-config` shows the form",
-                file.display()
-            )
-        })
+        read_file(file, "vintner node --print-config")
     }
 
     /// These settings over those of the file over the defaults.
@@ -256,6 +249,15 @@ impl Effective {
             token.context("the token file is not usable; `openssl rand -hex 32` makes a good token")?;
         Ok(ApiConfig { addr: self.api, token, insecure_no_token: self.insecure_no_token, published })
     }
+}
+
+/// Reads a TOML file of settings; `shown_by` is the command that prints one.
+pub(super) fn read_file<T: DeserializeOwned>(file: &Path, shown_by: &str) -> Result<T> {
+    let text = fs::read_to_string(file)
+        .with_context(|| format!("cannot read the settings in {}; check --config", file.display()))?;
+    toml::from_str(&text).with_context(|| {
+        format!("the settings in {} are not valid; `{shown_by}` shows the form", file.display())
+    })
 }
 
 /// Where the public network is joined: those who run them say so in their programs' settings.

@@ -7,7 +7,7 @@
 use crate::{
     cli::{
         logs::LogFormat,
-        settings::{MAINLINE_BOOTSTRAP, ipv6_beside},
+        settings::{MAINLINE_BOOTSTRAP, ipv6_beside, read_file},
     },
     dht::{DhtConfig, DhtEvent},
     http::grape::PAYLOAD_BYTES_MAX,
@@ -15,7 +15,6 @@ use crate::{
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::{
-    fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -169,14 +168,7 @@ pub(super) struct Effective {
 impl Settings {
     /// Reads a file of settings.
     pub(super) fn of_file(file: &Path) -> Result<Self> {
-        let text = fs::read_to_string(file)
-            .with_context(|| format!("cannot read the settings in {}; check --config", file.display()))?;
-        toml::from_str(&text).with_context(|| {
-            format!(
-                "the settings in {} are not valid; `vintner grape --print-config`, with your flags, shows the form",
-                file.display()
-            )
-        })
+        read_file(file, "vintner grape --print-config")
     }
 
     /// These settings where they are given, else those of the file.

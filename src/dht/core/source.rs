@@ -75,7 +75,7 @@ impl Ranges {
 }
 
 /// Loopback, private (RFC 1918, RFC 4193), shared (RFC 6598) and link-local addresses.
-fn is_private(ip: IpAddr) -> bool {
+pub(super) fn is_private(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared(ip),
         IpAddr::V6(ip) => is_private6(ip),

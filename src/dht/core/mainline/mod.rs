@@ -9,8 +9,8 @@ mod reach;
 pub(super) mod secure_id;
 mod votes;
 
-use self::{pace::Pace, reach::Reach, secure_id::is_private, votes::Votes};
-use super::{ByFamily, Core, DhtEvent, Family, ID_BYTES, NodeId, Now, krpc};
+use self::{pace::Pace, reach::Reach, votes::Votes};
+use super::{ByFamily, Core, DhtEvent, Family, ID_BYTES, NodeId, Now, krpc, source::is_private};
 use sha1::{Digest, Sha1};
 use std::{
     net::{IpAddr, SocketAddr},

@@ -1,6 +1,9 @@
 //! Node ids that belong to an address (BEP42), so that nobody chooses where in the id space he sits.
 
-use crate::dht::core::id::{ID_BYTES, NodeId};
+use crate::dht::core::{
+    id::{ID_BYTES, NodeId},
+    source::is_private,
+};
 use rand::{RngExt, rngs::StdRng};
 use std::net::IpAddr;
 
@@ -29,16 +32,6 @@ pub(in crate::dht::core) fn belongs(id: &NodeId, ip: IpAddr) -> bool {
     }
     let [first, second, third] = prefix(ip, id.0[ID_BYTES - 1]);
     (id.0[0], id.0[1], id.0[2] & THIRD_BYTE_MASK) == (first, second, third & THIRD_BYTE_MASK)
-}
-
-/// Addresses that are not of the public network.
-pub(in crate::dht::core) fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
-        IpAddr::V6(ip) => {
-            ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unique_local() || ip.is_unspecified()
-        }
-    }
 }
 
 /// What an id with this last byte has to begin with.

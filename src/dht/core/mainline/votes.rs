@@ -3,6 +3,7 @@
 //! One vote for each network of voters, the latest; an address counts when most of a fair number name it. So no single liar, and no
 //! single network of liars, moves a node.
 
+use crate::dht::core::source::Prefix;
 use std::{collections::VecDeque, net::IpAddr};
 
 /// Votes that are kept: the latest of so many networks.
@@ -10,18 +11,10 @@ const VOTES_MAX: usize = 32;
 /// Votes for one address before it is believed.
 const VOTES_MIN: usize = 5;
 
-/// The network that a voter belongs to: the first three bytes of an IPv4 address, the first six of an IPv6 one.
-fn network(ip: IpAddr) -> u64 {
-    match ip {
-        IpAddr::V4(ip) => u64::from(u32::from(ip) >> 8),
-        IpAddr::V6(ip) => (u128::from(ip) >> 80) as u64,
-    }
-}
-
 #[derive(Debug, Default)]
 pub(in crate::dht::core) struct Votes {
     /// Oldest first.
-    votes: VecDeque<(u64, IpAddr)>,
+    votes: VecDeque<(Prefix, IpAddr)>,
     elected: Option<IpAddr>,
 }
 
@@ -33,7 +26,7 @@ impl Votes {
 
     /// Takes a vote. Returns the address when it is a new one that is believed in from now on.
     pub(in crate::dht::core) fn vote(&mut self, voter: IpAddr, address: IpAddr) -> Option<IpAddr> {
-        let network = network(voter);
+        let network = Prefix::of(voter);
         self.votes.retain(|(other, _)| *other != network);
         if self.votes.len() >= VOTES_MAX {
             self.votes.pop_front();
