@@ -86,7 +86,7 @@ struct Driver {
     tells: fn(&DhtEvent) -> bool,
     status: watch::Sender<DhtStatus>,
     workers: Workers,
-    verdicts: mpsc::Sender<(VerifyId, Verdict)>,
+    verdicts: mpsc::Sender<Vec<(VerifyId, Verdict)>>,
     bootstrap: Arc<[String]>,
     resolved: mpsc::Sender<Vec<SocketAddr>>,
 }
@@ -181,7 +181,7 @@ fn bind6(addr: SocketAddrV6) -> Result<UdpSocket, DhtError> {
 async fn run(
     mut driver: Driver,
     mut inbox: mpsc::Receiver<Command>,
-    mut verdicts: mpsc::Receiver<(VerifyId, Verdict)>,
+    mut verdicts: mpsc::Receiver<Vec<(VerifyId, Verdict)>>,
     mut resolved: mpsc::Receiver<Vec<SocketAddr>>,
 ) {
     let mut sleep = pin!(sleep_until(driver.started));
@@ -206,11 +206,11 @@ async fn run(
                 }
             }
             family = driver.readable() => driver.receive(family),
-            Some((id, verdict)) = verdicts.recv() => {
-                driver.handle(Input::Verified { id, verdict });
-                for _ in 1..BATCH_MAX {
-                    let Ok((id, verdict)) = verdicts.try_recv() else { break };
-                    driver.handle(Input::Verified { id, verdict });
+            Some(checked) = verdicts.recv() => {
+                driver.checked(checked);
+                for _ in 1..BATCH_MAX / CHECKED_AT_ONCE {
+                    let Ok(checked) = verdicts.try_recv() else { break };
+                    driver.checked(checked);
                 }
             }
             Some(addrs) = resolved.recv() => driver.handle(Input::Bootstrap(addrs)),
@@ -328,14 +328,19 @@ impl Driver {
         }
     }
 
+    fn checked(&mut self, checked: Vec<(VerifyId, Verdict)>) {
+        for (id, verdict) in checked {
+            self.handle(Input::Verified { id, verdict });
+        }
+    }
+
     fn verify(&mut self, checks: Vec<(VerifyId, MutableItem)>) {
         let verdicts = self.verdicts.clone();
         let ids: Vec<VerifyId> = checks.iter().map(|(id, _)| *id).collect();
         let check = move || {
-            for (id, item) in checks {
-                // The channel has room for every check that is out; the driver may have stopped.
-                let _ = verdicts.try_send((id, verdict(&item)));
-            }
+            let checked = checks.into_iter().map(|(id, item)| (id, verdict(&item))).collect();
+            // The channel has room for every check that is out; the driver may have stopped.
+            let _ = verdicts.try_send(checked);
         };
         if self.workers.submit(check).is_err() {
             for id in ids {
