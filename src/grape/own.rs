@@ -19,10 +19,35 @@ struct Announced {
     written: bool,
 }
 
+#[derive(Default)]
+struct Kept {
+    by_name: HashMap<Arc<[u8]>, Announced>,
+    /// Before then nobody's time is over: not worth a look at all of them.
+    none_over_before_ms: u64,
+}
+
+impl Kept {
+    fn insert(&mut self, name: Arc<[u8]>, announced: Announced, age_max_ms: u64) {
+        let over_ms = announced.since_ms.saturating_add(age_max_ms);
+        self.none_over_before_ms = self.none_over_before_ms.min(over_ms);
+        self.by_name.insert(name, announced);
+    }
+
+    /// Forgets those whose time is over.
+    fn sweep(&mut self, age_max_ms: u64, now_ms: u64) {
+        if now_ms < self.none_over_before_ms {
+            return;
+        }
+        self.by_name.retain(|_, held| now_ms.saturating_sub(held.since_ms) < age_max_ms);
+        let oldest = self.by_name.values().map(|held| held.since_ms).min();
+        self.none_over_before_ms = oldest.unwrap_or(now_ms).saturating_add(age_max_ms);
+    }
+}
+
 /// Shared by the HTTP API, which tells of announcements, and the keeper, which writes them down.
 #[derive(Clone)]
 pub(super) struct Own {
-    by_name: Arc<Mutex<HashMap<Arc<[u8]>, Announced>>>,
+    kept: Arc<Mutex<Kept>>,
     age_max_ms: u64,
 }
 
@@ -30,33 +55,33 @@ impl Own {
     /// `age_max` is how long peers are known; zero: for ever.
     pub(super) fn new(age_max: Duration) -> Self {
         let age_max = if age_max.is_zero() { AGE_WHERE_ENDLESS } else { age_max };
-        Self { by_name: Arc::default(), age_max_ms: u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX) }
+        Self { kept: Arc::default(), age_max_ms: u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX) }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<[u8]>, Announced>> {
-        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A service was announced now.
     pub(super) fn announced(&self, name: &[u8], port: u16, now_ms: u64) {
-        let mut by_name = self.lock();
-        if let Some(held) = by_name.get_mut(name) {
+        let mut kept = self.lock();
+        if let Some(held) = kept.by_name.get_mut(name) {
             *held = Announced { port, since_ms: now_ms, written: false };
             return;
         }
-        if by_name.len() >= OWN_MAX {
-            by_name.retain(|_, held| now_ms.saturating_sub(held.since_ms) < self.age_max_ms);
+        if kept.by_name.len() >= OWN_MAX {
+            kept.sweep(self.age_max_ms, now_ms);
         }
-        if by_name.len() < OWN_MAX {
-            by_name.insert(name.into(), Announced { port, since_ms: now_ms, written: false });
+        if kept.by_name.len() < OWN_MAX {
+            kept.insert(name.into(), Announced { port, since_ms: now_ms, written: false }, self.age_max_ms);
         }
     }
 
     /// What is to be written down: everything, or what was announced since the last time.
     pub(super) fn to_write(&self, everything: bool, now_ms: u64) -> Vec<(u64, Record)> {
-        let mut by_name = self.lock();
-        by_name.retain(|_, held| now_ms.saturating_sub(held.since_ms) < self.age_max_ms);
-        let due = by_name.iter_mut().filter(|(_, held)| everything || !held.written);
+        let mut kept = self.lock();
+        kept.sweep(self.age_max_ms, now_ms);
+        let due = kept.by_name.iter_mut().filter(|(_, held)| everything || !held.written);
         due.map(|(name, held)| {
             held.written = true;
             (held.since_ms, Record::Own { name: Arc::clone(name), port: held.port })
@@ -66,19 +91,20 @@ impl Own {
 
     /// Takes back what an earlier run announced; returns whether it is still due.
     pub(super) fn restore(&self, since_ms: u64, name: Arc<[u8]>, port: u16, now_ms: u64) -> bool {
-        let mut by_name = self.lock();
-        let newer = by_name.get(&name).is_some_and(|held| held.since_ms >= since_ms);
+        let mut kept = self.lock();
+        let newer = kept.by_name.get(&name).is_some_and(|held| held.since_ms >= since_ms);
         let due = now_ms.saturating_sub(since_ms) < self.age_max_ms && !newer;
-        if due && (by_name.len() < OWN_MAX || by_name.contains_key(&name)) {
-            by_name.insert(name, Announced { port, since_ms, written: true });
+        if due && (kept.by_name.len() < OWN_MAX || kept.by_name.contains_key(&name)) {
+            kept.insert(name, Announced { port, since_ms, written: true }, self.age_max_ms);
         }
         due
     }
 
     /// Every announcement whose time is not over, to be told again.
     pub(super) fn alive(&self, now_ms: u64) -> Vec<(Arc<[u8]>, u16)> {
-        let by_name = self.lock();
-        let alive = by_name.iter().filter(|(_, held)| now_ms.saturating_sub(held.since_ms) < self.age_max_ms);
+        let kept = self.lock();
+        let alive =
+            kept.by_name.iter().filter(|(_, held)| now_ms.saturating_sub(held.since_ms) < self.age_max_ms);
         alive.map(|(name, held)| (Arc::clone(name), held.port)).collect()
     }
 }
