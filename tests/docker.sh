@@ -26,7 +26,7 @@ clean
 
 network() { WITH=compose sh scripts/network.sh "$1"; }
 api() { curl -sS --noproxy '*' --max-time 30 -H 'content-type: application/json' "http://127.0.0.1:$1/api/v1/$2" "${@:3}"; }
-field() { sed "s/.*\"$1\":\"\\([^\"]*\\)\".*/\\1/"; }
+field() { awk -F "\"$1\":\"" '{ split($2, value, "\""); print value[1] }'; } # the first of that name
 container() { "${compose[@]}" ps -q "$1"; }
 listed() { # PORT ID: waits until the node lists it
     for _ in $(seq 100); do case $(api "$1" offers) in *"$2"*) return 0 ;; esac; sleep 0.2; done
