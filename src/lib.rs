@@ -24,6 +24,7 @@
 //! | 4 | [`http`] | REST, OpenAPI, the Grape HTTP API |
 //! | 5 | [`cli`] | commands; the only place that reads arguments, environment and files of settings |
 
+pub mod address;
 pub mod amount;
 pub mod bep44;
 pub mod cli;

@@ -1,6 +1,11 @@
 //! Time as the market counts it: whole milliseconds since the Unix epoch.
 //!
-//! Nothing here reads a clock. The pure layers are handed `now`; only `node` asks the operating system.
+//! And as the cores measure it: [`Now`]. Nothing here reads a clock. The pure layers are handed `now`; only drivers ask the
+//! operating system.
+
+mod now;
+
+pub use now::Now;
 
 use serde::{Deserialize, Serialize};
 use std::{fmt, time::Duration};

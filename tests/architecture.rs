@@ -16,7 +16,7 @@ struct Room {
     may_use: &'static [&'static str],
 }
 
-const LAYER_0: &[&str] = &["time", "amount", "identity", "bep44"];
+const LAYER_0: &[&str] = &["time", "amount", "identity", "bep44", "address"];
 
 /// The first room whose path is a prefix of a file's owns it, so inner rooms stand before outer ones.
 const ROOMS: &[Room] = &[
@@ -24,6 +24,7 @@ const ROOMS: &[Room] = &[
     Room { path: "amount", pure: true, may_use: &[] },
     Room { path: "identity", pure: true, may_use: &["bep44"] },
     Room { path: "bep44", pure: true, may_use: &["identity"] },
+    Room { path: "address", pure: true, may_use: &[] },
     Room { path: "market", pure: true, may_use: LAYER_0 },
     Room { path: "exchange", pure: true, may_use: &["time", "amount", "identity", "bep44", "market"] },
     Room { path: "dht/core", pure: true, may_use: LAYER_0 },

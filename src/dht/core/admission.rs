@@ -11,7 +11,7 @@
 //! 1% of them only once 400 sources are at their limit, and nobody can choose with whom without knowing the key.
 
 use super::{
-    now::Now,
+    Now,
     source::{Host, Prefix, Ranges},
 };
 use std::net::SocketAddr;

@@ -3,7 +3,7 @@
 //! A token belongs to the node that gave it (stock grapes and ours bind it to the requester's address only), so that one serves
 //! every name and target. A node that left a query unanswered is *avoided* for a while: lookups pass it by instead of waiting.
 
-use super::now::Now;
+use super::Now;
 use std::{collections::HashMap, hash::Hash, net::SocketAddr, sync::Arc, time::Duration};
 
 /// Addresses remembered. About 120 bytes each; a large network's working set is far smaller.

@@ -5,8 +5,8 @@
 //! of his own.
 
 use super::{
+    Now,
     id::NodeId,
-    now::Now,
     quota::{Quota, Rank},
     source::{Host, Payer},
     types::Item,

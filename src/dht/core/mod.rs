@@ -46,7 +46,6 @@ mod lookups;
 mod lost;
 mod mainline;
 mod neighbourhood;
-mod now;
 mod paths;
 mod peers;
 mod proof;
@@ -69,11 +68,12 @@ mod types;
 mod upkeep;
 
 pub(in crate::dht) use self::{family::ByFamily, items::value_fits};
+pub use crate::time::Now;
+
 pub use self::{
     family::Family,
     id::{Contact, ID_BYTES, NodeId, NodeIdError},
     io::{CoreConfig, Input, OpError, OpId, Outcome, Output, Request, Verdict, VerifyId},
-    now::Now,
     renewal::KEPT_MAX,
     stored::{Stored, StoredWhat, Walk},
     table::K,

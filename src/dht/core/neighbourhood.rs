@@ -5,8 +5,8 @@
 //! one lookup serves them all.
 
 use super::{
+    Now,
     id::{Contact, NodeId, nearer},
-    now::Now,
     table::K,
 };
 use std::{cmp::Ordering, collections::BTreeMap, time::Duration};

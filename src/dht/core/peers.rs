@@ -2,9 +2,9 @@
 //! [`quota`](super::quota)); within a full name a source that is there already replaces its own.
 
 use super::{
+    Now,
     family::Family,
     id::{ID_BYTES, NodeId},
-    now::Now,
     quota::{Quota, Rank},
     source::{Payer, Ranges},
 };

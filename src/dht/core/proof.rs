@@ -6,9 +6,9 @@
 //! transaction id is a keyed hash of the address, as a SYN cookie is, so that a flood of forged senders leaves nothing behind.
 
 use super::{
+    Now,
     contacts::Recent,
     krpc::TRANSACTION_BYTES,
-    now::Now,
     source::{Host, Ranges},
     token::Tokens,
 };

@@ -5,10 +5,10 @@
 //! one address the one that answers now is real: a node that was restarted with a new id replaces its former self.
 
 use super::{
+    Now,
     diversity::Diversity,
     id::{Contact, ID_BYTES, NodeId, nearer},
     mainline::secure_id,
-    now::Now,
     source::Ranges,
 };
 use std::{

@@ -3,7 +3,7 @@
 //! A token is a keyed hash over the address and an epoch of five minutes; the previous epoch's is accepted too, so that one is
 //! good for five to ten minutes. Nothing is stored per token.
 
-use super::now::Now;
+use super::Now;
 use sha2::{Digest, Sha256};
 use std::{net::IpAddr, time::Duration};
 use subtle::ConstantTimeEq;

@@ -9,7 +9,7 @@
 //! The result is a half-forgotten mean, because networks calm down. It starts with some minutes in which nothing happened, so that
 //! one restart in a network of five is no storm.
 
-use super::{id::NodeId, now::Now, table::K};
+use super::{Now, id::NodeId, table::K};
 use std::time::Duration;
 
 /// How often neighbours are counted.

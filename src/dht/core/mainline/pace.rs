@@ -1,7 +1,7 @@
 //! How fast this node asks on the public network, where others count: libtorrent ignores for minutes whoever sends more than five
 //! datagrams a second, over ten seconds.
 
-use crate::dht::core::{contacts::Recent, now::Now};
+use crate::dht::core::{Now, contacts::Recent};
 use std::{net::IpAddr, time::Duration};
 
 /// Queries a second to everybody together, renewals of a large book included.

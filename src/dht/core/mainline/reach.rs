@@ -4,7 +4,7 @@
 //! and says so by `ro` in its queries. A query from an address that it never sent anything to proves the contrary. As nobody asks a
 //! node that is read-only, it shows itself again for a while now and then.
 
-use crate::dht::core::now::Now;
+use crate::dht::core::Now;
 use std::time::Duration;
 
 /// How long a node that started shows itself, waiting for the first stranger.

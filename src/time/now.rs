@@ -1,8 +1,8 @@
-//! The core's time: microseconds on a clock that never goes back.
+//! The cores' time: microseconds on a clock that never goes back.
 
 use std::time::Duration;
 
-/// An instant of the core's time. The driver counts from its start, a simulation from wherever it likes.
+/// An instant of a core's time. The driver counts from its start, a simulation from wherever it likes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Now(u64);
 
