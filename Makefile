@@ -40,8 +40,8 @@ test: peers ## check the form and the lints, run all tests
 	@if command -v cargo-nextest >/dev/null 2>&1; then cargo nextest run --locked && cargo test --doc --locked; \
 	else cargo test --locked; fi
 
-sim: ## simulate the exchange: make sim SEEDS=5000
-	VINTNER_SIM_SEEDS=$(SEEDS) cargo test --release --locked --test simulation -- --nocapture
+sim: ## simulate exchange and replication: make sim SEEDS=5000
+	VINTNER_SIM_SEEDS=$(SEEDS) cargo test --release --locked --test simulation --test replication -- --nocapture
 
 sim-mutants: ## plant each known bug and see that the simulator finds it
 	@bash tests/mutants.sh

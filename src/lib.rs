@@ -38,6 +38,7 @@ pub mod listener;
 pub mod market;
 pub mod metrics;
 pub mod node;
+pub mod replication;
 pub mod store;
 pub mod time;
 pub mod workers;

@@ -28,6 +28,8 @@ const ROOMS: &[Room] = &[
     Room { path: "market", pure: true, may_use: LAYER_0 },
     Room { path: "exchange", pure: true, may_use: &["time", "amount", "identity", "bep44", "market"] },
     Room { path: "dht/core", pure: true, may_use: LAYER_0 },
+    Room { path: "replication/core", pure: true, may_use: LAYER_0 },
+    Room { path: "replication", pure: true, may_use: &[] },
     Room { path: "grenache/wire", pure: true, may_use: LAYER_0 },
     Room { path: "grenache/gzip", pure: true, may_use: LAYER_0 },
     Room { path: "grenache/envelope", pure: true, may_use: LAYER_0 },

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Plants one bug after the other (cfg(mutant = "NAME") in src/) and demands that the simulation finds it.
+# Plants one bug after the other (cfg(mutant = "NAME") in src/) and demands that the simulation finds it: tests/replication those
+# that are called replica_..., tests/simulation the others.
 #
 #   tests/mutants.sh            every bug in src/
 #   tests/mutants.sh NAME...    only these
@@ -22,6 +23,7 @@ done
 
 missed=()
 for name in "${wanted[@]}"; do
+    case "$name" in replica_*) simulation=(--test replication) ;; *) simulation=(--test simulation every_seed) ;; esac
     place="$target/mutants/$name"
     mkdir -p "$place"
     printf '#!/bin/sh\nexec "$@" --cfg '"'"'mutant="%s"'"'"'\n' "$name" >"$place/rustc"
@@ -29,16 +31,16 @@ for name in "${wanted[@]}"; do
     export RUSTC_WORKSPACE_WRAPPER="$PWD/$place/rustc" CARGO_INCREMENTAL=0
     case "$target" in /*) RUSTC_WORKSPACE_WRAPPER="$place/rustc" ;; esac
     # A bug that does not compile is not found but broken.
-    if ! cargo test --quiet --test simulation --no-run >"$place/build.log" 2>&1; then
+    if ! cargo test --quiet "${simulation[@]:0:2}" --no-run >"$place/build.log" 2>&1; then
         echo "BROKEN $name: see $place/build.log"
         missed+=("$name")
         continue
     fi
-    if cargo test --quiet --test simulation every_seed >"$place/run.log" 2>&1; then
+    if cargo test --quiet "${simulation[@]}" >"$place/run.log" 2>&1; then
         echo "MISSED $name"
         missed+=("$name")
     else
-        echo "found  $name: $(grep -m1 -aE '^seed [0-9]+: ' "$place/run.log" || echo "but not by a rule, see $place/run.log")"
+        echo "found  $name: $(grep -m1 -aE '^seed [0-9]+: |^assertion|panicked at tests' "$place/run.log" || echo "but not by a rule, see $place/run.log")"
     fi
 done
 

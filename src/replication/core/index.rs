@@ -1,0 +1,460 @@
+//! Which versions this node holds, and the roots over them.
+//!
+//! Everything here is said *as of* a time: of each record the newest version whose sequence is not above it, unless the record
+//! was dead by then. Since a sequence is its maker's milliseconds, two who have heard of the same versions say the same of any
+//! time, whoever heard what first; so what a maker said of a minute ago can be compared with what is held now.
+//!
+//! A maker's records are hashed in two steps, so that who lacks one of 100,000 need not be told of all:
+//!
+//! ```text
+//! bucket b: SHA-256 over (target ‖ sequence ‖ value hash) of the records whose target begins with the byte b, by target
+//! root:     SHA-256 over (b ‖ hash of bucket b) of the buckets that are not empty, by b
+//! ```
+//!
+//! A hash is computed when somebody asks, and kept for as long as it is true of the times that are asked for.
+
+use super::{
+    head::Root,
+    limits::DEAD_KEPT_FOR,
+    version::{Stamp, Version},
+};
+use crate::{bep44::Target, identity::ClientId, time::UnixMillis};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ops::Bound,
+};
+
+/// What is known of one record.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    newest: Version,
+    /// The version before, for those who ask of a time before the newest.
+    before: Option<Version>,
+    dies_at: UnixMillis,
+}
+
+impl Entry {
+    fn as_of(&self, at: UnixMillis) -> Option<Version> {
+        if at >= self.dies_at {
+            None
+        } else if self.newest == Version::FRAUD || self.newest.sequence <= at.0 {
+            Some(self.newest)
+        } else {
+            self.before.filter(|before| {
+                before.sequence <= at.0 && !cfg!(mutant = "replica_forgets_the_version_before")
+            })
+        }
+    }
+
+    /// The times at which [`Self::as_of`] changes.
+    fn turns(&self) -> impl Iterator<Item = UnixMillis> {
+        let newest = (self.newest != Version::FRAUD).then_some(self.newest.sequence);
+        let before = self.before.map(|before| before.sequence);
+        [newest, before, Some(self.dies_at.0)].into_iter().flatten().map(UnixMillis)
+    }
+}
+
+/// Something that is true of the times from `since` until just before `until`.
+#[derive(Clone, Copy, Debug)]
+struct Meanwhile<T> {
+    what: T,
+    since: UnixMillis,
+    until: UnixMillis,
+}
+
+impl<T: Copy> Meanwhile<T> {
+    const fn always(what: T) -> Self {
+        Self { what, since: UnixMillis(0), until: UnixMillis(u64::MAX) }
+    }
+
+    fn at(&self, at: UnixMillis) -> Option<T> {
+        (self.since <= at && at < self.until).then_some(self.what)
+    }
+
+    /// True only on this side of `turn`, seen from `at`.
+    fn turns(&mut self, turn: UnixMillis, at: UnixMillis) {
+        if turn <= at {
+            self.since = self.since.max(turn);
+        } else {
+            self.until = self.until.min(turn);
+        }
+    }
+}
+
+/// A hash over some records, and how many.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Summary {
+    /// The hash.
+    pub root: Root,
+    /// The number of records.
+    pub records: u32,
+}
+
+#[derive(Debug, Default)]
+struct Bucket {
+    entries: BTreeMap<Target, Entry>,
+    hashed: Option<Meanwhile<Summary>>,
+}
+
+impl Bucket {
+    fn summary(&mut self, at: UnixMillis) -> Meanwhile<Summary> {
+        if let Some(hashed) = self.hashed.filter(|hashed| hashed.at(at).is_some()) {
+            return hashed;
+        }
+        let (mut hash, mut records) = (Sha256::new(), 0);
+        let mut hashed = Meanwhile::always(());
+        for (target, entry) in &self.entries {
+            if let Some(version) = entry.as_of(at) {
+                hash.update(target.0);
+                hash.update(version.sequence.to_be_bytes());
+                hash.update(version.value.0);
+                records += 1;
+            }
+            entry.turns().for_each(|turn| hashed.turns(turn, at));
+        }
+        let what = Summary { root: Root(hash.finalize().into()), records };
+        let Meanwhile { since, until, .. } = hashed;
+        *self.hashed.insert(Meanwhile { what, since, until })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Maker {
+    /// By the first byte of the target. None is empty.
+    buckets: BTreeMap<u8, Bucket>,
+    hashed: Option<Meanwhile<Summary>>,
+}
+
+impl Maker {
+    fn buckets(&mut self, at: UnixMillis) -> Vec<(u8, Summary)> {
+        let summaries = self.buckets.iter_mut().map(|(byte, bucket)| (*byte, bucket.summary(at).what));
+        summaries.filter(|(_, summary)| summary.records > 0).collect()
+    }
+
+    fn summary(&mut self, at: UnixMillis) -> Summary {
+        if let Some(hashed) = self.hashed.and_then(|hashed| hashed.at(at)) {
+            return hashed;
+        }
+        let mut hashed = Meanwhile::always(());
+        let mut buckets = Vec::with_capacity(self.buckets.len());
+        for (byte, bucket) in &mut self.buckets {
+            let summary = bucket.summary(at);
+            hashed.since = hashed.since.max(summary.since);
+            hashed.until = hashed.until.min(summary.until);
+            buckets.push((*byte, summary.what));
+        }
+        let what = summary_of(buckets.into_iter().filter(|(_, summary)| summary.records > 0));
+        self.hashed = Some(Meanwhile { what, since: hashed.since, until: hashed.until });
+        what
+    }
+}
+
+/// The root over buckets that are not empty, by their byte.
+pub fn summary_of(buckets: impl IntoIterator<Item = (u8, Summary)>) -> Summary {
+    let (mut hash, mut records) = (Sha256::new(), 0_u32);
+    for (byte, summary) in buckets {
+        hash.update([byte]);
+        hash.update(summary.root.0);
+        records = records.saturating_add(summary.records);
+    }
+    Summary { root: Root(hash.finalize().into()), records }
+}
+
+/// The hash over the versions of one bucket, by target.
+pub fn bucket_of(stamps: &[Stamp]) -> Root {
+    let mut hash = Sha256::new();
+    for Stamp { target, version } in stamps {
+        hash.update(target.0);
+        hash.update(version.sequence.to_be_bytes());
+        hash.update(version.value.0);
+    }
+    Root(hash.finalize().into())
+}
+
+/// Everything that this node holds, by maker. Dead records stay for [`DEAD_KEPT_FOR`], because others' clocks differ.
+#[derive(Debug, Default)]
+pub struct Index {
+    makers: BTreeMap<ClientId, Maker>,
+    owners: HashMap<Target, ClientId>,
+    deaths: BTreeSet<(UnixMillis, Target)>,
+}
+
+impl Index {
+    /// How many records are held.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.owners.len()
+    }
+
+    /// Whether none is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.owners.is_empty()
+    }
+
+    /// Holds a version. Returns whether it is news: newer than what was held.
+    pub fn hold(&mut self, maker: ClientId, stamp: Stamp, dies_at: UnixMillis) -> bool {
+        let Stamp { target, version } = stamp;
+        let held = self.entry(&target).copied();
+        let is_old = |held: &Entry| {
+            let equal = held.newest.sequence == version.sequence;
+            held.newest.sequence > version.sequence
+                || (equal && !cfg!(mutant = "replica_takes_an_equal_sequence"))
+        };
+        if held.as_ref().is_some_and(is_old) {
+            return false;
+        }
+        // A cheat that signs with two client keys moves its record from one of them to the other.
+        self.take(target);
+        let entry = Entry { newest: version, before: held.map(|held| held.newest), dies_at };
+        self.owners.insert(target, maker);
+        self.deaths.insert((dies_at.plus(DEAD_KEPT_FOR), target));
+        let records = self.makers.entry(maker).or_default();
+        records.hashed = None;
+        let bucket = records.buckets.entry(target.0[0]).or_default();
+        bucket.hashed = None;
+        bucket.entries.insert(target, entry);
+        true
+    }
+
+    /// Notes that the maker of a record that is held signed two values of one sequence. Returns whether that is news.
+    pub fn hold_fraud(&mut self, target: Target) -> bool {
+        let Some(maker) = self.owners.get(&target).copied() else { return false };
+        let Some(held) = self.entry(&target).copied() else { return false };
+        let fraud = Stamp { target, version: Version::FRAUD };
+        self.hold(maker, fraud, held.dies_at)
+    }
+
+    fn entry(&self, target: &Target) -> Option<&Entry> {
+        self.makers.get(self.owners.get(target)?)?.buckets.get(&target.0[0])?.entries.get(target)
+    }
+
+    fn take(&mut self, target: Target) {
+        let Some(maker) = self.owners.remove(&target) else { return };
+        let Some(records) = self.makers.get_mut(&maker) else { return };
+        records.hashed = None;
+        let Some(bucket) = records.buckets.get_mut(&target.0[0]) else { return };
+        bucket.hashed = None;
+        if let Some(entry) = bucket.entries.remove(&target) {
+            self.deaths.remove(&(entry.dies_at.plus(DEAD_KEPT_FOR), target));
+        }
+        if bucket.entries.is_empty() {
+            records.buckets.remove(&target.0[0]);
+        }
+        if records.buckets.is_empty() {
+            self.makers.remove(&maker);
+        }
+    }
+
+    /// Forgets what has been dead for long enough.
+    pub fn forget_dead(&mut self, now: UnixMillis) {
+        while let Some((_, target)) = self.deaths.first().copied().filter(|(at, _)| *at <= now) {
+            self.take(target);
+        }
+    }
+
+    /// Whether a record of this maker is held.
+    #[must_use]
+    pub fn has(&self, maker: &ClientId) -> bool {
+        self.makers.contains_key(maker)
+    }
+
+    /// Whose a record is that is held.
+    #[must_use]
+    pub fn maker(&self, target: &Target) -> Option<ClientId> {
+        self.owners.get(target).copied()
+    }
+
+    /// The newest version held of a record.
+    #[must_use]
+    pub fn newest(&self, target: &Target) -> Option<Version> {
+        self.entry(target).map(|entry| entry.newest)
+    }
+
+    /// Whether somebody's version would tell this node nothing: it holds that one, or a later one.
+    #[must_use]
+    pub fn covers(&self, stamp: &Stamp) -> bool {
+        self.newest(&stamp.target)
+            .is_some_and(|newest| newest.sequence > stamp.version.sequence || newest == stamp.version)
+    }
+
+    /// All makers of records that are held, in order.
+    pub fn makers(&self) -> impl Iterator<Item = ClientId> {
+        self.makers.keys().copied()
+    }
+
+    /// The root over a maker's records.
+    pub fn summary(&mut self, maker: &ClientId, at: UnixMillis) -> Summary {
+        self.makers.get_mut(maker).map_or_else(|| summary_of([]), |maker| maker.summary(at))
+    }
+
+    /// The hashes of a maker's buckets that are not empty.
+    pub fn buckets(&mut self, maker: &ClientId, at: UnixMillis) -> Vec<(u8, Summary)> {
+        self.makers.get_mut(maker).map(|maker| maker.buckets(at)).unwrap_or_default()
+    }
+
+    /// The versions in one of a maker's buckets, by target, at most `max` of them.
+    pub fn stamps(&self, maker: &ClientId, bucket: u8, at: UnixMillis, max: usize) -> Vec<Stamp> {
+        let bucket = self.makers.get(maker).and_then(|maker| maker.buckets.get(&bucket));
+        let entries = bucket.into_iter().flat_map(|bucket| &bucket.entries);
+        let stamps =
+            entries.filter_map(|(target, entry)| Some(Stamp { target: *target, version: entry.as_of(at)? }));
+        stamps.take(max).collect()
+    }
+
+    /// The roots of the makers after `after`, at most `max`, and whether there are more.
+    pub fn roots(
+        &mut self,
+        after: Option<ClientId>,
+        at: UnixMillis,
+        max: usize,
+    ) -> (Vec<(ClientId, Summary)>, bool) {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut roots = Vec::new();
+        for (id, maker) in self.makers.range_mut((from, Bound::Unbounded)) {
+            let summary = maker.summary(at);
+            if summary.records == 0 {
+                continue;
+            }
+            if roots.len() >= max {
+                return (roots, true);
+            }
+            roots.push((*id, summary));
+        }
+        (roots, false)
+    }
+
+    /// One hash over all makers and their roots.
+    pub fn overall(&mut self, at: UnixMillis) -> Summary {
+        let (mut hash, mut records) = (Sha256::new(), 0_u32);
+        for (id, maker) in &mut self.makers {
+            let summary = maker.summary(at);
+            if summary.records > 0 {
+                hash.update(id.0);
+                hash.update(summary.root.0);
+                records = records.saturating_add(summary.records);
+            }
+        }
+        Summary { root: Root(hash.finalize().into()), records }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{identity::PublicKey, replication::core::version::ValueHash};
+    use proptest::prelude::*;
+
+    const MAKER: ClientId = PublicKey([1; 32]);
+    const NOW: UnixMillis = UnixMillis(1_000_000);
+
+    fn stamp(target: u8, sequence: u64) -> Stamp {
+        let version = Version { sequence, value: ValueHash([target; 16]) };
+        Stamp { target: Target([target; 20]), version }
+    }
+
+    fn dies_later() -> UnixMillis {
+        UnixMillis(2_000_000)
+    }
+
+    #[test]
+    fn what_was_held_at_a_time_is_said_the_same_after_a_newer_version() {
+        let mut index = Index::default();
+        assert!(index.hold(MAKER, stamp(7, 100), dies_later()));
+        let (before, none) = (index.summary(&MAKER, UnixMillis(150)), index.summary(&MAKER, UnixMillis(99)));
+        assert_eq!((before.records, none.records), (1, 0));
+        assert!(index.hold(MAKER, stamp(7, 200), dies_later()));
+        assert_eq!(index.summary(&MAKER, UnixMillis(150)), before);
+        assert_eq!(index.summary(&MAKER, UnixMillis(199)), before);
+        assert_ne!(index.summary(&MAKER, UnixMillis(200)), before);
+        assert_eq!(index.summary(&MAKER, UnixMillis(99)), none);
+    }
+
+    #[test]
+    fn an_older_or_equal_version_changes_nothing() {
+        let mut index = Index::default();
+        index.hold(MAKER, stamp(7, 100), dies_later());
+        let before = index.summary(&MAKER, NOW);
+        let other = Version { value: ValueHash([9; 16]), ..stamp(7, 100).version };
+        for version in [stamp(7, 99).version, stamp(7, 100).version, other] {
+            assert!(!index.hold(MAKER, Stamp { target: Target([7; 20]), version }, dies_later()));
+        }
+        assert_eq!(index.summary(&MAKER, NOW), before);
+        assert!(index.covers(&stamp(7, 99)) && index.covers(&stamp(7, 100)) && !index.covers(&stamp(7, 101)));
+        assert!(!index.covers(&Stamp { target: Target([7; 20]), version: other }), "that would be fraud");
+    }
+
+    #[test]
+    fn the_dead_are_not_counted_and_stay_known_for_a_while() {
+        let mut index = Index::default();
+        index.hold(MAKER, stamp(7, 100), UnixMillis(500));
+        assert_eq!(index.summary(&MAKER, UnixMillis(499)).records, 1);
+        assert_eq!(index.summary(&MAKER, UnixMillis(500)), summary_of([]));
+        index.forget_dead(UnixMillis(500));
+        assert!(index.covers(&stamp(7, 100)));
+        index.forget_dead(UnixMillis(500).plus(DEAD_KEPT_FOR));
+        assert!(index.is_empty() && index.makers().next().is_none());
+    }
+
+    #[test]
+    fn fraud_is_what_everybody_holds_who_knows_of_it() {
+        let (mut one, mut other) = (Index::default(), Index::default());
+        one.hold(MAKER, stamp(7, 100), dies_later());
+        other.hold(MAKER, stamp(7, 300), dies_later());
+        assert!(one.hold_fraud(Target([7; 20])) && other.hold_fraud(Target([7; 20])));
+        assert!(!one.hold_fraud(Target([7; 20])));
+        assert_eq!(one.overall(UnixMillis(200)), other.overall(UnixMillis(200)));
+        assert!(one.covers(&stamp(7, u64::MAX - 1)));
+        assert!(!one.hold(MAKER, stamp(7, 500), dies_later()));
+    }
+
+    #[test]
+    fn a_record_that_changes_its_maker_is_held_once() {
+        let (mut index, other) = (Index::default(), PublicKey([2; 32]));
+        index.hold(MAKER, stamp(7, 100), dies_later());
+        index.hold(other, stamp(7, 200), dies_later());
+        assert_eq!((index.len(), index.makers().collect::<Vec<_>>()), (1, vec![other]));
+    }
+
+    proptest! {
+        /// Whatever order versions come in, and whatever was asked in between, the hashes are those of an index that was told
+        /// everything in order and asked once.
+        #[test]
+        fn hashes_do_not_depend_on_the_order_or_on_what_was_asked_before(
+            steps in prop::collection::vec((0_u8..6, 0_u8..4, 1_u64..60, 40_u64..90), 1..60),
+            asked in prop::collection::vec(0_u64..100, 60),
+            at in 0_u64..100,
+        ) {
+            // One maker and one death a record, as honest ones are.
+            let steps: Vec<_> = steps.iter().map(|(maker, record, sequence, _)| {
+                let target = Target([maker * 40 + record; 20]);
+                let version = Version { sequence: *sequence, value: ValueHash([*sequence as u8; 16]) };
+                let dies_at = UnixMillis(40 + u64::from(maker * 7 + record * 3));
+                (PublicKey([*maker; 32]), Stamp { target, version }, dies_at)
+            }).collect();
+            let mut told = Index::default();
+            for ((maker, stamp, dies_at), asked) in steps.iter().zip(asked) {
+                told.hold(*maker, *stamp, *dies_at);
+                told.overall(UnixMillis(asked));
+            }
+            let mut newest_at = Index::default();
+            let mut in_order = steps.clone();
+            in_order.sort_by_key(|(_, stamp, _)| *stamp);
+            for (maker, stamp, dies_at) in in_order {
+                newest_at.hold(maker, stamp, dies_at);
+            }
+            // Of the versions before the newest only the one before is kept: ask from there on.
+            let at = UnixMillis(at.max(60));
+            prop_assert_eq!(told.overall(at), newest_at.overall(at));
+            for maker in newest_at.makers().collect::<Vec<_>>() {
+                let buckets = told.buckets(&maker, at);
+                prop_assert_eq!(told.summary(&maker, at), summary_of(buckets.clone()));
+                for (byte, summary) in buckets {
+                    let stamps = told.stamps(&maker, byte, at, usize::MAX);
+                    prop_assert_eq!((bucket_of(&stamps), stamps.len()), (summary.root, summary.records as usize));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! The few nodes that this one exchanges news with.
+//!
+//! Both sides of a link know of it (HyParView's active view: Leitão, Pereira, Rodrigues, 2007). Whom to ask is chosen at random among the
+//! nodes whose heads are fresh, then among those met otherwise, then among those that have fallen silent; HyParView's passive view and
+//! its shuffles are what the heads do here anyway. A node without neighbours may not be refused; a stranger that wants to be one has
+//! shown by its signature that it is who it says, and no more. Half of the places are for nodes that were chosen here.
+
+use super::{
+    Asked, Core, Effect, Timer, UncheckedHead, Via,
+    limits::{
+        BACK_OFF_MAX, BACK_OFF_MIN, BAN, JOINS_MAX, LAZY_MAX, NEIGHBOURS, NEIGHBOURS_A_PREFIX_MAX,
+        NEIGHBOURS_MAX, PING_AFTER, SEEK_AT_LEISURE_EVERY, SEEK_EVERY, STRANGERS_MAX,
+    },
+    talk::{Answer, Carried, Message, News, Question},
+};
+use crate::{
+    address::{Prefix, is_private},
+    bep44::Target,
+    identity::ClientId,
+    time::Now,
+};
+use rand::RngExt;
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
+
+/// How often the neighbours are looked after.
+const UPKEEP_EVERY: Duration = Duration::from_secs(1);
+/// Of the places that others may take, so many stay for those that are chosen here.
+const CHOSEN_MIN: usize = NEIGHBOURS / 2;
+
+#[derive(Debug)]
+struct Neighbour {
+    /// Makers whose news it gets by name only, because it gets the news sooner from others.
+    lazy: BTreeSet<ClientId>,
+    /// Whether this node asked, not the other.
+    chosen: bool,
+    addresses: Vec<SocketAddr>,
+    heard_at: Now,
+    /// Names that it will be told.
+    owed: Vec<News>,
+    since: Now,
+}
+
+/// A node that is left alone until then.
+#[derive(Clone, Copy, Debug)]
+struct BackOff {
+    failures: u32,
+    until: Now,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Neighbours {
+    links: BTreeMap<ClientId, Neighbour>,
+    /// Nodes that are asked to be neighbours.
+    joining: BTreeSet<ClientId>,
+    strangers: BTreeMap<ClientId, Vec<SocketAddr>>,
+    back_off: BTreeMap<ClientId, BackOff>,
+    heads_wanted: VecDeque<(ClientId, Option<ClientId>)>,
+    heads_asked: bool,
+    sought_at: Option<Now>,
+    evicted_at: Option<Now>,
+}
+
+impl Neighbours {
+    pub(super) fn ids(&self) -> impl Iterator<Item = ClientId> {
+        self.links.keys().copied()
+    }
+
+    pub(super) fn contains(&self, peer: &ClientId) -> bool {
+        self.links.contains_key(peer)
+    }
+
+    /// A neighbour gets this maker's news sooner from others.
+    pub(super) fn prune(&mut self, peer: &ClientId, makers: Vec<ClientId>) {
+        if let Some(link) = self.links.get_mut(peer) {
+            let room = LAZY_MAX.saturating_sub(link.lazy.len());
+            link.lazy.extend(makers.into_iter().take(room));
+        }
+    }
+
+    /// A neighbour wants these makers' news at once.
+    pub(super) fn graft(&mut self, peer: &ClientId, makers: &[ClientId]) {
+        if let Some(link) = self.links.get_mut(peer) {
+            for maker in makers {
+                link.lazy.remove(maker);
+            }
+        }
+    }
+
+    /// All neighbours, and which get this maker's news at once.
+    pub(super) fn links(&self, maker: &ClientId) -> Vec<(ClientId, bool)> {
+        self.links.iter().map(|(peer, link)| (*peer, !link.lazy.contains(maker))).collect()
+    }
+
+    /// Notes that a neighbour is there. Returns whether it is one.
+    pub(super) fn heard(&mut self, peer: &ClientId, now: Now) -> bool {
+        let link = self.links.get_mut(peer);
+        link.map(|link| link.heard_at = now).is_some()
+    }
+
+    pub(super) fn owe(&mut self, peer: ClientId, news: News) {
+        if let Some(link) = self.links.get_mut(&peer) {
+            link.owed.push(news);
+        }
+    }
+
+    pub(super) fn owes_any(&self) -> bool {
+        self.links.values().any(|link| !link.owed.is_empty())
+    }
+
+    pub(super) fn take_owed(&mut self) -> Vec<(ClientId, Vec<News>)> {
+        let owing = self.links.iter_mut().filter(|(_, link)| !link.owed.is_empty());
+        owing.map(|(peer, link)| (*peer, std::mem::take(&mut link.owed))).collect()
+    }
+
+    /// Whether this node is still learning who there is.
+    pub(super) fn awaits_heads(&self) -> bool {
+        self.heads_asked || !self.heads_wanted.is_empty()
+    }
+
+    pub(super) fn want_heads(&mut self, peer: ClientId, after: Option<ClientId>) {
+        if !self.heads_wanted.iter().any(|(wanted, _)| *wanted == peer) {
+            self.heads_wanted.push_back((peer, after));
+        }
+    }
+
+    pub(super) fn next_heads_wanted(&mut self) -> Option<(ClientId, Option<ClientId>)> {
+        if self.heads_asked {
+            return None;
+        }
+        let next = self.heads_wanted.pop_front();
+        self.heads_asked = next.is_some();
+        next
+    }
+
+    pub(super) fn heads_came(&mut self) {
+        self.heads_asked = false;
+    }
+
+    fn is_left_alone(&self, peer: &ClientId, now: Now) -> bool {
+        self.back_off.get(peer).is_some_and(|back_off| now < back_off.until)
+    }
+
+    fn leave_alone(&mut self, peer: ClientId, now: Now, least: Duration) {
+        if self.back_off.len() >= STRANGERS_MAX && !self.back_off.contains_key(&peer) {
+            let first = self.back_off.iter().min_by_key(|(_, back_off)| back_off.until).map(|(id, _)| *id);
+            first.and_then(|id| self.back_off.remove(&id));
+        }
+        let back_off = self.back_off.entry(peer).or_insert(BackOff { failures: 0, until: now });
+        let pause =
+            BACK_OFF_MIN.saturating_mul(1 << back_off.failures.min(16)).clamp(least, BACK_OFF_MAX.max(least));
+        *back_off = BackOff { failures: back_off.failures + 1, until: now.plus(pause) };
+    }
+
+    /// Whether one more at these addresses would be one too many of one network prefix.
+    fn prefix_is_full(&self, addresses: &[SocketAddr]) -> bool {
+        let public = |addresses: &[SocketAddr]| {
+            let ips = addresses.iter().map(SocketAddr::ip).filter(|ip| !is_private(*ip));
+            ips.map(Prefix::of).collect::<BTreeSet<_>>()
+        };
+        public(addresses).iter().any(|prefix| {
+            let same = self.links.values().filter(|link| public(&link.addresses).contains(prefix));
+            same.count() >= NEIGHBOURS_A_PREFIX_MAX
+        })
+    }
+
+    /// Neighbours that were chosen here and have stayed longest.
+    pub(super) fn anchors(&self, count: usize) -> Vec<(ClientId, Vec<SocketAddr>)> {
+        let mut chosen: Vec<_> = self.links.iter().filter(|(_, link)| link.chosen).collect();
+        chosen.sort_by_key(|(_, link)| link.since);
+        chosen.into_iter().take(count).map(|(id, link)| (*id, link.addresses.clone())).collect()
+    }
+}
+
+impl Core {
+    /// The nodes to begin with at the next start.
+    #[must_use]
+    pub fn anchors(&self, count: usize) -> Vec<(ClientId, Vec<SocketAddr>)> {
+        self.neighbours.anchors(count)
+    }
+
+    pub(super) fn addresses_of(&self, peer: &ClientId) -> Option<Vec<SocketAddr>> {
+        let of_head = self.makers.head(peer).map(|head| &head.addresses).filter(|a| !a.is_empty());
+        let of_link = self.neighbours.links.get(peer).map(|link| &link.addresses).filter(|a| !a.is_empty());
+        of_head.or(of_link).or_else(|| self.neighbours.strangers.get(peer)).cloned()
+    }
+
+    pub(super) fn met(&mut self, client: ClientId, addresses: Vec<SocketAddr>) {
+        if client == self.me || addresses.is_empty() {
+            return;
+        }
+        let strangers = &mut self.neighbours.strangers;
+        if strangers.len() >= STRANGERS_MAX && !strangers.contains_key(&client) {
+            strangers.pop_first();
+        }
+        strangers.insert(client, addresses);
+        if self.neighbours.links.len() < NEIGHBOURS {
+            self.ask_to_join();
+        }
+    }
+
+    /// Once a second: who is silent is asked whether it is there, who is missing is looked for.
+    pub(super) fn upkeep(&mut self) {
+        self.timers.set(self.now.plus(UPKEEP_EVERY), Timer::Upkeep);
+        let silent: Vec<ClientId> = self
+            .neighbours
+            .links
+            .iter_mut()
+            .filter(|(_, link)| self.now.since(link.heard_at) >= PING_AFTER)
+            .map(|(peer, link)| {
+                // Asked once; the answer, or that there is none, says more.
+                link.heard_at = self.now;
+                *peer
+            })
+            .collect();
+        for peer in silent {
+            self.send(peer, Message::Have(Vec::new()));
+        }
+        let every = if self.neighbours.links.is_empty() { SEEK_EVERY } else { SEEK_AT_LEISURE_EVERY };
+        if self.neighbours.sought_at.is_none_or(|at| self.now.since(at) >= every) {
+            self.neighbours.sought_at = Some(self.now);
+            self.effects.push(Effect::Seek);
+        }
+        self.ask_to_join();
+    }
+
+    fn ask_to_join(&mut self) {
+        while self.neighbours.links.len() + self.neighbours.joining.len() < NEIGHBOURS
+            && self.neighbours.joining.len() < JOINS_MAX
+        {
+            let Some(peer) = self.candidate() else { return };
+            let Some(own) = self.makers.own() else { return };
+            let urgent = self.neighbours.links.is_empty();
+            let question = Question::Join { urgent, head: own.bytes().clone() };
+            self.neighbours.joining.insert(peer);
+            self.ask(peer, question, Asked::Join);
+        }
+    }
+
+    /// One that may become a neighbour, at random.
+    fn candidate(&mut self) -> Option<ClientId> {
+        let fits = |id: &ClientId, addresses: &[SocketAddr]| {
+            !addresses.is_empty()
+                && *id != self.me
+                && !self.neighbours.links.contains_key(id)
+                && !self.neighbours.joining.contains(id)
+                && !self.neighbours.is_left_alone(id, self.now)
+                && !self.neighbours.prefix_is_full(addresses)
+        };
+        let of_heads = |stale| {
+            let heads = self.makers.heads(stale).filter(|head| fits(&head.maker, &head.addresses));
+            heads.map(|head| head.maker).collect::<Vec<_>>()
+        };
+        let met = || {
+            let strangers = self.neighbours.strangers.iter().filter(|(id, addresses)| fits(id, addresses));
+            strangers.map(|(id, _)| *id).collect::<Vec<_>>()
+        };
+        let some = [of_heads(false), met(), of_heads(true)].into_iter().find(|some| !some.is_empty())?;
+        Some(some[self.rng.random_range(0..some.len())])
+    }
+
+    pub(super) fn join_answered(&mut self, from: ClientId, answer: Option<Answer<Carried>>) {
+        self.neighbours.joining.remove(&from);
+        match answer {
+            Some(Answer::Joined { accepted, head }) => {
+                self.judge_head(from, &head, Via::Fetched(from));
+                if accepted {
+                    let addresses = self.addresses_of(&from).unwrap_or_default();
+                    self.link(from, addresses, true);
+                } else {
+                    self.neighbours.leave_alone(from, self.now, Duration::ZERO);
+                }
+            }
+            Some(_) => self.punish(from),
+            None => {}
+        }
+    }
+
+    pub(super) fn asked_to_join(&mut self, from: ClientId, urgent: bool, head: &[u8]) -> Answer<Target> {
+        let accepted = self.may_join(from, urgent, head);
+        if accepted {
+            let addresses = UncheckedHead::read(head).map(|head| head.claim().addresses.clone());
+            self.link(from, addresses.unwrap_or_default(), false);
+            self.judge_head(from, head, Via::Fetched(from));
+        }
+        let head = self.makers.own().map_or_else(|| [].into(), |own| own.bytes().clone());
+        Answer::Joined { accepted, head }
+    }
+
+    fn may_join(&mut self, from: ClientId, urgent: bool, head: &[u8]) -> bool {
+        let Ok(head) = UncheckedHead::read(head) else { return false };
+        let claim = head.claim();
+        let is_banned =
+            self.neighbours.back_off.get(&from).is_some_and(|b| b.until > self.now.plus(BACK_OFF_MAX / 2));
+        if from == self.me || claim.maker != from || is_banned || self.makers.own().is_none() {
+            return false;
+        }
+        if self.neighbours.contains(&from) {
+            return true;
+        }
+        if self.neighbours.prefix_is_full(&claim.addresses) {
+            return false;
+        }
+        let chosen = self.neighbours.links.values().filter(|link| link.chosen).count();
+        let kept_free = CHOSEN_MIN.saturating_sub(chosen);
+        if self.neighbours.links.len() + kept_free < NEIGHBOURS_MAX {
+            return true;
+        }
+        // One that has nobody is taken in, once in a while, for one that asked to be here itself.
+        let may_evict = self.neighbours.evicted_at.is_none_or(|at| self.now.since(at) >= UPKEEP_EVERY);
+        if !(urgent && may_evict) {
+            return false;
+        }
+        let guests: Vec<ClientId> =
+            self.neighbours.links.iter().filter(|(_, link)| !link.chosen).map(|(id, _)| *id).collect();
+        if guests.is_empty() {
+            return false;
+        }
+        let guest = guests[self.rng.random_range(0..guests.len())];
+        self.neighbours.evicted_at = Some(self.now);
+        self.unlink(guest);
+        self.ask(guest, Question::Leave, Asked::Leave);
+        true
+    }
+
+    fn link(&mut self, peer: ClientId, addresses: Vec<SocketAddr>, chosen: bool) {
+        self.neighbours.back_off.remove(&peer);
+        let (now, is_new) = (self.now, !self.neighbours.contains(&peer));
+        let link = Neighbour {
+            lazy: BTreeSet::new(),
+            chosen,
+            addresses,
+            heard_at: now,
+            owed: Vec::new(),
+            since: now,
+        };
+        let kept = self.neighbours.links.entry(peer).or_insert(link);
+        kept.chosen |= chosen;
+        if is_new {
+            self.neighbours.want_heads(peer, None);
+            self.compare_with(peer, self.wall);
+        }
+    }
+
+    fn unlink(&mut self, peer: ClientId) {
+        if self.neighbours.links.remove(&peer).is_some() {
+            self.counters.neighbours_lost += 1;
+            self.tree.forget(&peer);
+        }
+    }
+
+    /// A neighbour has said that it is one no longer. It may be asked again, but not at once.
+    pub(super) fn left(&mut self, peer: ClientId) {
+        self.unlink(peer);
+        self.neighbours.leave_alone(peer, self.now, BACK_OFF_MIN);
+    }
+
+    pub(super) fn sent(&mut self, to: ClientId, heard: Option<bool>) {
+        match heard {
+            Some(true) => _ = self.neighbours.heard(&to, self.now),
+            Some(false) => self.unlink(to),
+            None => self.unreachable(to),
+        }
+    }
+
+    /// Somebody did not answer.
+    pub(super) fn unreachable(&mut self, peer: ClientId) {
+        if !cfg!(mutant = "replica_keeps_lost_neighbours") {
+            self.unlink(peer);
+        }
+        self.neighbours.joining.remove(&peer);
+        self.neighbours.strangers.remove(&peer);
+        self.neighbours.leave_alone(peer, self.now, BACK_OFF_MIN);
+    }
+
+    /// Somebody sent what it cannot have checked.
+    pub(super) fn punish(&mut self, peer: ClientId) {
+        if peer == self.me {
+            return;
+        }
+        self.counters.punished += 1;
+        if cfg!(mutant = "replica_keeps_liars") {
+            return;
+        }
+        self.unlink(peer);
+        self.neighbours.strangers.remove(&peer);
+        self.neighbours.leave_alone(peer, self.now, BAN);
+    }
+}

@@ -1,0 +1,596 @@
+//! What nodes say to each other: *frames* of messages that need no answer, and *questions* with an *answer* each.
+//!
+//! A tag (one byte) stands before everything that comes in kinds; lists and byte strings have a length (u16) before them. What a
+//! record is depends on the direction: its target as the core says it, since whoever holds the bytes puts the newest ones in, and
+//! the signed item as it arrives.
+
+use super::{
+    head::{Root, UncheckedHead},
+    index::Summary,
+    limits::{
+        HEADS_AN_ANSWER_MAX, NEWS_MAX, RECORDS_A_QUESTION_MAX, ROOTS_AN_ANSWER_MAX, STAMPS_AN_ANSWER_MAX,
+        TALK_BYTES_MAX,
+    },
+    version::{Stamp, ValueHash, Version},
+    wire::{Malformed, Reader, Writer},
+};
+use crate::{
+    bep44::{MutableItem, Target},
+    identity::{ClientId, PublicKey},
+    time::UnixMillis,
+};
+use std::sync::Arc;
+
+/// The longest head: all its fields, four IPv6 addresses and the signature.
+const HEAD_BYTES_MAX: usize = 32 + 8 + 8 + 4 + 32 + 1 + 4 * 19 + 64;
+
+/// A record as it arrived, or the proof that its maker signed two values of one sequence. Nothing about it is known to be true.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Carried {
+    /// The record.
+    pub item: MutableItem,
+    /// The other value.
+    pub twin: Option<MutableItem>,
+}
+
+impl Carried {
+    fn len(&self) -> usize {
+        let len = |item: &MutableItem| 32 + 8 + 64 + 2 + item.v.len();
+        len(&self.item) + 1 + self.twin.as_ref().map_or(0, len)
+    }
+
+    fn write(&self, writer: &mut Writer) {
+        writer.item(&self.item);
+        writer.flag(self.twin.is_some());
+        self.twin.iter().for_each(|twin| writer.item(twin));
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let item = reader.item()?;
+        let twin = if reader.flag()? { Some(reader.item()?) } else { None };
+        match &twin {
+            Some(twin) if (twin.k, twin.seq) != (item.k, item.seq) || twin.v == item.v => {
+                Err(Malformed("a proof of fraud that proves nothing"))
+            }
+            _ => Ok(Self { item, twin }),
+        }
+    }
+
+    /// Which version of the record it says to be.
+    #[must_use]
+    pub fn stamp(&self) -> Option<Stamp> {
+        let version = Version::of(&self.item)?;
+        let version = if self.twin.is_some() { Version::FRAUD } else { version };
+        Some(Stamp { target: self.item.target(), version })
+    }
+}
+
+/// Something that a neighbour may not have yet, by its name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum News {
+    /// A version of a record.
+    Record(Stamp),
+    /// A head.
+    Head {
+        /// Whose.
+        maker: ClientId,
+        /// Which.
+        counter: u64,
+    },
+}
+
+/// A part of a frame.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message<R> {
+    /// A record.
+    Record(R),
+    /// A head.
+    Head(Arc<[u8]>),
+    /// What the sender has.
+    Have(Vec<News>),
+    /// What the sender wants, and that it wants what these makers make at once from now on.
+    Want(Vec<News>),
+    /// What these makers make comes to the sender sooner on other ways: names are enough from now on.
+    Prune(Vec<ClientId>),
+    /// What these makers make would come sooner from the receiver: it is wanted at once from now on.
+    Graft(Vec<ClientId>),
+}
+
+/// What is asked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Question {
+    /// Be my neighbour?
+    Join {
+        /// The asker has no other.
+        urgent: bool,
+        /// The asker's own head.
+        head: Arc<[u8]>,
+    },
+    /// We are neighbours no longer.
+    Leave,
+    /// The heads of the makers after this one.
+    Heads(Option<ClientId>),
+    /// One hash over everything that was held at that time.
+    Overall(UnixMillis),
+    /// The roots of the makers after this one.
+    Roots(UnixMillis, Option<ClientId>),
+    /// What was held of this maker.
+    Maker(ClientId, UnixMillis),
+    /// What was held of this maker in one bucket.
+    Bucket(ClientId, UnixMillis, u8),
+    /// The newest versions of these records.
+    Records(Vec<Target>),
+}
+
+/// What is answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer<R> {
+    /// To [`Question::Join`]: whether we are neighbours now, and the answerer's own head.
+    Joined {
+        /// Whether.
+        accepted: bool,
+        /// Its head.
+        head: Arc<[u8]>,
+    },
+    /// To [`Question::Leave`].
+    Left,
+    /// To [`Question::Heads`], and whether there are more.
+    Heads(Vec<Arc<[u8]>>, bool),
+    /// To [`Question::Overall`].
+    Overall(Root),
+    /// To [`Question::Roots`], and whether there are more.
+    Roots(Vec<(ClientId, Root)>, bool),
+    /// To [`Question::Maker`], when there are many records.
+    Buckets(Vec<(u8, Summary)>),
+    /// To [`Question::Maker`], when there are few, and to [`Question::Bucket`].
+    Stamps(Vec<Stamp>),
+    /// To [`Question::Records`]: those that are held and fit.
+    Records(Vec<R>),
+    /// That will not be told: of too long ago, or of the future.
+    NotTold,
+}
+
+impl News {
+    fn write(&self, writer: &mut Writer) {
+        match self {
+            Self::Record(stamp) => {
+                writer.u8(1);
+                write_stamp(writer, stamp);
+            }
+            Self::Head { maker, counter } => {
+                writer.u8(2);
+                writer.bytes(&maker.0);
+                writer.u64(*counter);
+            }
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        match reader.u8()? {
+            1 => Ok(Self::Record(read_stamp(reader)?)),
+            2 => Ok(Self::Head { maker: read_maker(reader)?, counter: reader.u64()? }),
+            _ => Err(Malformed("news of an unknown kind")),
+        }
+    }
+}
+
+impl Message<Carried> {
+    /// Writes one to the end of a frame.
+    fn write(&self, writer: &mut Writer) {
+        match self {
+            Self::Record(record) => {
+                writer.u8(1);
+                record.write(writer);
+            }
+            Self::Head(head) => {
+                writer.u8(2);
+                writer.long(head);
+            }
+            Self::Have(news) => {
+                writer.u8(3);
+                writer.list(news, |writer, news| news.write(writer));
+            }
+            Self::Want(news) => {
+                writer.u8(4);
+                writer.list(news, |writer, news| news.write(writer));
+            }
+            Self::Prune(makers) => {
+                writer.u8(5);
+                writer.list(makers, |writer, maker| writer.bytes(&maker.0));
+            }
+            Self::Graft(makers) => {
+                writer.u8(6);
+                writer.list(makers, |writer, maker| writer.bytes(&maker.0));
+            }
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(match reader.u8()? {
+            1 => Self::Record(Carried::read(reader)?),
+            2 => Self::Head(read_head(reader)?),
+            3 => Self::Have(reader.list(NEWS_MAX, News::read)?),
+            4 => Self::Want(reader.list(NEWS_MAX, News::read)?),
+            5 => Self::Prune(reader.list(NEWS_MAX, read_maker)?),
+            6 => Self::Graft(reader.list(NEWS_MAX, read_maker)?),
+            _ => return Err(Malformed("a message of an unknown kind")),
+        })
+    }
+}
+
+/// Writes as many of the messages as fit into one frame, the first in any case. Returns how many.
+#[must_use]
+pub fn write_frame(messages: &[Message<Carried>]) -> (Vec<u8>, usize) {
+    let (mut frame, mut written) = (Vec::new(), 0);
+    for message in messages {
+        let mut writer = Writer::default();
+        message.write(&mut writer);
+        let bytes = writer.finish();
+        if written > 0 && frame.len() + bytes.len() > TALK_BYTES_MAX {
+            break;
+        }
+        frame.extend_from_slice(&bytes);
+        written += 1;
+    }
+    (frame, written)
+}
+
+/// Reads a whole frame. An empty one asks whether somebody is there.
+pub fn read_frame(bytes: &[u8]) -> Result<Vec<Message<Carried>>, Malformed> {
+    check_length(bytes)?;
+    let (mut reader, mut messages) = (Reader::new(bytes), Vec::new());
+    while !reader.is_empty() {
+        messages.push(Message::read(&mut reader)?);
+    }
+    Ok(messages)
+}
+
+impl Question {
+    /// Its bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        match self {
+            Self::Join { urgent, head } => {
+                writer.u8(1);
+                writer.flag(*urgent);
+                writer.long(head);
+            }
+            Self::Leave => writer.u8(2),
+            Self::Heads(after) => {
+                writer.u8(3);
+                write_after(&mut writer, *after);
+            }
+            Self::Overall(at) => {
+                writer.u8(4);
+                writer.u64(at.0);
+            }
+            Self::Roots(at, after) => {
+                writer.u8(5);
+                writer.u64(at.0);
+                write_after(&mut writer, *after);
+            }
+            Self::Maker(maker, at) => {
+                writer.u8(6);
+                writer.bytes(&maker.0);
+                writer.u64(at.0);
+            }
+            Self::Bucket(maker, at, bucket) => {
+                writer.u8(7);
+                writer.bytes(&maker.0);
+                writer.u64(at.0);
+                writer.u8(*bucket);
+            }
+            Self::Records(targets) => {
+                writer.u8(8);
+                writer.list(targets, |writer, target| writer.bytes(&target.0));
+            }
+        }
+        writer.finish()
+    }
+
+    /// Reads one that fills `bytes`.
+    pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        check_length(bytes)?;
+        let mut reader = Reader::new(bytes);
+        let question = match reader.u8()? {
+            1 => Self::Join { urgent: reader.flag()?, head: read_head(&mut reader)? },
+            2 => Self::Leave,
+            3 => Self::Heads(read_after(&mut reader)?),
+            4 => Self::Overall(reader.millis()?),
+            5 => Self::Roots(reader.millis()?, read_after(&mut reader)?),
+            6 => Self::Maker(read_maker(&mut reader)?, reader.millis()?),
+            7 => Self::Bucket(read_maker(&mut reader)?, reader.millis()?, reader.u8()?),
+            8 => Self::Records(reader.list(RECORDS_A_QUESTION_MAX, Reader::target)?),
+            _ => return Err(Malformed("a question of an unknown kind")),
+        };
+        reader.end()?;
+        Ok(question)
+    }
+}
+
+impl Answer<Carried> {
+    /// Its bytes; of records only as many as fit.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut writer = Writer::default();
+        match self {
+            Self::Joined { accepted, head } => {
+                writer.u8(1);
+                writer.flag(*accepted);
+                writer.long(head);
+            }
+            Self::Left => writer.u8(2),
+            Self::Heads(heads, more) => {
+                writer.u8(3);
+                writer.list(heads, |writer, head| writer.long(head));
+                writer.flag(*more);
+            }
+            Self::Overall(root) => {
+                writer.u8(4);
+                writer.bytes(&root.0);
+            }
+            Self::Roots(roots, more) => {
+                writer.u8(5);
+                writer.list(roots, |writer, (maker, root)| {
+                    writer.bytes(&maker.0);
+                    writer.bytes(&root.0);
+                });
+                writer.flag(*more);
+            }
+            Self::Buckets(buckets) => {
+                writer.u8(6);
+                writer.list(buckets, |writer, (bucket, summary)| {
+                    writer.u8(*bucket);
+                    writer.bytes(&summary.root.0);
+                    writer.u32(summary.records);
+                });
+            }
+            Self::Stamps(stamps) => {
+                writer.u8(7);
+                writer.list(stamps, write_stamp);
+            }
+            Self::Records(records) => {
+                writer.u8(8);
+                let mut room = TALK_BYTES_MAX - 3;
+                let fit = records.iter().take_while(|record| {
+                    let fits = record.len() <= room;
+                    room = room.saturating_sub(record.len());
+                    fits
+                });
+                let fit = fit.count();
+                writer.list(&records[..fit], |writer, record| record.write(writer));
+            }
+            Self::NotTold => writer.u8(9),
+        }
+        writer.finish()
+    }
+
+    /// Reads one that fills `bytes`.
+    pub fn read(bytes: &[u8]) -> Result<Self, Malformed> {
+        check_length(bytes)?;
+        let mut reader = Reader::new(bytes);
+        let answer = match reader.u8()? {
+            1 => Self::Joined { accepted: reader.flag()?, head: read_head(&mut reader)? },
+            2 => Self::Left,
+            3 => Self::Heads(reader.list(HEADS_AN_ANSWER_MAX, read_head)?, reader.flag()?),
+            4 => Self::Overall(Root(reader.array()?)),
+            5 => {
+                let one = |reader: &mut Reader<'_>| Ok((read_maker(reader)?, Root(reader.array()?)));
+                Self::Roots(reader.list(ROOTS_AN_ANSWER_MAX, one)?, reader.flag()?)
+            }
+            6 => Self::Buckets(reader.list(256, |reader| {
+                let bucket = reader.u8()?;
+                Ok((bucket, Summary { root: Root(reader.array()?), records: reader.u32()? }))
+            })?),
+            7 => Self::Stamps(reader.list(STAMPS_AN_ANSWER_MAX, read_stamp)?),
+            8 => Self::Records(reader.list(RECORDS_A_QUESTION_MAX, Carried::read)?),
+            9 => Self::NotTold,
+            _ => return Err(Malformed("an answer of an unknown kind")),
+        };
+        reader.end()?;
+        Ok(answer)
+    }
+}
+
+fn check_length(bytes: &[u8]) -> Result<(), Malformed> {
+    if bytes.len() > TALK_BYTES_MAX {
+        Err(Malformed("more bytes than a node may send at once"))
+    } else {
+        Ok(())
+    }
+}
+
+fn write_stamp(writer: &mut Writer, stamp: &Stamp) {
+    writer.bytes(&stamp.target.0);
+    writer.u64(stamp.version.sequence);
+    writer.bytes(&stamp.version.value.0);
+}
+
+fn read_stamp(reader: &mut Reader<'_>) -> Result<Stamp, Malformed> {
+    let target = reader.target()?;
+    let version = Version { sequence: reader.u64()?, value: ValueHash(reader.array()?) };
+    Ok(Stamp { target, version })
+}
+
+fn write_after(writer: &mut Writer, after: Option<ClientId>) {
+    writer.flag(after.is_some());
+    if let Some(maker) = after {
+        writer.bytes(&maker.0);
+    }
+}
+
+fn read_after(reader: &mut Reader<'_>) -> Result<Option<ClientId>, Malformed> {
+    Ok(if reader.flag()? { Some(read_maker(reader)?) } else { None })
+}
+
+fn read_maker(reader: &mut Reader<'_>) -> Result<ClientId, Malformed> {
+    reader.array().map(PublicKey)
+}
+
+fn read_head(reader: &mut Reader<'_>) -> Result<Arc<[u8]>, Malformed> {
+    Ok(UncheckedHead::read(reader.long(HEAD_BYTES_MAX)?)?.bytes().clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Signature;
+    use proptest::prelude::*;
+
+    fn items() -> impl Strategy<Value = MutableItem> {
+        (any::<[u8; 32]>(), any::<i64>(), any::<u8>(), prop::collection::vec(any::<u8>(), 0..1000)).prop_map(
+            |(k, seq, sig, v)| MutableItem {
+                k: PublicKey(k),
+                seq,
+                v: v.into(),
+                sig: Signature([sig; 64]),
+                salt: [].into(),
+            },
+        )
+    }
+
+    fn records() -> impl Strategy<Value = Carried> {
+        (items(), prop::option::of(prop::collection::vec(any::<u8>(), 0..1000))).prop_map(|(item, other)| {
+            let twin = other.map(|v| MutableItem { v: v.into(), ..item.clone() });
+            Carried { twin: twin.filter(|twin| twin.v != item.v), item }
+        })
+    }
+
+    fn stamps() -> impl Strategy<Value = Stamp> {
+        (any::<[u8; 20]>(), any::<u64>(), any::<[u8; 16]>()).prop_map(|(target, sequence, value)| Stamp {
+            target: Target(target),
+            version: Version { sequence, value: ValueHash(value) },
+        })
+    }
+
+    fn makers() -> impl Strategy<Value = ClientId> {
+        any::<[u8; 32]>().prop_map(PublicKey)
+    }
+
+    fn news() -> impl Strategy<Value = Vec<News>> {
+        let head = (makers(), any::<u64>()).prop_map(|(maker, counter)| News::Head { maker, counter });
+        prop::collection::vec(prop_oneof![stamps().prop_map(News::Record), head], 0..20)
+    }
+
+    fn messages() -> impl Strategy<Value = Message<Carried>> {
+        prop_oneof![
+            records().prop_map(Message::Record),
+            news().prop_map(Message::Have),
+            news().prop_map(Message::Want),
+            prop::collection::vec(makers(), 0..9).prop_map(Message::Prune),
+            prop::collection::vec(makers(), 0..9).prop_map(Message::Graft),
+        ]
+    }
+
+    fn times() -> impl Strategy<Value = UnixMillis> {
+        (0..1_u64 << 53).prop_map(UnixMillis)
+    }
+
+    fn questions() -> impl Strategy<Value = Question> {
+        prop_oneof![
+            Just(Question::Leave),
+            prop::option::of(makers()).prop_map(Question::Heads),
+            times().prop_map(Question::Overall),
+            (times(), prop::option::of(makers())).prop_map(|(at, after)| Question::Roots(at, after)),
+            (makers(), times()).prop_map(|(maker, at)| Question::Maker(maker, at)),
+            (makers(), times(), any::<u8>()).prop_map(|(maker, at, byte)| Question::Bucket(maker, at, byte)),
+            prop::collection::vec(any::<[u8; 20]>().prop_map(Target), 0..RECORDS_A_QUESTION_MAX)
+                .prop_map(Question::Records),
+        ]
+    }
+
+    fn answers() -> impl Strategy<Value = Answer<Carried>> {
+        let root = || any::<[u8; 32]>().prop_map(Root);
+        let summary = (any::<u8>(), root(), any::<u32>())
+            .prop_map(|(byte, root, records)| (byte, Summary { root, records }));
+        prop_oneof![
+            Just(Answer::Left),
+            Just(Answer::NotTold),
+            root().prop_map(Answer::Overall),
+            (prop::collection::vec((makers(), root()), 0..9), any::<bool>())
+                .prop_map(|(roots, more)| Answer::Roots(roots, more)),
+            prop::collection::vec(summary, 0..9).prop_map(Answer::Buckets),
+            prop::collection::vec(stamps(), 0..9).prop_map(Answer::Stamps),
+            prop::collection::vec(records(), 0..9).prop_map(Answer::Records),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            messages in prop::collection::vec(messages(), 0..9),
+            question in questions(),
+            answer in answers(),
+        ) {
+            let (frame, written) = write_frame(&messages);
+            prop_assert_eq!(read_frame(&frame), Ok(messages[..written].to_vec()));
+            prop_assert_eq!(Question::read(&question.to_bytes()), Ok(question.clone()));
+            prop_assert_eq!(Answer::read(&answer.to_bytes()), Ok(answer));
+            for cut in 0..question.to_bytes().len() {
+                prop_assert!(Question::read(&question.to_bytes()[..cut]).is_err());
+            }
+        }
+
+        #[test]
+        fn no_bytes_are_read_but_by_what_they_say(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(messages) = read_frame(&bytes) {
+                prop_assert_eq!(write_frame(&messages).0, &bytes[..]);
+            }
+            if let Ok(question) = Question::read(&bytes) {
+                prop_assert_eq!(question.to_bytes(), &bytes[..]);
+            }
+            if let Ok(answer) = Answer::read(&bytes) {
+                prop_assert_eq!(answer.to_bytes(), &bytes[..]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_that_says_it_is_long_reserves_nothing() {
+        for tag in [3_u8, 4, 5, 6] {
+            assert!(read_frame(&[tag, 0xff, 0xff]).is_err());
+            assert!(read_frame(&[tag, 0x03, 0xe8]).is_err());
+        }
+        assert!(Question::read(&[8, 0xff, 0xff]).is_err() && Answer::read(&[8, 0xff, 0xff]).is_err());
+        assert!(read_frame(&vec![5; TALK_BYTES_MAX + 1]).is_err());
+    }
+
+    #[test]
+    fn a_proof_of_fraud_is_two_values_of_one_sequence_under_one_key() {
+        let item = MutableItem {
+            k: PublicKey([1; 32]),
+            seq: 7,
+            v: vec![1].into(),
+            sig: Signature([2; 64]),
+            salt: [].into(),
+        };
+        let with = |twin: MutableItem| {
+            write_frame(&[Message::Record(Carried { item: item.clone(), twin: Some(twin) })]).0
+        };
+        let good = MutableItem { v: vec![2].into(), ..item.clone() };
+        assert!(read_frame(&with(good.clone())).is_ok());
+        for bad in [
+            item.clone(),
+            MutableItem { seq: 8, ..good.clone() },
+            MutableItem { k: PublicKey([3; 32]), ..good },
+        ] {
+            assert!(read_frame(&with(bad)).is_err());
+        }
+    }
+
+    #[test]
+    fn a_frame_holds_as_much_as_fits() {
+        let item = MutableItem {
+            k: PublicKey([1; 32]),
+            seq: 7,
+            v: vec![1; 1000].into(),
+            sig: Signature([2; 64]),
+            salt: [].into(),
+        };
+        let messages = vec![Message::Record(Carried { item, twin: None }); 200];
+        let (frame, written) = write_frame(&messages);
+        assert!(frame.len() <= TALK_BYTES_MAX && (RECORDS_A_QUESTION_MAX - 5..200).contains(&written));
+        assert_eq!(read_frame(&frame).unwrap().len(), written);
+    }
+}
