@@ -133,19 +133,21 @@ fn a_maker_that_falls_silent_becomes_stale_everywhere_and_comes_back() {
 
 #[test]
 fn the_heads_of_a_busy_maker_make_nobody_ask() {
-    let mut world = network(4, 6, CALM);
-    let keys: Vec<[u8; 32]> = (0..20).map(|_| world.make(0, None, HOUR)).collect();
+    // News overtakes heads, and heads overtake news.
+    let weather = Weather { latency: (Duration::from_millis(1), Duration::from_millis(100)), loss: 0.0 };
+    let mut world = network(4, 6, weather);
+    let keys: Vec<[u8; 32]> = (0..1000).map(|_| world.make(0, None, HOUR)).collect();
     world.run(Duration::from_mins(2));
     let jobs = |world: &World| -> u64 {
         world.nodes.iter().filter_map(|node| node.core.as_ref()).map(|core| core.counters().jobs).sum()
     };
     let before = jobs(&world);
-    for n in 0..300 {
-        // Each has a version before and one after any head.
-        world.make(0, Some(keys[n % 20]), HOUR);
-        world.run(Duration::from_millis(700));
+    for key in keys {
+        world.make(0, Some(key), HOUR);
+        world.run(Duration::from_millis(200));
     }
     assert_eq!(jobs(&world) - before, 0);
+    world.run(Duration::from_secs(1));
     assert_eq!(world.difference(), None);
 }
 
