@@ -68,7 +68,7 @@ fuzz-keep: ## add to fuzz/corpus what the last runs found and what covers someth
 	@for target in $(FUZZ_TARGETS); do mkdir -p fuzz/target/found/$$target; \
 		$(FUZZ) run -s none $$target -- -set_cover_merge=1 fuzz/corpus/$$target fuzz/target/found/$$target || exit 1; done
 
-# Needs nothing but the compiler. An hour of 1,000 nodes takes about 5 min of one core and 1 GB, one of 5,000 about 30 min and 5 GB.
+# Needs nothing but the compiler. An hour of 1,000 nodes takes about 5 min of one core and 1 GB, one of 5,000 about 40 min and 3 GB.
 NODES ?= 1000
 SEED ?= 1
 sim-dht: MINUTES ?= 60
