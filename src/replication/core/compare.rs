@@ -7,7 +7,7 @@
 
 use super::{
     Asked, Core, Timer,
-    limits::{COMPARE_AS_OF, COMPARE_EVERY},
+    limits::{COMPARE_AS_OF, COMPARE_EVERY, ROOT_PAGES_MAX},
     talk::{Answer, Carried, Question},
 };
 use crate::{identity::ClientId, time::UnixMillis};
@@ -20,6 +20,7 @@ pub(super) struct Compare {
     with: ClientId,
     at: UnixMillis,
     after: Option<ClientId>,
+    pages: usize,
 }
 
 impl Core {
@@ -51,7 +52,7 @@ impl Core {
     /// Compares what both held at that time, unless another comparison is under way.
     pub(super) fn compare_with(&mut self, with: ClientId, at: UnixMillis) {
         if self.compare.is_none() && self.ask(with, Question::Overall(at), Asked::Overall).is_some() {
-            self.compare = Some(Compare { with, at, after: None });
+            self.compare = Some(Compare { with, at, after: None, pages: 0 });
         }
     }
 
@@ -82,8 +83,10 @@ impl Core {
                         self.queue_hint(maker, from, compare.at);
                     }
                 }
-                if more && last.is_some() {
-                    self.compare_on(Compare { after: last, ..compare });
+                if more && compare.pages >= ROOT_PAGES_MAX {
+                    self.counters.over_jobs += 1;
+                } else if more && last.is_some() {
+                    self.compare_on(Compare { after: last, pages: compare.pages + 1, ..compare });
                 }
             }
             Some(Answer::NotTold) | None => {}

@@ -248,6 +248,8 @@ pub struct Counters {
     pub over_judged: u64,
     /// Names of news that were not remembered: `MISSING_MAX`.
     pub over_missing: u64,
+    /// Makers that were not compared: `JOBS_WAITING_MAX`, or `ROOT_PAGES_MAX`.
+    pub over_jobs: u64,
     /// Heads of strangers that were refused: `MAKERS_MAX`.
     pub over_makers: u64,
 }

@@ -5,11 +5,11 @@
 //! not may name records that nobody else has. Nothing is removed because it is not in a list.
 
 use super::{
-    Asked, Core, QuestionId, Root, Stamp, Timer, Via,
+    Asked, Core, QuestionId, Root, Stamp, Timer, Version, Via,
     index::{Summary, bucket_of, summary_of},
     limits::{
-        FETCHED_A_JOB_MAX, JOB_PATIENCE, JOBS_MAX, QUESTIONS_A_JOB_MAX, RECORDS_A_QUESTION_MAX,
-        SOURCES_A_JOB_MAX,
+        FETCHED_A_JOB_MAX, JOB_PATIENCE, JOBS_MAX, JOBS_WAITING_MAX, QUESTIONS_A_JOB_MAX,
+        RECORDS_A_QUESTION_MAX, SOURCES_A_JOB_MAX,
     },
     talk::{Answer, Carried, Question},
 };
@@ -43,7 +43,9 @@ struct Job {
     buckets: BTreeMap<u8, Root>,
     /// Those of them that it was not asked for yet.
     unasked: BTreeSet<u8>,
-    /// What it has and we lack, before it is asked for it.
+    /// What it lists and we lacked then.
+    listed: BTreeMap<Target, Version>,
+    /// Those of it that it was not asked for yet.
     lacking: BTreeSet<Target>,
     questions: BTreeMap<QuestionId, Part>,
     /// What was delivered and is being checked.
@@ -86,7 +88,9 @@ impl Core {
 
     /// Has a maker's records compared with what `from` held at that time.
     pub(super) fn queue_hint(&mut self, maker: ClientId, from: ClientId, at: UnixMillis) {
-        if !cfg!(mutant = "replica_asks_only_what_heads_say") {
+        if self.jobs.waiting.len() >= JOBS_WAITING_MAX {
+            self.counters.over_jobs += 1;
+        } else if !cfg!(mutant = "replica_asks_only_what_heads_say") {
             self.jobs.waiting.entry(maker).or_insert_with(|| Waiting { sources: vec![from], at: Some(at) });
         }
     }
@@ -116,6 +120,7 @@ impl Core {
             adds_up: false,
             buckets: BTreeMap::new(),
             unasked: BTreeSet::new(),
+            listed: BTreeMap::new(),
             lacking: BTreeSet::new(),
             questions: BTreeMap::new(),
             arriving: BTreeSet::new(),
@@ -148,7 +153,8 @@ impl Core {
         loop {
             let Some(mut job) = self.jobs.running.remove(&maker) else { return };
             if let Some((root, counter)) = job.signed
-                && (self.holds_all(&maker, job.at, root) || job.adds_up && job.is_idle())
+                && (self.holds_all(&maker, job.at, root)
+                    || job.adds_up && job.is_idle() && self.came(&job.listed))
             {
                 self.makers.is_held(&maker, counter);
                 return self.drop_job(&job);
@@ -169,6 +175,13 @@ impl Core {
             }
             self.jobs.running.insert(maker, job);
         }
+    }
+
+    /// Whether all this is held by now. Who lists something may still deliver something older.
+    fn came(&self, listed: &BTreeMap<Target, Version>) -> bool {
+        listed
+            .iter()
+            .all(|(target, version)| self.index.covers(&Stamp { target: *target, version: *version }))
     }
 
     fn drop_job(&mut self, job: &Job) {
@@ -230,6 +243,7 @@ impl Core {
             (job.source, job.adds_up) = (None, false);
             job.buckets.clear();
             job.unasked.clear();
+            job.listed.clear();
             job.lacking.clear();
             job.arriving.clear();
             for id in questions.keys() {
@@ -272,10 +286,10 @@ impl Core {
     }
 
     fn lacks_of(&mut self, maker: ClientId, stamps: &[Stamp]) {
-        let lacking: Vec<Target> =
-            stamps.iter().filter(|stamp| !self.index.covers(stamp)).map(|stamp| stamp.target).collect();
+        let lacking: Vec<Stamp> = stamps.iter().filter(|stamp| !self.index.covers(stamp)).copied().collect();
         if let Some(job) = self.jobs.running.get_mut(&maker) {
-            job.lacking.extend(lacking);
+            job.lacking.extend(lacking.iter().map(|stamp| stamp.target));
+            job.listed.extend(lacking.iter().map(|stamp| (stamp.target, stamp.version)));
         }
     }
 
@@ -315,6 +329,16 @@ impl Core {
             if was_full || job.is_idle() || job.arriving.len() % RECORDS_A_QUESTION_MAX == 0 {
                 self.work(maker);
             }
+        }
+    }
+
+    /// Somebody will show nothing more: others are asked in its place.
+    pub(super) fn leave_source(&mut self, peer: &ClientId) {
+        let jobs = self.jobs.running.iter().filter(|(_, job)| job.source.as_ref() == Some(peer));
+        let makers: Vec<ClientId> = jobs.map(|(maker, _)| *maker).collect();
+        for maker in makers {
+            self.next_source(maker);
+            self.work(maker);
         }
     }
 

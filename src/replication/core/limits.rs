@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// How often a maker says what it has.
 pub const HEAD_EVERY: Duration = Duration::from_mins(1);
+/// How soon after its last one a maker signs another head because others know a higher one of its own: two nodes that run with one
+/// key would otherwise answer each other without end.
+pub const HEAD_AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// How long a maker may say nothing before its records leave the lists: three heads, and a moment for the third to come round.
 pub const STALE_AFTER: Duration = Duration::from_secs(190);
 /// How long a silent maker without records is remembered: it may be the way back to nodes that were lost.
@@ -74,6 +77,10 @@ pub const ROOTS_AN_ANSWER_MAX: usize = 1_000;
 pub const STAMPS_AN_ANSWER_MAX: usize = 1_900;
 /// Makers whose records are being compared.
 pub const JOBS_MAX: usize = 16;
+/// Makers whose records another node holds differently, and that wait for it; beyond it they wait for the next comparison.
+pub const JOBS_WAITING_MAX: usize = 20_000;
+/// Pages of roots that are taken from one node in one comparison: as many as there may be makers.
+pub const ROOT_PAGES_MAX: usize = MAKERS_MAX / ROOTS_AN_ANSWER_MAX;
 /// Questions of one such comparison that wait for an answer.
 pub const QUESTIONS_A_JOB_MAX: usize = 4;
 /// Records that are on their way in one such comparison.

@@ -4,8 +4,8 @@ use super::{
     Asked, Core, Effect, Root, SignedHead, Timer, UncheckedHead, Via,
     head::Head,
     limits::{
-        FUTURE_MAX, HEAD_EVERY, HEADS_AN_ANSWER_MAX, JUDGED_AT_ONCE_MAX, MAKERS_MAX, SETTLE,
-        SILENT_KNOWN_FOR, SKEW, STALE_AFTER,
+        FUTURE_MAX, HEAD_AGAIN_AFTER, HEAD_EVERY, HEADS_AN_ANSWER_MAX, JUDGED_AT_ONCE_MAX, MAKERS_MAX,
+        SETTLE, SILENT_KNOWN_FOR, SKEW, STALE_AFTER,
     },
     talk::{Answer, Carried, News, Question},
     timers::Timers,
@@ -191,7 +191,12 @@ impl Core {
         if head.maker == self.me {
             // An earlier run of this node signed it, by a clock that was ahead: others wait for a higher one.
             self.makers.counter = head.counter;
-            return self.beat();
+            let soon = self.makers.next_beat.minus(HEAD_EVERY).plus(HEAD_AGAIN_AFTER).max(self.now);
+            if soon < self.makers.next_beat {
+                self.timers.cancel(self.makers.next_beat, Timer::Beat);
+                self.timers.set(soon, Timer::Beat);
+            }
+            return;
         }
         self.counters.heads += 1;
         self.hear_head(head.clone());
@@ -298,17 +303,19 @@ impl Core {
     /// Asks the nodes whose heads are wanted for their next page, when those of the last one were checked.
     pub(super) fn ask_for_heads(&mut self) {
         while self.judging.len() < JUDGED_AT_ONCE_MAX / 4
-            && let Some((peer, after)) = self.neighbours.next_heads_wanted()
+            && let Some((peer, after)) = self.neighbours.next_heads_wanted(self.now)
         {
-            self.ask(peer, Question::Heads(after), Asked::Heads);
+            if self.ask(peer, Question::Heads(after), Asked::Heads).is_none() {
+                self.neighbours.heads_came();
+            }
         }
     }
 
     pub(super) fn heads_answered(&mut self, from: ClientId, answer: Option<Answer<Carried>>) {
-        self.neighbours.heads_came();
+        let after = self.neighbours.heads_came();
         let Some(answer) = answer else { return };
         let Answer::Heads(heads, more) = answer else { return self.punish(from) };
-        let mut last = None;
+        let mut last = after;
         for bytes in &heads {
             let maker = UncheckedHead::read(bytes).ok().map(|head| head.claim().maker);
             // In order, so that pages come to an end.
@@ -318,7 +325,7 @@ impl Core {
             last = maker;
             self.judge_head(from, bytes, Via::Fetched(from));
         }
-        if more && last.is_some() {
+        if more && last != after {
             self.neighbours.want_heads(from, last);
         }
     }

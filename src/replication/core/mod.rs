@@ -24,6 +24,8 @@ pub mod limits;
 mod makers;
 mod neighbours;
 pub mod talk;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod tree;
 mod version;

@@ -59,7 +59,8 @@ pub(super) struct Neighbours {
     strangers: BTreeMap<ClientId, Vec<SocketAddr>>,
     back_off: BTreeMap<ClientId, BackOff>,
     heads_wanted: VecDeque<(ClientId, Option<ClientId>)>,
-    heads_asked: bool,
+    /// After which maker the heads are that were asked for.
+    heads_asked: Option<Option<ClientId>>,
     sought_at: Option<Now>,
     evicted_at: Option<Now>,
 }
@@ -118,7 +119,7 @@ impl Neighbours {
 
     /// Whether this node is still learning who there is.
     pub(super) fn awaits_heads(&self) -> bool {
-        self.heads_asked || !self.heads_wanted.is_empty()
+        self.heads_asked.is_some() || !self.heads_wanted.is_empty()
     }
 
     pub(super) fn want_heads(&mut self, peer: ClientId, after: Option<ClientId>) {
@@ -127,17 +128,19 @@ impl Neighbours {
         }
     }
 
-    pub(super) fn next_heads_wanted(&mut self) -> Option<(ClientId, Option<ClientId>)> {
-        if self.heads_asked {
+    pub(super) fn next_heads_wanted(&mut self, now: Now) -> Option<(ClientId, Option<ClientId>)> {
+        if self.heads_asked.is_some() {
             return None;
         }
-        let next = self.heads_wanted.pop_front();
-        self.heads_asked = next.is_some();
-        next
+        self.heads_wanted.retain(|(peer, _)| !self.back_off.get(peer).is_some_and(|b| now < b.until));
+        let next = self.heads_wanted.pop_front()?;
+        self.heads_asked = Some(next.1);
+        Some(next)
     }
 
-    pub(super) fn heads_came(&mut self) {
-        self.heads_asked = false;
+    /// After which maker the heads have to be that came.
+    pub(super) fn heads_came(&mut self) -> Option<ClientId> {
+        self.heads_asked.take().flatten()
     }
 
     fn is_left_alone(&self, peer: &ClientId, now: Now) -> bool {
@@ -194,7 +197,9 @@ impl Core {
         }
         let strangers = &mut self.neighbours.strangers;
         if strangers.len() >= STRANGERS_MAX && !strangers.contains_key(&client) {
-            strangers.pop_first();
+            let unlucky = self.rng.random_range(0..strangers.len());
+            let unlucky = strangers.keys().nth(unlucky).copied();
+            unlucky.and_then(|id| strangers.remove(&id));
         }
         strangers.insert(client, addresses);
         if self.neighbours.links.len() < NEIGHBOURS {
@@ -374,6 +379,7 @@ impl Core {
         self.neighbours.joining.remove(&peer);
         self.neighbours.strangers.remove(&peer);
         self.neighbours.leave_alone(peer, self.now, BACK_OFF_MIN);
+        self.leave_source(&peer);
     }
 
     /// Somebody sent what it cannot have checked.
@@ -388,5 +394,6 @@ impl Core {
         self.unlink(peer);
         self.neighbours.strangers.remove(&peer);
         self.neighbours.leave_alone(peer, self.now, BAN);
+        self.leave_source(&peer);
     }
 }

@@ -1,0 +1,166 @@
+//! What one core says to one peer that is played by hand.
+
+use super::*;
+use crate::{bep44::MutableItem, identity::PublicKey, time::Now};
+use std::time::Duration;
+
+const WALL: UnixMillis = UnixMillis(1_795_262_400_000);
+
+struct Bench {
+    core: Core,
+    now: Now,
+    peer: KeyPair,
+    asked: Vec<(QuestionId, Question)>,
+    heads: Vec<Head>,
+}
+
+impl Bench {
+    /// A node with one neighbour, which it has asked for its heads and for everything.
+    fn new() -> Self {
+        let (key, peer) = (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]));
+        let config = Config { network: network(), key, addresses: vec!["127.0.0.1:5000".parse().unwrap()] };
+        let core = Core::new(config, [3; 32], Now::ZERO, WALL);
+        let mut bench = Self { core, now: Now::ZERO, peer, asked: Vec::new(), heads: Vec::new() };
+        bench.give(Input::Tick);
+        let addresses = vec!["127.0.0.1:5001".parse().unwrap()];
+        bench.give(Input::Met { client: bench.peer.public(), addresses });
+        let head = bench.head(7).bytes().clone();
+        let join = bench.take(|question| matches!(question, Question::Join { .. }));
+        bench.answer(join, Answer::Joined { accepted: true, head });
+        bench
+    }
+
+    fn head(&self, counter: u64) -> SignedHead {
+        let root = index::summary_of([]).root;
+        let maker = self.peer.public();
+        Head { maker, counter, at: WALL, records: 0, root, addresses: Vec::new() }
+            .sign(&network(), &self.peer)
+    }
+
+    fn give(&mut self, input: Input) {
+        let wall = WALL.plus(self.now.since_start());
+        self.core.handle(self.now, wall, input);
+        for effect in self.core.take_effects() {
+            match effect {
+                Effect::Ask { id, question, .. } => self.asked.push((id, question)),
+                Effect::Send { message: Message::Head(bytes), .. } => {
+                    self.heads.push(UncheckedHead::read(&bytes).unwrap().claim().clone());
+                }
+                Effect::JudgeHead { copy, head, via } => {
+                    let head = head.verify(&network());
+                    self.give(Input::JudgedHead { copy, head, via });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn answer(&mut self, id: QuestionId, answer: Answer<Carried>) {
+        self.give(Input::Answered { id, answer: Some(answer) });
+    }
+
+    /// The oldest question of a kind.
+    fn take(&mut self, is_kind: impl Fn(&Question) -> bool) -> QuestionId {
+        let at = self.asked.iter().position(|(_, question)| is_kind(question)).unwrap();
+        self.asked.remove(at).0
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now = self.now.plus(time);
+        self.give(Input::Tick);
+    }
+
+    fn is_neighbour(&self) -> bool {
+        self.core.status().neighbours.contains(&self.peer.public())
+    }
+}
+
+fn network() -> Network {
+    "test".parse().unwrap()
+}
+
+/// A maker's id, in the order of its number.
+fn maker(n: u32) -> ClientId {
+    let mut id = [0; 32];
+    id[..4].copy_from_slice(&n.to_be_bytes());
+    PublicKey(id)
+}
+
+#[test]
+fn pages_of_roots_come_to_an_end() {
+    let mut bench = Bench::new();
+    let overall = bench.take(|question| matches!(question, Question::Overall(_)));
+    bench.answer(overall, Answer::Overall(Root([9; 32])));
+    let mut pages = 0;
+    while bench.asked.iter().any(|(_, question)| matches!(question, Question::Roots(..))) {
+        let roots = bench.take(|question| matches!(question, Question::Roots(..)));
+        let page = (0..1000).map(|n| (maker(pages * 1000 + n), Root([8; 32]))).collect();
+        bench.answer(roots, Answer::Roots(page, true));
+        pages += 1;
+        assert!(pages <= 200);
+    }
+    assert!(bench.core.counters().over_jobs > 0 && bench.is_neighbour());
+}
+
+#[test]
+fn pages_that_go_back_are_a_lie() {
+    let mut bench = Bench::new();
+    let own = bench.head(8).bytes().clone();
+    let first = bench.take(|question| *question == Question::Heads(None));
+    bench.answer(first, Answer::Heads(vec![own.clone()], true));
+    let second = bench.take(|question| matches!(question, Question::Heads(Some(_))));
+    assert!(bench.is_neighbour());
+    bench.answer(second, Answer::Heads(vec![own], true));
+    assert!(!bench.is_neighbour());
+    assert!(!bench.asked.iter().any(|(_, question)| matches!(question, Question::Heads(_))));
+}
+
+#[test]
+fn two_nodes_with_one_key_do_not_answer_each_other_without_end() {
+    let mut bench = Bench::new();
+    let key = KeyPair::from_seed(&[1; 32]);
+    let before = bench.heads.len();
+    for n in 1..100 {
+        let counter = bench.core.makers.own().unwrap().counter + 1;
+        let root = index::summary_of([]).root;
+        let head = Head { maker: key.public(), counter, at: WALL, records: 0, root, addresses: Vec::new() };
+        let head = head.sign(&network(), &key);
+        let messages = vec![Message::Head(head.bytes().clone())];
+        bench.give(Input::Frame { from: bench.peer.public(), messages });
+        bench.pass(Duration::from_millis(100));
+        assert!(bench.heads.len() - before <= 1 + n / 100, "{n}");
+    }
+    bench.pass(Duration::from_secs(11));
+    let newest = bench.heads.last().unwrap();
+    assert!(bench.heads.len() > before && newest.counter >= bench.core.makers.own().unwrap().counter);
+}
+
+#[test]
+fn who_lists_something_and_delivers_something_older_has_shown_nothing() {
+    let mut bench = Bench::new();
+    let item = |seq| MutableItem {
+        k: PublicKey([5; 32]),
+        seq,
+        v: crate::bep44::bencode_bytes(&[seq as u8; 9]),
+        sig: crate::identity::Signature([6; 64]),
+        salt: [].into(),
+    };
+    let (old, new) = (item(100), item(200));
+    let stamp = |item: &MutableItem| Stamp { target: item.target(), version: Version::of(item).unwrap() };
+    let maker = bench.peer.public();
+    let dies_at = WALL.plus(Duration::from_hours(1));
+    bench.give(Input::Held { maker, stamp: stamp(&old), dies_at, via: Via::Dht });
+    // The maker's head is over the new one.
+    let mut index = Index::default();
+    index.hold(maker, stamp(&new), dies_at);
+    let root = index.summary(&maker, WALL).root;
+    let head = Head { maker, counter: 9, at: WALL, records: 1, root, addresses: Vec::new() };
+    let head = head.sign(&network(), &bench.peer).bytes().clone();
+    let heads = bench.take(|question| *question == Question::Heads(None));
+    bench.answer(heads, Answer::Heads(vec![head], false));
+    let list = bench.take(|question| matches!(question, Question::Maker(..)));
+    bench.answer(list, Answer::Stamps(vec![stamp(&new)]));
+    let records = bench.take(|question| matches!(question, Question::Records(_)));
+    bench.answer(records, Answer::Records(vec![Carried { item: old, twin: None }]));
+    assert_eq!((bench.core.status().behind, bench.core.counters().jobs_in_vain), (1, 1));
+}
