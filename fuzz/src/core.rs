@@ -63,6 +63,8 @@ struct Run<'a> {
     resolving: bool,
     /// Queries that reached the core and were not answered yet, by sender.
     owed: HashMap<SocketAddr, i64>,
+    /// Every query of the core, by the host that it asked and its number.
+    ever_asked: BTreeSet<(IpAddr, Vec<u8>)>,
     /// Who ever answered a query: nobody else may be handed out.
     answered: BTreeSet<SocketAddr>,
     tokens: BTreeMap<SocketAddr, Vec<u8>>,
@@ -118,6 +120,7 @@ pub fn run(data: &[u8]) {
         under_way: BTreeSet::new(),
         resolving: false,
         owed: HashMap::new(),
+        ever_asked: BTreeSet::new(),
         answered: BTreeSet::new(),
         tokens: BTreeMap::new(),
         unproven: HashMap::new(),
@@ -222,9 +225,8 @@ impl Run<'_> {
         let id = if how & 0x70 == 0x70 { host_id(self.script.below(HOSTS)) } else { host_id(n) };
         let from = if how & 0x0f == 0x0f { host(self.script.below(HOSTS)) } else { asked.to };
         let t = if how == 0xa5 { self.script.bytes(4).to_vec() } else { asked.t };
-        // All sockets of a host are asked with one number to prove that the host is there: what answers one answers each.
-        let was_asked = |to| to == from && t.len() == 4;
-        if was_asked(asked.to) || self.asked.iter().any(|other| was_asked(other.to) && other.t == t) {
+        // All sockets of a host are asked with one number to prove that the host is there: what comes with it answers from any.
+        if self.ever_asked.contains(&(from.ip(), t.clone())) {
             self.answered.insert(from);
             self.proven.insert(from.ip());
         }
@@ -367,6 +369,7 @@ impl Run<'_> {
                 if let Ok(Query::Announce { port, .. }) = query {
                     assert!(port.is_some());
                 }
+                self.ever_asked.insert((to.ip(), t.clone()));
                 return self.asked.push(Asked { to, t });
             }
             Message::Reply { t, reply, .. } => {
