@@ -51,6 +51,12 @@ struct BackOff {
     until: Now,
 }
 
+/// The heads of the makers after this one.
+#[derive(Clone, Copy, Debug)]
+struct Page {
+    after: Option<ClientId>,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Neighbours {
     links: BTreeMap<ClientId, Neighbour>,
@@ -59,8 +65,7 @@ pub(super) struct Neighbours {
     strangers: BTreeMap<ClientId, Vec<SocketAddr>>,
     back_off: BTreeMap<ClientId, BackOff>,
     heads_wanted: VecDeque<(ClientId, Option<ClientId>)>,
-    /// After which maker the heads are that were asked for.
-    heads_asked: Option<Option<ClientId>>,
+    heads_asked: Option<Page>,
     sought_at: Option<Now>,
     evicted_at: Option<Now>,
 }
@@ -132,15 +137,15 @@ impl Neighbours {
         if self.heads_asked.is_some() {
             return None;
         }
-        self.heads_wanted.retain(|(peer, _)| !self.back_off.get(peer).is_some_and(|b| now < b.until));
-        let next = self.heads_wanted.pop_front()?;
-        self.heads_asked = Some(next.1);
-        Some(next)
+        self.heads_wanted.retain(|(peer, _)| self.back_off.get(peer).is_none_or(|b| now >= b.until));
+        let (peer, after) = self.heads_wanted.pop_front()?;
+        self.heads_asked = Some(Page { after });
+        Some((peer, after))
     }
 
     /// After which maker the heads have to be that came.
     pub(super) fn heads_came(&mut self) -> Option<ClientId> {
-        self.heads_asked.take().flatten()
+        self.heads_asked.take().and_then(|page| page.after)
     }
 
     fn is_left_alone(&self, peer: &ClientId, now: Now) -> bool {
