@@ -164,8 +164,8 @@ impl Core {
         if !self.is_newer_head(&claim.maker, claim.counter) {
             return;
         }
-        if let Some(bringers) = self.judging.get_mut(&copy) {
-            return bringers.push(from);
+        if self.is_being_judged(&copy, from) {
+            return;
         }
         if claim.at.since(self.wall) > FUTURE_MAX {
             self.counters.not_told += 1;

@@ -285,11 +285,19 @@ impl Core {
         }
     }
 
+    /// Whether this copy is being checked already; then `from` is noted as one more that brought it, once.
+    fn is_being_judged(&mut self, copy: &CopyHash, from: ClientId) -> bool {
+        let Some(bringers) = self.judging.get_mut(copy) else { return false };
+        if !bringers.contains(&from) {
+            bringers.push(from);
+        }
+        true
+    }
+
     /// Has a record checked, unless it says nothing new or is being checked already. Returns whether it is on its way.
     fn judge(&mut self, from: ClientId, record: Carried, via: Via) -> bool {
         let copy = CopyHash::of_items(std::iter::once(&record.item).chain(&record.twin));
-        if let Some(bringers) = self.judging.get_mut(&copy) {
-            bringers.push(from);
+        if self.is_being_judged(&copy, from) {
             return true;
         }
         if self.judging.len() >= limits::JUDGED_AT_ONCE_MAX {

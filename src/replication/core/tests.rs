@@ -164,3 +164,18 @@ fn who_lists_something_and_delivers_something_older_has_shown_nothing() {
     bench.answer(records, Answer::Records(vec![Carried { item: old, twin: None }]));
     assert_eq!((bench.core.status().behind, bench.core.counters().jobs_in_vain), (1, 1));
 }
+
+#[test]
+fn a_copy_that_one_peer_sends_again_and_again_is_noted_once() {
+    let mut bench = Bench::new();
+    let item = MutableItem {
+        k: PublicKey([5; 32]),
+        seq: 100,
+        v: crate::bep44::bencode_bytes(&[1; 9]),
+        sig: crate::identity::Signature([6; 64]),
+        salt: [].into(),
+    };
+    let messages = vec![Message::Record(Carried { item, twin: None }); 500];
+    bench.give(Input::Frame { from: bench.peer.public(), messages });
+    assert_eq!(bench.core.judging.values().map(Vec::len).collect::<Vec<_>>(), [1]);
+}
