@@ -9,7 +9,7 @@ use std::{
 };
 use vintner::{
     exchange::{Core, Event, Input, Output, OwnOffer, ReplyTo},
-    market::Offer,
+    market::{Offer, Via},
     node::Snapshot,
 };
 
@@ -76,7 +76,7 @@ pub(super) fn benches(criterion: &mut Criterion) {
         .iter()
         .map(|offer| Input::BidReceived { bid: signed_bid(BIDDER, offer), reply: ReplyTo(0) })
         .collect();
-    let records: Vec<Input> = new.into_iter().map(Input::Record).collect();
+    let records: Vec<Input> = new.into_iter().map(|offer| Input::Record(offer, Via::Dht)).collect();
 
     let mut group = criterion.benchmark_group("core");
     let empty = || core(heard(&known));

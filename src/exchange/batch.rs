@@ -1,8 +1,8 @@
 //! The order of things: decide, commit, release.
 
-use super::{CommandError, Core, Done, Effect, Event, Input, NotNow, Output};
-use crate::time::UnixMillis;
-use std::collections::HashSet;
+use super::{CommandError, Core, Done, Effect, Event, Input, NotNow, Output, State};
+use crate::{market::Via, time::UnixMillis};
+use std::{collections::HashSet, sync::Arc};
 
 /// A batch whose events could not be committed.
 #[derive(Debug)]
@@ -100,15 +100,38 @@ pub fn rebuild(
             Effect::Answer { to, .. } => {
                 output.effects.push(Effect::Answer { to, answer: Err(NotNow::StorageFull) });
             }
-            // Asked and published again by `restore`, as far as the store knows of them.
-            Effect::Ask(_) | Effect::Publish(_) | Effect::Unpublish(_) | Effect::Fetch(_) => {}
+            // Asked and published again by `restore`, as far as the store knows of them, or heard again below.
+            Effect::Ask(_)
+            | Effect::Publish(_)
+            | Effect::Unpublish(_)
+            | Effect::Fetch(_)
+            | Effect::Held(..)
+            | Effect::Fraud(_) => {}
         }
     }
+    core.take_over_heard(&failed.state, &mut output);
     core.take_over_callers(failed.waiting, &mut output);
     (core, output)
 }
 
 impl Core {
+    /// What others made is as true as it was: memory may know more of it than the store.
+    fn take_over_heard(&mut self, before: &State, output: &mut Output) {
+        for maker in &before.market.stale {
+            self.state.market.set_stale(*maker, true);
+        }
+        let me = self.client_id;
+        for offer in before.market.records.values().filter(|offer| offer.client_id != me) {
+            let held = self.state.market.records.get(&offer.target());
+            if held.is_none_or(|held| held.sequence < offer.sequence) {
+                self.record(Arc::clone(offer), Via::Dht, output);
+            }
+        }
+        for (first, second) in before.market.equivocated.values() {
+            self.fraud([Arc::clone(first), Arc::clone(second)], Via::Dht, output);
+        }
+    }
+
     /// What was done, if the state still shows it. A withdrawal that was not stored did not happen.
     fn still_true(&self, done: Done) -> Option<Done> {
         let stored = match done {

@@ -3,6 +3,7 @@
 use super::{
     Effect, Event, Input, ReplyTo, State,
     limits::BID_WAIT_MAX,
+    pressure::Pressure,
     timers::{Timer, Timers},
 };
 use crate::{
@@ -48,7 +49,7 @@ pub struct Counters {
 /// an owner's command is refused are told to the owner instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OverLimit {
-    /// Records of others: `RECORDS_MAX`.
+    /// Records of others: `RECORDS_MAX`, or a neighbour's share of it under pressure.
     pub records: u64,
     /// Records from the future: `PARKED_MAX`.
     pub parked: u64,
@@ -90,6 +91,7 @@ pub struct Core {
     pub(super) asking: HashMap<BidId, Asking>,
     pub(super) waiting: Waiting,
     pub(super) parked: BTreeMap<Target, Arc<Offer>>,
+    pub(super) pressure: Pressure,
 }
 
 impl Core {
@@ -111,6 +113,7 @@ impl Core {
             asking: HashMap::new(),
             waiting: HashMap::new(),
             parked: BTreeMap::new(),
+            pressure: Pressure::default(),
         }
     }
 
@@ -171,7 +174,9 @@ impl Core {
                 self.place_bid((offer, price, valid_for), wait.min(BID_WAIT_MAX), idempotency, reply, output);
             }
             Input::Recover { reply } => self.recover(reply, output),
-            Input::Record(offer) => self.record(offer, output),
+            Input::Record(offer, via) => self.record(offer, via, output),
+            Input::Fraud(values, via) => self.fraud(values, via, output),
+            Input::Stale { maker, stale } => self.state.market.set_stale(maker, stale),
             Input::BidReceived { bid, reply } => self.bid_received(bid, reply, output),
             Input::BidAnswered { bid, heard } => self.bid_answered(bid, heard, output),
             Input::Published { offer, sequence, stored_on, announced_to } => {

@@ -4,6 +4,12 @@ use std::time::Duration;
 
 /// Records held, own and others', tombstones included: about 2 GB at most. Beyond it unknown records are refused.
 pub const RECORDS_MAX: usize = 1_000_000;
+/// From how many on newcomers have to share what is left.
+pub const PRESSURE_FROM: usize = RECORDS_MAX / 2;
+/// Records that one neighbour may bring from then on: an eighth of what is left, as many as there are neighbours at most.
+pub const SHARE_MAX: usize = (RECORDS_MAX - PRESSURE_FROM) / 8;
+/// From how many on records of makers that have none here yet are refused: the newest strangers first.
+pub const STRANGERS_UP_TO: usize = RECORDS_MAX / 4 * 3;
 /// Own offers that are not dead yet: each is announced again and again, so this bounds what a node asks of the network.
 pub const OWN_OFFERS_MAX: usize = 100_000;
 /// Own bids without an answer: each is asked again until it has one.

@@ -4,8 +4,8 @@ use super::limits::{self, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::{
     amount::Price,
     bep44::Target,
-    identity::{Network, Signed, SignedText, StatementError},
-    market::{Bid, BidId, NewOffer, Offer, OfferId, RecordError, Side, Trade},
+    identity::{ClientId, Network, Signed, SignedText, StatementError},
+    market::{Bid, BidId, NewOffer, Offer, OfferId, RecordError, Side, Trade, Via},
     time::UnixMillis,
 };
 use serde::{Deserialize, Serialize};
@@ -75,7 +75,16 @@ pub enum Input {
         reply: ReplyTo,
     },
     /// A verified record came from the network.
-    Record(Arc<Offer>),
+    Record(Arc<Offer>, Via),
+    /// A verified proof came from the network: two values of one sequence of one record.
+    Fraud([Arc<Offer>; 2], Via),
+    /// A maker has been silent for too long, or is no longer.
+    Stale {
+        /// Who.
+        maker: ClientId,
+        /// Whether.
+        stale: bool,
+    },
     /// A verified bid came from its bidder.
     BidReceived {
         /// The bid.
@@ -327,8 +336,12 @@ pub enum Effect {
     },
     /// Send this bid to its maker and report [`Input::BidAnswered`].
     Ask(Signed<Bid>),
-    /// Put and announce this version of an own record, then report [`Input::Published`].
+    /// Bring this version of an own record to the network, then report [`Input::Published`].
     Publish(Arc<Offer>),
+    /// This version of another maker's record is held from now on.
+    Held(Arc<Offer>, Via),
+    /// Two values of one sequence of this record are held from now on: others must know.
+    Fraud(Target),
     /// An own record is dead: stop renewing it.
     Unpublish(Target),
     /// A maker said that this record is not what we hold: read it again from the DHT.

@@ -7,7 +7,8 @@
 //! - [`State`] is what the events add up to. It is rebuilt from them at start, and cheap to clone: a clone is the snapshot
 //!   that readers see.
 //! - `own` creates and withdraws own offers; `maker` answers bids on them; `taker` bids on others' and asks until it knows;
-//!   `replica` judges records that arrive from the network; `timers` is all that time alone does.
+//!   `replica` judges records that arrive from the network, `pressure` whether there is room for them; `timers` is all that time
+//!   alone does.
 //! - What is not here: signatures are verified before something becomes an input; addresses, retries of single datagrams and
 //!   the DHT are the drivers' business.
 
@@ -17,6 +18,7 @@ pub mod limits;
 mod maker;
 mod message;
 mod own;
+mod pressure;
 mod replica;
 mod state;
 mod taker;

@@ -188,6 +188,7 @@ mod tests {
         Input,
         testing::{Bench, HOUR, NOW, bid, has_reply, is_sold, key, new_offer, reply},
     };
+    use crate::market::Via;
     use std::time::Duration;
 
     fn create(bench: &mut Bench, idempotency: Option<IdempotencyKey>) -> Result<Done, CommandError> {
@@ -221,7 +222,7 @@ mod tests {
     fn a_key_that_made_an_offer_makes_no_bid() {
         let (mut maker, mut node) = (Bench::new(1), Bench::new(2));
         let offer = maker.create();
-        node.give(Input::Record(Arc::clone(&offer)));
+        node.give(Input::Record(Arc::clone(&offer), Via::Dht));
         create(&mut node, Some(key("k", 1))).unwrap();
         let output = node.bid_on(&offer, Duration::ZERO, Some(key("k", 1)));
         assert_eq!(reply(&output), Err(CommandError::IdempotencyKeyReuse));
@@ -252,7 +253,7 @@ mod tests {
         let (mut maker, mut node) = (Bench::new(1), Bench::new(2));
         let offer = maker.create();
         assert!(matches!(node.withdraw(offer.id, None), Err(CommandError::OfferNotFound(_))));
-        node.give(Input::Record(Arc::clone(&offer)));
+        node.give(Input::Record(Arc::clone(&offer), Via::Dht));
         assert_eq!(node.withdraw(offer.id, None), Err(CommandError::NotOwnOffer(offer.id)));
     }
 
@@ -300,7 +301,7 @@ mod tests {
         let closed = node.own(offer.id);
         node.log = backup;
         node.restart();
-        node.give(Input::Record(Arc::clone(&closed)));
+        node.give(Input::Record(Arc::clone(&closed), Via::Dht));
         assert!(node.core.state().is_behind());
         assert!(node.receives(&bid(3, &offer, |_| {})).is_err());
         assert_eq!(node.withdraw(offer.id, None), Err(CommandError::StoreBehind));
@@ -316,8 +317,8 @@ mod tests {
         let mut before = Bench::new(1);
         let offer = before.create();
         let mut node = Bench::new(1);
-        node.give(Input::Record(Arc::clone(&offer)));
-        node.give(Input::Record(Arc::clone(&offer)));
+        node.give(Input::Record(Arc::clone(&offer), Via::Dht));
+        node.give(Input::Record(Arc::clone(&offer), Via::Dht));
         assert_eq!(node.log.len(), 1, "the same news twice is no news");
         node.give(Input::Recover { reply: ReplyTo(0) });
         assert_eq!(node.core.state().own[&offer.id].closed, Some(Closed::Recovered));

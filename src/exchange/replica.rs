@@ -4,15 +4,18 @@
 //! version of each record until it dies, nothing from the future, and no record of a maker that signs one sequence twice.
 
 use super::{
-    Core, Event, Output,
-    limits::{AHEAD_MAX, EQUIVOCATIONS_MAX, FUTURE_MAX, PARKED_MAX, RECORDS_MAX},
+    Core, Effect, Event, Output,
+    limits::{AHEAD_MAX, EQUIVOCATIONS_MAX, FUTURE_MAX, PARKED_MAX},
     timers::Timer,
 };
-use crate::{market::Offer, time::UnixMillis};
+use crate::{
+    market::{Offer, Via},
+    time::UnixMillis,
+};
 use std::{cmp::Ordering, sync::Arc};
 
 impl Core {
-    pub(super) fn record(&mut self, offer: Arc<Offer>, output: &mut Output) {
+    pub(super) fn record(&mut self, offer: Arc<Offer>, via: Via, output: &mut Output) {
         if offer.is_dead(self.now) {
             self.counters.records_dead += 1;
         } else if UnixMillis(offer.sequence) > self.now.plus(FUTURE_MAX)
@@ -22,35 +25,26 @@ impl Core {
         } else if offer.client_id == self.client_id {
             self.own_record(offer, output);
         } else {
-            self.foreign_record(offer, output);
+            self.foreign_record(offer, via, output);
         }
     }
 
-    fn foreign_record(&mut self, offer: Arc<Offer>, output: &mut Output) {
+    pub(super) fn foreign_record(&mut self, offer: Arc<Offer>, via: Via, output: &mut Output) {
         let target = offer.target();
         if self.state.market.equivocated.contains_key(&target) {
             self.counters.records_known += 1;
             return;
         }
         let Some(held) = self.state.market.records.get(&target) else {
-            if self.state.market.records.len() >= RECORDS_MAX {
-                self.counters.over.records += 1;
-            } else {
-                self.emit(Event::Heard(offer), output);
-            }
-            return;
+            return self.unknown_record(offer, via, output);
         };
         match offer.sequence.cmp(&held.sequence) {
             Ordering::Greater if !offer.availability && cfg!(mutant = "tombstone_forgotten_early") => {
                 self.emit(Event::Forgotten(target), output);
             }
-            Ordering::Greater => self.emit(Event::Heard(offer), output),
-            Ordering::Less if cfg!(mutant = "older_sequence_overwrites") => {
-                self.emit(Event::Heard(offer), output);
-            }
-            Ordering::Equal if cfg!(mutant = "equal_sequence_overwrites") => {
-                self.emit(Event::Heard(offer), output);
-            }
+            Ordering::Greater => self.hear(offer, via, output),
+            Ordering::Less if cfg!(mutant = "older_sequence_overwrites") => self.hear(offer, via, output),
+            Ordering::Equal if cfg!(mutant = "equal_sequence_overwrites") => self.hear(offer, via, output),
             Ordering::Equal
                 if offer.item().v != held.item().v && !cfg!(mutant = "equivocation_unnoticed") =>
             {
@@ -61,6 +55,45 @@ impl Core {
         }
     }
 
+    /// A record of which nothing is held: there may be no room for it.
+    fn unknown_record(&mut self, offer: Arc<Offer>, via: Via, output: &mut Output) {
+        let market = &self.state.market;
+        let is_stranger = || market.records_of(offer.client_id).next().is_none();
+        if self.pressure.admits(market.records.len(), is_stranger, via) {
+            self.pressure.admitted(market.records.len(), offer.target(), via);
+            self.hear(offer, via, output);
+        } else {
+            self.counters.over.records += 1;
+        }
+    }
+
+    fn hear(&mut self, offer: Arc<Offer>, via: Via, output: &mut Output) {
+        self.emit(Event::Heard(Arc::clone(&offer)), output);
+        output.effects.push(Effect::Held(offer, via));
+    }
+
+    /// Two signed values of one sequence, found by somebody else. What is held of the record may be newer, or nothing.
+    pub(super) fn fraud(&mut self, [first, second]: [Arc<Offer>; 2], via: Via, output: &mut Output) {
+        let target = first.target();
+        let is_proof = second.target() == target
+            && first.sequence == second.sequence
+            && first.item().v != second.item().v;
+        if !is_proof || first.is_dead(self.now) || second.is_dead(self.now) {
+            self.counters.records_dead += 1;
+        } else if first.client_id == self.client_id {
+            // Whoever has this node's keys signs beside it: its store does not know what was signed.
+            self.own_record(first, output);
+            self.own_record(second, output);
+        } else if !self.state.market.equivocated.contains_key(&target) {
+            if !self.state.market.records.contains_key(&target) {
+                self.unknown_record(Arc::clone(&first), via, output);
+            }
+            if self.state.market.records.contains_key(&target) {
+                self.equivocation(first, second, output);
+            }
+        }
+    }
+
     /// Two signed values of one sequence: a proof of fraud. The record is off the list until it dies.
     fn equivocation(&mut self, held: Arc<Offer>, other: Arc<Offer>, output: &mut Output) {
         self.counters.equivocations += 1;
@@ -68,7 +101,9 @@ impl Core {
             self.counters.over.equivocations += 1;
             return;
         }
+        let target = held.target();
         self.emit(Event::Equivocated(held, other), output);
+        output.effects.push(Effect::Fraud(target));
     }
 
     /// An own record comes back. What the store does not know, or knows only older, was lost here: by a restored backup, a
@@ -117,14 +152,14 @@ mod tests {
     use super::*;
     use crate::{
         exchange::{
-            Input, OfferStatus,
-            testing::{Bench, HOUR, MINUTE, NOW, network, new_offer},
+            Done, Input, Market, OfferStatus, ReplyTo,
+            testing::{Bench, HOUR, MINUTE, NOW, network, new_offer, reply},
         },
         market::{IdMint, NewOffer},
     };
 
     fn hear(node: &mut Bench, offer: &Arc<Offer>) -> usize {
-        node.give(Input::Record(Arc::clone(offer))).events.len()
+        node.give(Input::Record(Arc::clone(offer), Via::Dht)).events.len()
     }
 
     /// Two values of one sequence, signed by one maker.
@@ -171,6 +206,79 @@ mod tests {
         assert!(node.core.state().market.available.is_empty());
         node.tick(2 * HOUR);
         assert!(node.core.state().market.equivocated.is_empty());
+    }
+
+    #[test]
+    fn a_proof_of_fraud_counts_whatever_version_is_held() {
+        let [this, that] = two_faced();
+        let newer = Arc::new(this.close(&Bench::new(1).master, NOW.plus(MINUTE)).unwrap());
+        for held in [None, Some(&this), Some(&newer)] {
+            let mut node = Bench::new(2);
+            node.now = NOW.plus(MINUTE);
+            if let Some(held) = held {
+                hear(&mut node, held);
+            }
+            let proof = [Arc::clone(&that), Arc::clone(&this)];
+            for times in 1..=2 {
+                let output = node.give(Input::Fraud(proof.clone(), Via::Dht));
+                let told =
+                    output.effects.iter().filter(|e| matches!(e, Effect::Fraud(t) if *t == this.target()));
+                assert_eq!(told.count(), usize::from(times == 1));
+            }
+            node.restart();
+            assert!(node.core.state().market.available.is_empty());
+            assert_eq!(hear(&mut node, &this) + hear(&mut node, &newer), 0);
+            node.tick(2 * HOUR);
+            assert_eq!(node.core.state().market, Market::default());
+        }
+    }
+
+    #[test]
+    fn a_proof_that_proves_nothing_does_nothing() {
+        let [this, _] = two_faced();
+        let newer = Arc::new(this.close(&Bench::new(1).master, NOW.plus(MINUTE)).unwrap());
+        let (mut node, other) = (Bench::new(2), Bench::new(3).create());
+        hear(&mut node, &this);
+        for second in [&this, &newer, &other] {
+            let output = node.give(Input::Fraud([Arc::clone(&this), Arc::clone(second)], Via::Dht));
+            assert!(output.events.is_empty() && output.effects.is_empty());
+        }
+    }
+
+    #[test]
+    fn offers_of_a_maker_that_is_silent_leave_the_list_and_return_with_it() {
+        let (mut maker, mut other, mut node) = (Bench::new(1), Bench::new(3), Bench::new(2));
+        let [stays, expires, closes, late] = [0; 4].map(|_| maker.create());
+        let theirs = other.create();
+        for offer in [&stays, &closes, &theirs] {
+            hear(&mut node, offer);
+        }
+        let short = NewOffer { expires_at: NOW.plus(MINUTE), ..new_offer() };
+        let short = maker.give(Input::Create { new: short, idempotency: None, reply: ReplyTo(0) });
+        let Ok(Done::Created { offer: short, .. }) = reply(&short) else { panic!("{short:?}") };
+        let short = maker.own(short);
+        hear(&mut node, &short);
+        hear(&mut node, &expires);
+        let listed = |node: &Bench| {
+            let market = &node.core.state().market;
+            (market.available.len(), market.available_stale.len())
+        };
+        let stale = |stale| Input::Stale { maker: stays.client_id, stale };
+        assert_eq!(listed(&node), (5, 0));
+        node.give(stale(true));
+        assert_eq!(listed(&node), (1, 4), "the other maker's stays");
+        hear(&mut node, &late);
+        hear(&mut node, &Arc::new(closes.close(&maker.master, NOW).unwrap()));
+        node.tick(MINUTE);
+        assert_eq!(listed(&node), (1, 3), "one came, one was closed, one expired");
+        node.give(stale(true));
+        node.give(stale(false));
+        node.give(stale(false));
+        assert_eq!(listed(&node), (4, 0));
+        node.give(stale(true));
+        node.tick(2 * HOUR);
+        let market = &node.core.state().market;
+        assert!(market.available_stale.is_empty() && market.by_maker.is_empty() && market.records.is_empty());
     }
 
     #[test]

@@ -187,8 +187,14 @@ pub struct Market {
     pub records: OrdMap<Target, Arc<Offer>>,
     /// Which records carry an id. One each, unless a maker cheats with its own ids.
     pub by_id: OrdSet<(OfferId, Target)>,
-    /// Those that can be taken, oldest first.
+    /// Those that can be taken, oldest first, of makers that are there.
     pub available: OrdMap<(OfferId, Target), Arc<Offer>>,
+    /// Those that could be taken if their makers were there.
+    pub available_stale: OrdMap<(OfferId, Target), Arc<Offer>>,
+    /// Makers that have been silent for too long. Known anew after each start.
+    pub stale: OrdSet<ClientId>,
+    /// Which records a maker has.
+    pub by_maker: OrdSet<(ClientId, Target)>,
     /// Records that were signed twice.
     pub equivocated: OrdMap<Target, (Arc<Offer>, Arc<Offer>)>,
 }
@@ -342,34 +348,78 @@ impl State {
 impl Market {
     /// Holds this version of a record, in place of an earlier one.
     fn hold(&mut self, offer: &Arc<Offer>) {
-        let key = (offer.id, offer.target());
-        // A maker that cheats may give one record a second id of its own: the first must not stay behind on the list.
-        if let Some(held) = self.records.get(&offer.target()).filter(|held| held.id != offer.id) {
-            let old = (held.id, offer.target());
-            self.by_id.remove(&old);
-            self.available.remove(&old);
+        let target = offer.target();
+        // A maker that cheats may give one record a second id, or a second maker: the first must not stay behind.
+        if let Some(held) = self.records.get(&target) {
+            let (id, maker) = (held.id, held.client_id);
+            if id != offer.id {
+                self.by_id.remove(&(id, target));
+                self.unlist(id, target);
+            }
+            if maker != offer.client_id {
+                self.by_maker.remove(&(maker, target));
+            }
         }
-        if offer.availability && !self.equivocated.contains_key(&offer.target()) {
-            self.available.insert(key, Arc::clone(offer));
-        } else {
-            self.available.remove(&key);
+        self.unlist(offer.id, target);
+        if offer.availability && !self.equivocated.contains_key(&target) {
+            let list = if self.stale.contains(&offer.client_id) {
+                &mut self.available_stale
+            } else {
+                &mut self.available
+            };
+            list.insert((offer.id, target), Arc::clone(offer));
         }
-        self.by_id.insert(key);
-        self.records.insert(offer.target(), Arc::clone(offer));
+        self.by_id.insert((offer.id, target));
+        self.by_maker.insert((offer.client_id, target));
+        self.records.insert(target, Arc::clone(offer));
+    }
+
+    fn unlist(&mut self, id: OfferId, target: Target) {
+        if self.available.remove(&(id, target)).is_none() && !self.available_stale.is_empty() {
+            self.available_stale.remove(&(id, target));
+        }
     }
 
     /// Takes a record off the list of those that can be taken; it is kept.
     pub(super) fn close(&mut self, target: Target) {
-        if let Some(offer) = self.records.get(&target) {
-            self.available.remove(&(offer.id, target));
+        if let Some(id) = self.records.get(&target).map(|offer| offer.id) {
+            self.unlist(id, target);
         }
+    }
+
+    /// Takes a maker's offers off the list because nobody hears of it any more, or puts them back.
+    pub(super) fn set_stale(&mut self, maker: ClientId, stale: bool) {
+        let changed =
+            if stale { self.stale.insert(maker).is_none() } else { self.stale.remove(&maker).is_some() };
+        if !changed {
+            return;
+        }
+        let records = self.records_of(maker).map(|offer| (offer.id, offer.target()));
+        for key in records.collect::<Vec<_>>() {
+            let (from, to) = if stale {
+                (&mut self.available, &mut self.available_stale)
+            } else {
+                (&mut self.available_stale, &mut self.available)
+            };
+            if let Some(offer) = from.remove(&key) {
+                to.insert(key, offer);
+            }
+        }
+    }
+
+    /// What is held of a maker.
+    pub fn records_of(&self, maker: ClientId) -> impl Iterator<Item = &Arc<Offer>> {
+        let from = (maker, Target([0; 20]));
+        let own = self.by_maker.range(from..).take_while(move |(of, _)| *of == maker);
+        own.filter_map(|(_, target)| self.records.get(target))
     }
 
     fn forget(&mut self, target: Target) {
         self.equivocated.remove(&target);
         if let Some(offer) = self.records.remove(&target) {
             self.by_id.remove(&(offer.id, target));
-            self.available.remove(&(offer.id, target));
+            self.by_maker.remove(&(offer.client_id, target));
+            self.unlist(offer.id, target);
         }
     }
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     bep44::Target,
     identity::ClientId,
-    market::{BidId, Offer},
+    market::{BidId, Offer, Via},
     time::UnixMillis,
 };
 use std::collections::BTreeSet;
@@ -121,7 +121,7 @@ impl Core {
             Timer::Die(target) => self.die(target, output),
             Timer::Unpark(target) => {
                 if let Some(offer) = self.parked.remove(&target) {
-                    self.record(offer, output);
+                    self.record(offer, Via::Dht, output);
                 }
             }
             Timer::Ask(bid) => self.ask(bid, output),
@@ -172,7 +172,10 @@ impl Core {
                 self.emit(Event::OwnForgotten(id), output);
                 output.effects.push(Effect::Unpublish(target));
             }
-            None => self.emit(Event::Forgotten(target), output),
+            None => {
+                self.pressure.forget(&target);
+                self.emit(Event::Forgotten(target), output);
+            }
         }
     }
 }
@@ -209,7 +212,7 @@ mod tests {
     fn an_own_refused_bid_is_kept_for_a_week() {
         let (mut maker, mut node) = (Bench::new(1), Bench::new(2));
         let offer = maker.create();
-        node.give(Input::Record(offer.clone()));
+        node.give(Input::Record(offer.clone(), Via::Dht));
         let bid = asked(&node.bid_on(&offer, Duration::ZERO, None)).remove(0);
         let refusal = Refusal { code: RefusalCode::BidExpired, detail: String::new() };
         node.hears(bid.id, Some(Heard::Refused(refusal)));
@@ -224,16 +227,16 @@ mod tests {
     fn versions_of_a_record_leave_no_timers_behind() {
         let (mut maker, mut node) = (Bench::new(1), Bench::new(2));
         let offer = maker.create();
-        node.give(Input::Record(offer.clone()));
+        node.give(Input::Record(offer.clone(), Via::Dht));
         let before = node.core.timers.0.len();
         let closed = Arc::new(offer.close(&maker.master, NOW).unwrap());
-        node.give(Input::Record(Arc::clone(&closed)));
+        node.give(Input::Record(Arc::clone(&closed), Via::Dht));
         assert_eq!(before, 2, "it expires and it dies");
         assert_eq!(node.core.timers.0.len(), 1, "a closed one only dies");
 
         let future = |minutes| closed.close(&maker.master, NOW.plus(Duration::from_mins(minutes))).unwrap();
         for minutes in 10..20 {
-            node.give(Input::Record(Arc::new(future(minutes))));
+            node.give(Input::Record(Arc::new(future(minutes)), Via::Dht));
         }
         assert_eq!((node.core.parked.len(), node.core.timers.0.len()), (1, 2));
     }
@@ -244,7 +247,7 @@ mod tests {
         let offer = maker.create();
         let at = offer.dies_at.plus(crate::exchange::limits::FUTURE_MAX);
         for (at, waits) in [(at, 0), (at.minus(Duration::from_millis(1)), 1)] {
-            node.give(Input::Record(Arc::new(offer.close(&maker.master, at).unwrap())));
+            node.give(Input::Record(Arc::new(offer.close(&maker.master, at).unwrap()), Via::Dht));
             assert_eq!(node.core.parked.len(), waits);
         }
     }

@@ -7,6 +7,7 @@ mod bid;
 mod id;
 mod offer;
 mod trade;
+mod via;
 
 pub use bid::{BID_VALID_FOR_MAX, Bid, BidId};
 pub use id::{IdMint, OfferId};
@@ -15,3 +16,4 @@ pub use offer::{
     RECORD_BYTES_AT_CREATION_MAX, RecordError, Side, Terms,
 };
 pub use trade::{Trade, TradeId, TradeReceipt, TradeReceiptError};
+pub use via::Via;

@@ -12,7 +12,7 @@ use crate::{
         ReplyTo, State,
     },
     identity::{ClientId, Network, Signed},
-    market::{Bid, BidId, NewOffer, Offer, OfferId},
+    market::{Bid, BidId, NewOffer, Offer, OfferId, Via},
     time::UnixMillis,
 };
 use arc_swap::ArcSwap;
@@ -116,8 +116,8 @@ impl Exchange {
     }
 
     /// A verified record came from the network. Dropped when the writer is behind: it will come again.
-    pub(super) fn record(&self, offer: Arc<Offer>) -> Result<(), CommandError> {
-        self.send(Input::Record(offer), None)
+    pub(super) fn record(&self, offer: Arc<Offer>, via: Via) -> Result<(), CommandError> {
+        self.send(Input::Record(offer, via), None)
     }
 
     /// What came of asking a bid. Must not be lost, or the bid would never be asked again: waits while the inbox is full.

@@ -12,7 +12,7 @@ use crate::{
     bep44::{Target, VerifiedItem},
     dht::{Dht, DhtEvent, GetMode, Item},
     identity::Network,
-    market::{Offer, RecordError},
+    market::{Offer, RecordError, Via},
     metrics::{Counter, Gauge, Page},
     workers::Workers,
 };
@@ -318,7 +318,7 @@ impl Ears {
             match verdict {
                 Ok(offer) => {
                     let maker = offer.client_id;
-                    if self.exchange.record(Arc::new(offer)).is_err() {
+                    if self.exchange.record(Arc::new(offer), Via::Dht).is_err() {
                         self.heard.busy.inc();
                     }
                     if is_new && maker != self.exchange.client_id() {

@@ -357,6 +357,7 @@ impl<J: Journal> Writer<J> {
                     drop(self.outlets.publications.send(Publication::Unpublish(target)));
                 }
                 Effect::Fetch(target) => drop(self.outlets.fetches.send(target)),
+                Effect::Held(..) | Effect::Fraud(_) => {}
             }
         }
     }

@@ -9,7 +9,7 @@ use rand::{Rng, RngExt};
 use std::{sync::Arc, time::Duration};
 use vintner::{
     exchange::{IdempotencyKey, Input, OfferRef, ReplyTo},
-    market::{Offer, Side},
+    market::{Offer, Side, Via},
 };
 
 impl World {
@@ -150,7 +150,7 @@ impl World {
             return;
         }
         let offer = Arc::clone(&self.history[self.rng.random_range(0..self.history.len())]);
-        self.deliver(n, Input::Record(offer));
+        self.deliver(n, Input::Record(offer, Via::Dht));
     }
 
     fn crook_publishes(&mut self) {

@@ -19,7 +19,7 @@ use vintner::{
     },
     grenache::envelope::{RequestDigest, RpcRefusal, SignedReply, SignedRequest},
     identity::{KeyPair, MasterKey, Network, Signed, SignedText},
-    market::{Bid, Offer},
+    market::{Bid, Offer, Via},
 };
 
 pub(super) const NETWORK: &str = "simulated";
@@ -208,7 +208,7 @@ impl World {
     fn happen(&mut self, happening: Happening) {
         match happening {
             Happening::Wake(n) if self.nodes[n].wake_at == Some(self.now) => self.batch(n),
-            Happening::Record(n, offer) => self.deliver(n, Input::Record(offer)),
+            Happening::Record(n, offer) => self.deliver(n, Input::Record(offer, Via::Dht)),
             Happening::Request(ask) => self.request(ask),
             Happening::Reply(ask, reply) => self.reply(ask, reply),
             Happening::Timeout(ask) => self.heard(ask, None),
@@ -414,7 +414,7 @@ impl World {
         let Some(mut core) = self.nodes[n].core.take() else { return };
         let mut output = Output::default();
         for offer in own {
-            core.handle(clock, Input::Record(offer), &mut output);
+            core.handle(clock, Input::Record(offer, Via::Dht), &mut output);
         }
         let notices = core.state().is_behind();
         self.ledger.check(notices || !behind, || format!("node {n} does not see that its store is behind"));
@@ -441,7 +441,7 @@ impl World {
                     self.after(delay, Happening::Published(n, life, offer));
                 }
             }
-            Effect::Unpublish(_) => {}
+            Effect::Unpublish(_) | Effect::Held(..) | Effect::Fraud(_) => {}
             Effect::Fetch(target) => {
                 let found: Vec<_> = self.history.iter().filter(|o| o.target() == target).cloned().collect();
                 if !found.is_empty() {

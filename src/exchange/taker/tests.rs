@@ -3,13 +3,13 @@ use crate::exchange::{
     BidAnswer, Input, Refusal,
     testing::{Bench, HOUR, MINUTE, NOW, asked, bid, has_reply, key, network, new_offer, reply},
 };
-use crate::market::{NewOffer, Offer};
+use crate::market::{NewOffer, Offer, Via};
 
 /// A maker, a taker that knows the maker's offer, and the offer.
 fn pair() -> (Bench, Bench, Arc<Offer>) {
     let (mut maker, mut taker) = (Bench::new(1), Bench::new(2));
     let offer = maker.create();
-    taker.give(Input::Record(Arc::clone(&offer)));
+    taker.give(Input::Record(Arc::clone(&offer), Via::Dht));
     (maker, taker, offer)
 }
 
@@ -63,7 +63,7 @@ fn an_offer_that_is_sold_in_an_unknown_way_is_not_bid_on() {
     let output = maker.give(Input::Create { new, idempotency: None, reply: ReplyTo(0) });
     let Ok(Done::Created { offer, .. }) = reply(&output) else { panic!() };
     let offer = maker.own(offer);
-    taker.give(Input::Record(Arc::clone(&offer)));
+    taker.give(Input::Record(Arc::clone(&offer), Via::Dht));
     let refused = reply(&taker.bid_on(&offer, MINUTE, None));
     assert_eq!(refused, Err(CommandError::AcceptanceUnknown(offer.id)));
 }

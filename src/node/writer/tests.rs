@@ -132,7 +132,7 @@ async fn who_waits_for_a_maker_when_the_node_stops_hears_of_his_stored_bid() {
     let id = IdMint::default().next(&network, &maker.client_key().public(), clock::now());
     let offer = Offer::create(&maker, &network, id, new_offer(), clock::now()).unwrap();
     let reference = OfferRef::Hash(offer.target());
-    exchange.record(Arc::new(offer)).unwrap();
+    exchange.record(Arc::new(offer), crate::market::Via::Dht).unwrap();
     let waiting = tokio::spawn({
         let exchange = exchange.clone();
         let minute = Duration::from_mins(1);

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     bep44::Target,
     identity::{ClientId, KeyPair, Network},
+    market::Via,
     time::UnixMillis,
 };
 use std::net::SocketAddr;
@@ -30,30 +31,6 @@ pub struct QuestionId(pub u64);
 /// The driver's number of a question of somebody else's.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct AnswerTo(pub u64);
-
-/// Which way a record or a head came.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Via {
-    /// It was made here.
-    Own,
-    /// Through the DHT.
-    Dht,
-    /// A neighbour sent it on.
-    Gossip(ClientId),
-    /// It was asked for.
-    Fetched(ClientId),
-}
-
-impl Via {
-    /// The node that brought it.
-    #[must_use]
-    pub fn peer(self) -> Option<ClientId> {
-        match self {
-            Self::Gossip(peer) | Self::Fetched(peer) => Some(peer),
-            Self::Own | Self::Dht => None,
-        }
-    }
-}
 
 /// What checking a record showed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

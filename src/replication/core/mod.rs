@@ -31,8 +31,9 @@ mod tree;
 mod version;
 mod wire;
 
+pub use crate::market::Via;
 pub use head::{Head, Root, SignedHead, UncheckedHead};
-pub use io::{AnswerTo, Config, Counters, Effect, Input, QuestionId, Status, Verdict, Via};
+pub use io::{AnswerTo, Config, Counters, Effect, Input, QuestionId, Status, Verdict};
 pub use version::{CopyHash, Stamp, ValueHash, Version};
 pub use wire::Malformed;
 

@@ -5,7 +5,7 @@ use crate::{
         BidAnswer, Core, Effect, Event, Heard, IdempotencyKey, Input, OfferRef, Output, ReplyTo, State,
     },
     identity::{MasterKey, Network, Signed},
-    market::{Acceptance, Bid, Currency, NewOffer, Offer, Side, Terms},
+    market::{Acceptance, Bid, Currency, NewOffer, Offer, Side, Terms, Via},
     time::UnixMillis,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -93,10 +93,10 @@ impl Pair {
                 Some(offer) => Input::Withdraw { offer: OfferRef::Id(offer.id), if_sequence: None, reply },
                 None => Input::Tick,
             },
-            72..80 => offer.map_or(Input::Tick, Input::Record),
-            80..85 => offer.map_or(Input::Tick, |offer| Input::Record(self.twin(&offer))),
+            72..80 => offer.map_or(Input::Tick, |offer| Input::Record(offer, Via::Dht)),
+            80..85 => offer.map_or(Input::Tick, |offer| Input::Record(self.twin(&offer), Via::Dht)),
             85..88 => offer.map_or(Input::Tick, |offer| {
-                Input::Record(Arc::new(offer.close(self.keys_of(&offer), self.now).unwrap()))
+                Input::Record(Arc::new(offer.close(self.keys_of(&offer), self.now).unwrap()), Via::Dht)
             }),
             88..92 => Input::Recover { reply },
             92..98 => {
@@ -119,7 +119,11 @@ impl Pair {
                 let (stored_on, announced_to) = (self.rng.random_range(0..9), self.rng.random_range(0..9));
                 let published =
                     Input::Published { offer: offer.id, sequence: offer.sequence, stored_on, announced_to };
-                if arrives { vec![(node, published), (other, Input::Record(offer))] } else { Vec::new() }
+                if arrives {
+                    vec![(node, published), (other, Input::Record(offer, Via::Dht))]
+                } else {
+                    Vec::new()
+                }
             }
             Effect::Ask(bid) if arrives => {
                 self.asked.push(bid.clone());
