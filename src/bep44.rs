@@ -92,7 +92,15 @@ impl MutableItem {
 
     /// Checks the signature.
     pub fn verify(self) -> Result<VerifiedItem, ItemError> {
-        if self.k.verifies(&signed_bytes(&self.salt, self.seq, &self.v), &self.sig) {
+        self.verify_by(PublicKey::verifies)
+    }
+
+    /// The same, by a `check` that may remember what it was asked before.
+    pub fn verify_by(
+        self,
+        check: impl FnOnce(&PublicKey, &[u8], &Signature) -> bool,
+    ) -> Result<VerifiedItem, ItemError> {
+        if check(&self.k, &signed_bytes(&self.salt, self.seq, &self.v), &self.sig) {
             Ok(VerifiedItem { target: self.target(), item: self })
         } else {
             Err(ItemError::BadSignature)

@@ -201,7 +201,18 @@ impl Domain<'_> {
     /// Whether `signature` is `signer`'s on `statement` in this domain.
     #[must_use]
     pub fn verifies(&self, signer: &PublicKey, statement: &[u8], signature: &Signature) -> bool {
-        signer.verifies(&self.message(statement), signature)
+        self.verifies_by(signer, statement, signature, PublicKey::verifies)
+    }
+
+    /// The same, by a `check` that may remember what it was asked before.
+    pub fn verifies_by(
+        &self,
+        signer: &PublicKey,
+        statement: &[u8],
+        signature: &Signature,
+        check: impl FnOnce(&PublicKey, &[u8], &Signature) -> bool,
+    ) -> bool {
+        check(signer, &self.message(statement), signature)
     }
 }
 

@@ -6,7 +6,14 @@
 //! A job is refused, not queued without end, when [`QUEUE_MAX`] others wait: the caller drops what it was about to check (a
 //! hint that will come again) or answers that the node is busy.
 
-use crate::metrics::Counter;
+mod once;
+
+pub use once::Once;
+
+use crate::{
+    identity::{PublicKey, Signature},
+    metrics::Counter,
+};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -30,6 +37,7 @@ pub struct Workers {
     load: Arc<Load>,
     /// Jobs that wait or are being done.
     under_way: Arc<AtomicUsize>,
+    once: Option<Arc<Once>>,
 }
 
 /// The pool was idle: one job may be done here and now.
@@ -64,7 +72,28 @@ impl Workers {
                 .name(format!("verify-{n}"))
                 .spawn(move || work(&queue, &load, &under_way))?;
         }
-        Ok(Self { jobs, load, under_way })
+        Ok(Self { jobs, load, under_way, once: None })
+    }
+
+    /// Has what is checked through [`Workers::check`] checked once, for whoever hears the same thing several ways.
+    #[must_use]
+    pub fn remembering(mut self) -> Self {
+        self.once = Some(Arc::default());
+        self
+    }
+
+    /// What was checked a moment ago, if that is remembered.
+    pub fn once(&self) -> Option<&Once> {
+        self.once.as_deref()
+    }
+
+    /// Whether `signature` is `signer`'s on `message`. To be called where work is done, by a thread of the pool or in a [`Turn`].
+    pub fn check(&self, signer: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+        let verify = || signer.verifies(message, signature);
+        match &self.once {
+            Some(once) => once.check([&signer.0, &signature.0, message], verify),
+            None => verify(),
+        }
     }
 
     /// Hands a job over, or refuses it at once.

@@ -294,8 +294,10 @@ impl Driver {
             match &checks[..] {
                 [] => return,
                 [(id, item)] => {
-                    let done_here =
-                        self.workers.idle().map(|turn| turn.run(|| verdict(item)).unwrap_or(Verdict::Busy));
+                    let workers = &self.workers;
+                    let done_here = workers
+                        .idle()
+                        .map(|turn| turn.run(|| verdict(item, workers)).unwrap_or(Verdict::Busy));
                     match done_here {
                         Some(verdict) => self.handle(Input::Verified { id: *id, verdict }),
                         None => self.verify(checks),
@@ -335,10 +337,10 @@ impl Driver {
     }
 
     fn verify(&mut self, checks: Vec<(VerifyId, MutableItem)>) {
-        let verdicts = self.verdicts.clone();
+        let (verdicts, workers) = (self.verdicts.clone(), self.workers.clone());
         let ids: Vec<VerifyId> = checks.iter().map(|(id, _)| *id).collect();
         let check = move || {
-            let checked = checks.into_iter().map(|(id, item)| (id, verdict(&item))).collect();
+            let checked = checks.into_iter().map(|(id, item)| (id, verdict(&item, &workers))).collect();
             // The channel has room for every check that is out; the driver may have stopped.
             let _ = verdicts.try_send(checked);
         };
@@ -426,8 +428,9 @@ impl Driver {
     }
 }
 
-fn verdict(item: &MutableItem) -> Verdict {
-    item.clone().verify().map_or(Verdict::Bad, Verdict::Good)
+fn verdict(item: &MutableItem, workers: &Workers) -> Verdict {
+    let check = |k: &_, bytes: &_, sig: &_| workers.check(k, bytes, sig);
+    item.clone().verify_by(check).map_or(Verdict::Bad, Verdict::Good)
 }
 
 /// Answers a caller, who may have stopped waiting.

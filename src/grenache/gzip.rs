@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 
 /// Why packed bytes cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum UnpackError {
+pub(crate) enum UnpackError {
     /// Longer than allowed when unpacked; how much longer was not looked at.
     TooLong,
     /// No gzip, or not all of it.
@@ -13,7 +13,7 @@ pub(super) enum UnpackError {
 }
 
 /// Gunzips up to `bytes_max`.
-pub(super) fn unpack(packed: &[u8], bytes_max: usize) -> Result<Vec<u8>, UnpackError> {
+pub(crate) fn unpack(packed: &[u8], bytes_max: usize) -> Result<Vec<u8>, UnpackError> {
     let mut unpacked = Vec::new();
     // One byte over the bound shows that there is more, without unpacking it.
     match GzDecoder::new(packed).take(bytes_max as u64 + 1).read_to_end(&mut unpacked) {
@@ -24,7 +24,7 @@ pub(super) fn unpack(packed: &[u8], bytes_max: usize) -> Result<Vec<u8>, UnpackE
 }
 
 /// Gzips; `None` never happens with a vector to write to.
-pub(super) fn pack(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn pack(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).ok()?;
     encoder.finish().ok()

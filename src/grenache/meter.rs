@@ -30,6 +30,7 @@ const SERVED: &[&str] = &[
     "storage_full",
     "stopping",
     "no_answer_in_time",
+    "slow_down",
     OTHER,
 ];
 
@@ -56,6 +57,7 @@ const CALLED: &[&str] = &[
     "storage_full",
     "stopping",
     "no_answer_in_time",
+    "slow_down",
     OTHER,
 ];
 

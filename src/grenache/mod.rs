@@ -14,7 +14,7 @@ pub mod address;
 pub mod caller;
 pub mod client;
 pub mod envelope;
-mod gzip;
+pub(crate) mod gzip;
 pub mod meter;
 pub mod rate;
 pub mod server;

@@ -276,6 +276,16 @@ impl Offer {
     /// Reads a record from the network. `known` is a version of the same record that is held already: a proof that is equal to
     /// its one need not be verified again.
     pub fn read(item: VerifiedItem, network: &Network, known: Option<&Self>) -> Result<Self, RecordError> {
+        Self::read_by(item, network, known, PublicKey::verifies)
+    }
+
+    /// The same, by a `check` of the proof that may remember what it was asked before.
+    pub fn read_by(
+        item: VerifiedItem,
+        network: &Network,
+        known: Option<&Self>,
+        check: impl FnOnce(&PublicKey, &[u8], &Signature) -> bool,
+    ) -> Result<Self, RecordError> {
         let offer = Self::parse(item, network)?;
         let body = &offer.body;
         let proven = known.is_some_and(|k| {
@@ -283,8 +293,8 @@ impl Offer {
                 == (offer.item.k, body.id, body.client_id, body.proof)
         });
         let statement = proof_statement(&offer.item.k, body.id);
-        if !proven && !(Domain { network, kind: "proof" }).verifies(&body.client_id, &statement, &body.proof)
-        {
+        let domain = Domain { network, kind: "proof" };
+        if !proven && !domain.verifies_by(&body.client_id, &statement, &body.proof, check) {
             return Err(RecordError::WrongProof);
         }
         Ok(offer)

@@ -1,7 +1,7 @@
 //! Where the other trading nodes are.
 //!
-//! A client is found by the signed item under its own key, which holds its addresses, and failing that by looking its id up as
-//! a Grenache service. Both are hints from strangers: an address counts only once the node there has signed a *hello*, which
+//! A client is found by the addresses in its newest head, by the signed item under its own key, which holds them too, and failing
+//! that by looking its id up as a Grenache service. All are hints from strangers: an address counts only once the node there has signed a *hello*, which
 //! covers the caller's nonce, both ids and the network. What was checked is remembered until it fails.
 
 use super::clock;
@@ -15,6 +15,7 @@ use crate::{
     },
     identity::{ClientId, KeyPair, Network, encode_hex},
     metrics::{Counter, Page},
+    replication::core::limits::MAKERS_MAX,
     time::UnixMillis,
 };
 use serde::{Deserialize, Serialize};
@@ -93,6 +94,14 @@ pub(super) enum ContactError {
     NoAnswer(CallError),
 }
 
+/// Where addresses are found, the quickest first.
+#[derive(Clone, Copy)]
+enum Place {
+    Head,
+    Card,
+    Lookup,
+}
+
 /// A checked address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Contact {
@@ -110,6 +119,8 @@ pub(super) struct Contacts {
     known: Arc<Mutex<HashMap<ClientId, Contact>>>,
     seeks: Arc<Semaphore>,
     sought: Arc<Mutex<HashMap<ClientId, Instant>>>,
+    /// Where makers say in their heads that they are.
+    said: Arc<Mutex<HashMap<ClientId, Vec<SocketAddr>>>>,
     hits: Arc<Hits>,
 }
 
@@ -130,6 +141,7 @@ impl Contacts {
             known: Arc::default(),
             seeks: Arc::new(Semaphore::new(SEEKS_MAX)),
             sought: Arc::default(),
+            said: Arc::default(),
             hits: Arc::default(),
         }
     }
@@ -149,10 +161,27 @@ impl Contacts {
         all
     }
 
+    /// The remembered address of `client`.
+    pub(super) fn known(&self, client: &ClientId) -> Option<SocketAddr> {
+        self.lock().get(client).map(|contact| contact.address)
+    }
+
+    /// Notes where a maker signs that it is. Not checked until somebody wants to talk to it.
+    pub(super) fn learn(&self, client: ClientId, addresses: &[SocketAddr]) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.len() < MAKERS_MAX || said.contains_key(&client) {
+            said.insert(client, addresses.to_vec());
+        }
+    }
+
+    fn said(&self, client: &ClientId) -> Vec<SocketAddr> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.get(client).cloned().unwrap_or_default()
+    }
+
     /// A checked address of `client`: the remembered one, or one found now.
     pub(super) async fn find(&self, client: ClientId) -> Result<SocketAddr, ContactError> {
-        let known = self.lock().get(&client).map(|contact| contact.address);
-        match known {
+        match self.known(&client) {
             Some(address) => Ok(address),
             None => self.find_anew(client).await,
         }
@@ -200,7 +229,12 @@ impl Contacts {
     async fn find_anew(&self, client: ClientId) -> Result<SocketAddr, ContactError> {
         let mut failure = ContactError::Unknown;
         let mut tried = Vec::new();
-        for addresses in [self.on_card(client).await, self.in_lookup(client).await] {
+        for place in [Place::Head, Place::Card, Place::Lookup] {
+            let addresses = match place {
+                Place::Head => Ok(self.said(&client)),
+                Place::Card => self.on_card(client).await,
+                Place::Lookup => self.in_lookup(client).await,
+            };
             let addresses = match addresses {
                 Ok(addresses) => addresses,
                 Err(error) => {

@@ -120,6 +120,16 @@ impl Exchange {
         self.send(Input::Record(offer, via), None)
     }
 
+    /// A verified proof of fraud came. Dropped like a record.
+    pub(super) fn fraud(&self, values: [Arc<Offer>; 2], via: Via) -> Result<(), CommandError> {
+        self.send(Input::Fraud(values, via), None)
+    }
+
+    /// A maker has fallen silent, or is back.
+    pub(super) fn stale(&self, maker: ClientId, stale: bool) -> Result<(), CommandError> {
+        self.send(Input::Stale { maker, stale }, None)
+    }
+
     /// What came of asking a bid. Must not be lost, or the bid would never be asked again: waits while the inbox is full.
     pub(super) async fn bid_answered(&self, bid: BidId, heard: Option<Heard>) {
         self.send_surely(Input::BidAnswered { bid, heard }).await;

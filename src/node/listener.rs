@@ -83,7 +83,7 @@ impl Heard {
         page.bound("dht_events", self.missed.get());
     }
 
-    fn refuse(&self, error: &RecordError) {
+    pub(super) fn refuse(&self, error: &RecordError) {
         match error {
             RecordError::Malformed(_) => &self.malformed,
             RecordError::WrongNetwork(_) => &self.other_network,
@@ -308,7 +308,8 @@ impl Ears {
     async fn judge(&self, news: Vec<Unjudged>, announced: bool) -> Vec<Target> {
         let network = self.exchange.network().clone();
         let count = news.len() as u64;
-        let read = move || news.into_iter().map(|news| news.read(&network)).collect::<Vec<_>>();
+        let workers = self.workers.clone();
+        let read = move || news.into_iter().map(|news| news.read(&network, &workers)).collect::<Vec<_>>();
         let Ok(verdicts) = self.workers.run(read).await else {
             self.heard.busy.add(count);
             return Vec::new();
@@ -351,9 +352,10 @@ struct Judged {
 }
 
 impl Unjudged {
-    fn read(self, network: &Network) -> Judged {
+    fn read(self, network: &Network, workers: &Workers) -> Judged {
         let (target, is_new) = (self.item.target(), self.known.is_none());
-        Judged { target, is_new, verdict: Offer::read(self.item, network, self.known.as_deref()) }
+        let check = |k: &_, bytes: &_, sig: &_| workers.check(k, bytes, sig);
+        Judged { target, is_new, verdict: Offer::read_by(self.item, network, self.known.as_deref(), check) }
     }
 }
 

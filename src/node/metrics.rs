@@ -101,6 +101,18 @@ impl Node {
             depth.at(&[("queue", queue)], waiting);
         }
         page.bound("signature_checks", load.refused.get());
+        if let Some(once) = self.inner.workers.once() {
+            let mut signatures = page.counter(
+                "vintner_record_signatures_total",
+                "Signatures of records and proofs that came, whichever way",
+            );
+            signatures.count(&[("outcome", "checked")], &once.checked);
+            signatures.count(&[("outcome", "known")], &once.spared);
+        }
+        let hits = self.inner.replication.hits();
+        page.bound("replication_inbox", hits.inbox.get());
+        page.bound("replication_bytes", hits.bytes.get());
+        page.bound("replication_queue", hits.queue.get());
     }
 
     fn write_store(&self, state: &State, page: &mut Page) {

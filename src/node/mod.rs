@@ -18,13 +18,14 @@ mod listener;
 mod meter;
 mod metrics;
 mod publisher;
+mod replication;
 mod rpc;
 mod status;
 mod writer;
 
 pub use config::NodeConfig;
 pub use exchange::{Exchange, Snapshot};
-pub use status::{DhtInfo, HeardInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, StoreInfo};
+pub use status::{DhtInfo, HeardInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, ReplicaView, StoreInfo};
 pub use writer::{Journal, JournalError, StartError};
 
 use crate::{
@@ -35,7 +36,7 @@ use crate::{
         client::{Client, ClientConfig},
         meter::Meter,
         server::{self, ServerConfig},
-        service::{LIMITS, RATE},
+        service::LIMITS,
     },
     identity::KeyPair,
     listener::{Serving, Traffic},
@@ -43,9 +44,11 @@ use crate::{
     time::UnixMillis,
     workers::Workers,
 };
+use arc_swap::ArcSwap;
 use contacts::{Card, Contacts};
 use listener::{Ears, Heard, Listener};
 use publisher::{Attempts, Publisher};
+use replication::{Replication, TALK_TIMEOUT};
 use std::{
     io,
     net::{SocketAddr, SocketAddrV4},
@@ -80,6 +83,8 @@ struct Inner {
     contacts: Contacts,
     heard: Arc<Heard>,
     published: Arc<Attempts>,
+    replication: Replication,
+    replica: Arc<ArcSwap<ReplicaView>>,
     workers: Workers,
     rpc_served: Arc<Meter>,
     rpc_called: Arc<Meter>,
@@ -166,7 +171,9 @@ impl Node {
         let mut store = Store::open(&config.data_dir, &config.network, key.public())?;
         let store_status = store.status();
 
-        let workers = Workers::start(std::thread::available_parallelism().map_or(1, usize::from))?;
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        // A record comes from its maker, from neighbours and through the DHT.
+        let workers = Workers::start(threads)?.remembering();
         let dht = start_dht(&config, &mut store, workers.clone()).await?;
         let rpc_error = |source| NodeError::Rpc { address: config.rpc, source };
         let tcp = TcpListener::bind(config.rpc).await.map_err(rpc_error)?;
@@ -176,24 +183,29 @@ impl Node {
         let (asks, asks_queue) = mpsc::unbounded_channel();
         let (publications, publications_queue) = mpsc::unbounded_channel();
         let (fetches, fetches_queue) = mpsc::unbounded_channel();
-        let outlets = writer::Outlets { asks, publications, fetches };
+        let (news, news_queue) = mpsc::unbounded_channel();
+        let outlets = writer::Outlets { asks, publications, fetches, news };
         let (exchange, mut writer) = writer::start(master, config.network.clone(), store, outlets)?;
 
         let policy = AddressPolicy { allow_private: config.allow_private };
         let client_config = ClientConfig { network: config.network.clone(), policy, timeout: CALL_TIMEOUT };
         let rpc_called = Arc::new(Meter::of_client(&rpc::COMMANDS));
-        let client = Client::new(client_config, workers.clone())?.counted(Arc::clone(&rpc_called));
+        let client = Client::new(client_config.clone(), workers.clone())?.counted(Arc::clone(&rpc_called));
+        let talk_config = ClientConfig { timeout: TALK_TIMEOUT, ..client_config };
+        let talker = Client::new(talk_config, workers.clone())?.counted(Arc::clone(&rpc_called));
         let contacts = Contacts::new(dht.clone(), client.clone(), key.clone(), config.network.clone());
         let server_config = ServerConfig {
             network: config.network.clone(),
             key: key.clone(),
             clock: Arc::new(clock::now),
-            rate: RATE,
+            rate: rpc::RATE,
             limits: LIMITS,
         };
         let (rpc_served, rpc_traffic) =
             (Arc::new(Meter::of_server(&rpc::COMMANDS)), Arc::<Traffic>::default());
-        let commands = rpc::commands(&exchange, &workers, Arc::new(RwLock::new(advertised.clone())))
+        let (replication, replication_inbox) = Replication::new();
+        let addresses = Arc::new(RwLock::new(advertised.clone()));
+        let commands = rpc::commands(&exchange, &replication, &workers, addresses)
             .counted(Arc::clone(&rpc_served), Arc::clone(&rpc_traffic));
         let serving = server::serve(tcp, server_config, commands, workers.clone())?;
 
@@ -208,12 +220,21 @@ impl Node {
             heard: Arc::clone(&heard),
             newcomers: Arc::clone(&newcomers),
         };
-        let greeter = greeting::Greeter {
+        let replica = Arc::<ArcSwap<ReplicaView>>::default();
+        let setup = replication::Setup {
+            exchange: exchange.clone(),
             dht: dht.clone(),
-            client: client.clone(),
+            client: talker,
             contacts: contacts.clone(),
+            workers: workers.clone(),
+            heard: Arc::clone(&heard),
             key: key.clone(),
             network: config.network.clone(),
+            addresses: advertised.clone(),
+            seed: writer::seed()?,
+            heads: Vec::new(),
+            anchors: Vec::new(),
+            view: Arc::clone(&replica),
         };
         let asker = rpc::Asker {
             exchange: exchange.clone(),
@@ -229,7 +250,7 @@ impl Node {
         let tasks = vec![
             tokio::spawn(ears.run(wanted, fetches_queue)),
             tokio::spawn(asker.run(asks_queue)),
-            tokio::spawn(greeter.run()),
+            tokio::spawn(replication::Task::run(setup, replication_inbox, news_queue)),
             tokio::spawn(publisher.run(publications_queue, newcomers)),
             tokio::spawn(listener.revisit(exchange.clone())),
             tokio::spawn(async move {
@@ -245,6 +266,8 @@ impl Node {
             contacts,
             heard,
             published,
+            replication,
+            replica,
             workers,
             rpc_served,
             rpc_called,
@@ -287,6 +310,11 @@ impl Node {
     /// This node's part of the DHT.
     pub fn dht(&self) -> &Dht {
         &self.inner.dht
+    }
+
+    /// How replication stands.
+    pub fn replica(&self) -> Arc<ReplicaView> {
+        self.inner.replica.load_full()
     }
 
     /// How the node stands.

@@ -1,9 +1,10 @@
-//! What this node asks others and what others may ask it: `hello` and `offer:bid`.
+//! What this node asks others and what others may ask it: `hello` and `offer:bid` here, `gossip` and `ask` in `replication`.
 
 use super::{
     clock,
     contacts::{Card, Contacts, HELLO, Hello},
     exchange::Exchange,
+    replication::{ASK, GOSSIP, Replication},
 };
 use crate::{
     exchange::{BidAnswer, CommandError, Heard},
@@ -11,6 +12,7 @@ use crate::{
         caller::RequestError,
         client::{CallError, Client},
         envelope::{Outcome, RpcRefusal, VerifiedRequest},
+        rate::Rate,
         server::Commands,
     },
     identity::{ClientId, KeyPair, Network, Signed, SignedText},
@@ -27,7 +29,10 @@ use tokio::sync::{Semaphore, mpsc};
 /// The command by which a bidder asks a maker, the first time and again.
 const OFFER_BID: &str = "offer:bid";
 /// Every command, for those who count.
-pub(super) const COMMANDS: [&str; 2] = [HELLO, OFFER_BID];
+pub(super) const COMMANDS: [&str; 4] = [HELLO, OFFER_BID, GOSSIP, ASK];
+/// What one source may ask: a busy neighbour sends a hundred frames a second, and a test network's twenty nodes, or an office's,
+/// have one address. A core answers twice as much.
+pub(super) const RATE: Rate = Rate { per_second: 4_000, burst: 8_000 };
 /// Bids asked at the same time; the others wait their turn.
 const ASKS_IN_FLIGHT_MAX: usize = 64;
 /// The longest nonce that a hello may carry.
@@ -43,14 +48,28 @@ struct OfferBid {
 pub(super) type Addresses = Arc<RwLock<Vec<SocketAddr>>>;
 
 /// What others may ask.
-pub(super) fn commands(exchange: &Exchange, workers: &Workers, addresses: Addresses) -> Commands {
+pub(super) fn commands(
+    exchange: &Exchange,
+    replication: &Replication,
+    workers: &Workers,
+    addresses: Addresses,
+) -> Commands {
     let (greeter, exchange, workers) = (exchange.clone(), exchange.clone(), workers.clone());
+    let (gossip, ask) = (replication.clone(), replication.clone());
     Commands::default()
         .on(HELLO, move |request, _| {
             let answer = hello(&greeter, &addresses, &request);
             async move { answer }
         })
         .on(OFFER_BID, move |request, _| offer_bid(exchange.clone(), workers.clone(), request))
+        .on(GOSSIP, move |request, _| {
+            let replication = gossip.clone();
+            async move { replication.gossip(request).await }
+        })
+        .on(ASK, move |request, _| {
+            let replication = ask.clone();
+            async move { replication.ask(request).await }
+        })
 }
 
 fn hello(exchange: &Exchange, addresses: &Addresses, request: &VerifiedRequest) -> Outcome {

@@ -2,6 +2,7 @@
 
 use crate::{
     identity::{ClientId, Network},
+    replication,
     time::UnixMillis,
 };
 use std::{net::SocketAddr, path::PathBuf};
@@ -50,6 +51,15 @@ impl NodeStatus {
         }
         Ok(())
     }
+}
+
+/// How replication stands, as its task last saw it.
+#[derive(Clone, Debug, Default)]
+pub struct ReplicaView {
+    /// Neighbours, makers, what is lacking.
+    pub status: replication::core::Status,
+    /// What happened so far.
+    pub counters: replication::core::Counters,
 }
 
 /// The DHT node in numbers.

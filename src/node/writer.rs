@@ -14,7 +14,7 @@ use crate::{
     bep44::Target,
     exchange::{self, BidAnswer, Core, Effect, Event, Input, NotNow, Output, Reply, ReplyTo, run_batch},
     identity::{MasterKey, Network, Signed},
-    market::{Bid, Offer},
+    market::{Bid, Offer, Via},
     time::UnixMillis,
 };
 use arc_swap::ArcSwap;
@@ -81,12 +81,24 @@ pub(super) enum Message {
 }
 
 /// Where effects go that are not replies. The channels have no bound of their own: what they carry is bounded by the core's
-/// limits (one question a bid in doubt) or is taken off at once into a map by record (publications).
+/// limits (one question a bid in doubt) or is taken off at once into a map by record (publications, news).
 #[derive(Debug)]
 pub(super) struct Outlets {
     pub(super) asks: mpsc::UnboundedSender<Signed<Bid>>,
     pub(super) publications: mpsc::UnboundedSender<Publication>,
     pub(super) fetches: mpsc::UnboundedSender<Target>,
+    pub(super) news: mpsc::UnboundedSender<News>,
+}
+
+/// What replication is told.
+#[derive(Debug)]
+pub(super) enum News {
+    /// This version of an own record is durable.
+    Own(Arc<Offer>),
+    /// This version of another's is held.
+    Held(Arc<Offer>, Via),
+    /// Two values of one sequence of this record are.
+    Fraud(Target),
 }
 
 /// What the publisher is told.
@@ -158,7 +170,8 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-fn seed() -> io::Result<[u8; 32]> {
+/// A seed that nobody can guess.
+pub(super) fn seed() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(io::Error::other)?;
     Ok(seed)
@@ -352,12 +365,16 @@ impl<J: Journal> Writer<J> {
                     }
                 }
                 Effect::Ask(bid) => drop(self.outlets.asks.send(bid)),
-                Effect::Publish(offer) => drop(self.outlets.publications.send(Publication::Publish(offer))),
+                Effect::Publish(offer) => {
+                    drop(self.outlets.news.send(News::Own(Arc::clone(&offer))));
+                    drop(self.outlets.publications.send(Publication::Publish(offer)));
+                }
+                Effect::Held(offer, via) => drop(self.outlets.news.send(News::Held(offer, via))),
+                Effect::Fraud(target) => drop(self.outlets.news.send(News::Fraud(target))),
                 Effect::Unpublish(target) => {
                     drop(self.outlets.publications.send(Publication::Unpublish(target)));
                 }
                 Effect::Fetch(target) => drop(self.outlets.fetches.send(target)),
-                Effect::Held(..) | Effect::Fraud(_) => {}
             }
         }
     }

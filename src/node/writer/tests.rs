@@ -40,7 +40,8 @@ fn started(journal: &Fake) -> (Exchange, WriterThread, mpsc::UnboundedReceiver<P
     let (asks, _) = mpsc::unbounded_channel();
     let (publications, published) = mpsc::unbounded_channel();
     let (fetches, _) = mpsc::unbounded_channel();
-    let outlets = Outlets { asks, publications, fetches };
+    let news = mpsc::unbounded_channel().0;
+    let outlets = Outlets { asks, publications, fetches, news };
     let network = "test".parse().unwrap();
     let (exchange, thread) =
         start(MasterKey::from_bytes([1; 32]), network, journal.clone(), outlets).unwrap();
@@ -132,7 +133,7 @@ async fn who_waits_for_a_maker_when_the_node_stops_hears_of_his_stored_bid() {
     let id = IdMint::default().next(&network, &maker.client_key().public(), clock::now());
     let offer = Offer::create(&maker, &network, id, new_offer(), clock::now()).unwrap();
     let reference = OfferRef::Hash(offer.target());
-    exchange.record(Arc::new(offer), crate::market::Via::Dht).unwrap();
+    exchange.record(Arc::new(offer), Via::Dht).unwrap();
     let waiting = tokio::spawn({
         let exchange = exchange.clone();
         let minute = Duration::from_mins(1);

@@ -135,7 +135,7 @@ impl Core {
         match input {
             Input::Held { maker, stamp, dies_at, via } => self.held(maker, stamp, dies_at, via),
             Input::Fraud(target) => self.fraud(target),
-            Input::Restored { maker, stamp, dies_at } => _ = self.index.hold(maker, stamp, dies_at),
+            Input::Restored { maker, stamp, dies_at } => self.restored(maker, stamp, dies_at),
             Input::RestoredHead(head) => self.restored_head(head),
             Input::Judged { copy, verdict } => self.judged(copy, verdict),
             Input::JudgedHead { copy, head, via } => self.judged_head(copy, head, via),
@@ -325,6 +325,13 @@ impl Core {
             }
             Verdict::Busy => self.counters.over_judged += 1,
             Verdict::Forged => bringers.into_iter().for_each(|from| self.punish(from)),
+        }
+    }
+
+    /// Its maker may have gone meanwhile, and then no head will ever say so.
+    fn restored(&mut self, maker: ClientId, stamp: Stamp, dies_at: UnixMillis) {
+        if self.index.hold(maker, stamp, dies_at) && maker != self.me {
+            self.makers.holds(maker, self.now, &mut self.timers);
         }
     }
 

@@ -190,7 +190,15 @@ impl Core {
         self.neighbours.anchors(count)
     }
 
-    pub(super) fn addresses_of(&self, peer: &ClientId) -> Option<Vec<SocketAddr>> {
+    /// Whether this node exchanges news with that one.
+    #[must_use]
+    pub fn is_neighbour(&self, peer: &ClientId) -> bool {
+        self.neighbours.contains(peer)
+    }
+
+    /// Where a node may be.
+    #[must_use]
+    pub fn addresses_of(&self, peer: &ClientId) -> Option<Vec<SocketAddr>> {
         let of_head = self.makers.head(peer).map(|head| &head.addresses).filter(|a| !a.is_empty());
         let of_link = self.neighbours.links.get(peer).map(|link| &link.addresses).filter(|a| !a.is_empty());
         of_head.or(of_link).or_else(|| self.neighbours.strangers.get(peer)).cloned()

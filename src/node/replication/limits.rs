@@ -1,0 +1,54 @@
+//! Every bound and pace of the driver, with its reason.
+
+use std::time::Duration;
+
+pub(super) use crate::replication::core::limits::TALK_BYTES_MAX;
+
+/// From how many bytes on a body is packed: about ten records.
+pub(super) const PACK_FROM: usize = 8 * 1024;
+/// Frames and questions of others that wait for the core; beyond it they are told to come again.
+pub(super) const INBOX_MAX: usize = 1_024;
+/// Inputs that are taken before effects are looked at: what belongs together leaves in one frame.
+pub(super) const TAKEN_AT_ONCE: usize = 256;
+/// How long a node may take to answer.
+pub(in crate::node) const TALK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Addresses of a node that are tried.
+pub(super) const ADDRESSES_TRIED_MAX: usize = 4;
+/// Records and heads that are checked in one job of a worker: less than a millisecond.
+pub(super) const JUDGED_AT_ONCE: usize = 8;
+
+/// Frames to one neighbour that wait for its word: a link of 100 ms is kept busy with a frame every 10 ms.
+pub(super) const FRAMES_IN_FLIGHT_MAX: usize = 10;
+/// How long the next frame to a neighbour collects for each message of the one before beyond the first: who has little to say says
+/// it at once, who has much says it in few frames.
+pub(super) const COLLECT_A_MESSAGE: Duration = Duration::from_micros(1_500);
+/// The longest. Ten hops of it are less than the third of a second that news may take.
+pub(super) const COLLECT_MAX: Duration = Duration::from_millis(10);
+/// Messages that wait for a neighbour; beyond it the oldest are dropped, and heads will tell of them.
+pub(super) const QUEUE_MAX: usize = 10_000;
+/// Messages that are looked at for one frame: more never fit.
+pub(super) const FRAME_MESSAGES_MAX: usize = 2_000;
+
+/// Bytes a second that one node may send in frames or ask for: a hundred megabits, ten times what a busy market needs.
+pub(super) const BYTES_A_SECOND_MAX: u64 = 12_500_000;
+/// Bytes at once after a pause: the records of a late joiner's first second.
+pub(super) const BYTES_BURST: u64 = 4 * BYTES_A_SECOND_MAX;
+/// Nodes of which that is remembered.
+pub(super) const BUDGETS_MAX: usize = 1_024;
+
+/// Addresses greeted in one round, of the at most 100 that a lookup gives in random order.
+pub(super) const GREETED_AT_ONCE: usize = 8;
+/// The pauses before the rounds of one search: at a start the others may be about to join the DHT too.
+pub(super) const SEEK_PAUSES: [Duration; 5] = [
+    Duration::ZERO,
+    Duration::from_millis(100),
+    Duration::from_millis(300),
+    Duration::from_millis(600),
+    Duration::from_millis(1_200),
+];
+/// Neighbours that are remembered for the next start.
+pub(super) const ANCHORS: usize = 2;
+/// How often heads and anchors are given to the store.
+pub(super) const KEEP_EVERY: Duration = Duration::from_secs(5);
+/// How soon something that found the writer busy is tried again.
+pub(super) const AGAIN_AFTER: Duration = Duration::from_millis(5);

@@ -1,0 +1,163 @@
+//! Frames to the neighbours: what is for one neighbour leaves together, and the more there is the less often.
+
+use super::{
+    GOSSIP, Gossiped, Hits,
+    limits::{COLLECT_A_MESSAGE, COLLECT_MAX, FRAME_MESSAGES_MAX, FRAMES_IN_FLIGHT_MAX, QUEUE_MAX},
+    line::Line,
+    parcel,
+};
+use crate::{
+    bep44::Target,
+    exchange::Market,
+    grenache::envelope::RpcRefusal,
+    identity::ClientId,
+    node::Snapshot,
+    replication::core::talk::{Carried, Message, write_frame},
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+};
+use tokio::{task::JoinSet, time::Instant};
+
+/// What came of a frame: whether the other side thinks of this node as a neighbour, if it answered.
+pub(super) struct Delivered {
+    pub to: ClientId,
+    pub heard: Option<bool>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    messages: VecDeque<Message<Target>>,
+    in_flight: usize,
+    /// Until then messages are collected.
+    not_before: Instant,
+}
+
+/// What waits for whom, and what is on its way.
+pub(super) struct Post {
+    line: Line,
+    queues: HashMap<ClientId, Queue>,
+    frames: JoinSet<Delivered>,
+    hits: Arc<Hits>,
+}
+
+impl Post {
+    pub(super) fn new(line: Line, hits: Arc<Hits>) -> Self {
+        Self { line, queues: HashMap::new(), frames: JoinSet::new(), hits }
+    }
+
+    pub(super) fn add(&mut self, to: ClientId, message: Message<Target>) {
+        let empty = || Queue { messages: VecDeque::new(), in_flight: 0, not_before: Instant::now() };
+        let queue = self.queues.entry(to).or_insert_with(empty);
+        if queue.messages.len() >= QUEUE_MAX {
+            queue.messages.pop_front();
+            self.hits.queue.inc();
+        }
+        queue.messages.push_back(message);
+    }
+
+    /// When something is due that waits for nothing but time.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let waiting = self.queues.values().filter(|queue| queue.is_waiting());
+        waiting.map(|queue| queue.not_before).min()
+    }
+
+    /// Sends what is due, each record in its newest version.
+    pub(super) fn send_due(
+        &mut self,
+        snapshot: impl Fn() -> Arc<Snapshot>,
+        addresses: impl Fn(&ClientId) -> Vec<SocketAddr>,
+    ) {
+        let now = Instant::now();
+        let mut shown = None;
+        for (to, queue) in &mut self.queues {
+            while queue.is_waiting() && queue.not_before <= now {
+                let shown = shown.get_or_insert_with(&snapshot);
+                let Some((frame, count)) = queue.take_frame(&shown.state.market) else { break };
+                let extra = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
+                queue.not_before = now + COLLECT_A_MESSAGE.saturating_mul(extra).min(COLLECT_MAX);
+                queue.in_flight += 1;
+                self.frames.spawn(deliver(self.line.clone(), *to, addresses(to), frame));
+            }
+        }
+        self.queues.retain(|_, queue| queue.in_flight > 0 || !queue.messages.is_empty());
+    }
+
+    /// The next frame that was answered or given up. Pending while none is on its way.
+    pub(super) async fn delivered(&mut self) -> Delivered {
+        loop {
+            match self.frames.join_next().await {
+                Some(Ok(delivered)) => {
+                    if let Some(queue) = self.queues.get_mut(&delivered.to) {
+                        queue.in_flight = queue.in_flight.saturating_sub(1);
+                    }
+                    return delivered;
+                }
+                Some(Err(_)) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+impl Queue {
+    fn is_waiting(&self) -> bool {
+        !self.messages.is_empty() && self.in_flight < FRAMES_IN_FLIGHT_MAX
+    }
+
+    /// The bytes of as many messages as fit, and how many these are.
+    fn take_frame(&mut self, market: &Market) -> Option<(Vec<u8>, usize)> {
+        let mut messages = Vec::new();
+        // How many messages stand behind each of those that are still good.
+        let mut taken = Vec::new();
+        for (n, message) in self.messages.iter().take(FRAME_MESSAGES_MAX).enumerate() {
+            if let Some(message) = carry(message, market) {
+                messages.push(message);
+                taken.push(n + 1);
+            }
+        }
+        let (frame, written) = write_frame(&messages);
+        let done = if written == messages.len() {
+            self.messages.len().min(FRAME_MESSAGES_MAX)
+        } else {
+            taken[written - 1]
+        };
+        self.messages.drain(..done);
+        (written > 0).then_some((frame, written))
+    }
+}
+
+/// The message with the record in it, unless it is no longer held.
+fn carry(message: &Message<Target>, market: &Market) -> Option<Message<Carried>> {
+    Some(match message {
+        Message::Record(target) => Message::Record(carried(market, target)?),
+        Message::Head(head) => Message::Head(head.clone()),
+        Message::Have(news) => Message::Have(news.clone()),
+        Message::Want(news) => Message::Want(news.clone()),
+        Message::Prune(makers) => Message::Prune(makers.clone()),
+        Message::Graft(makers) => Message::Graft(makers.clone()),
+    })
+}
+
+/// The newest version of a record, or both values of one that was signed twice.
+pub(super) fn carried(market: &Market, target: &Target) -> Option<Carried> {
+    if let Some((first, second)) = market.equivocated.get(target) {
+        let [item, twin] = [first, second].map(|offer| offer.item().clone().into_inner());
+        return Some(Carried { item, twin: Some(twin) });
+    }
+    let item = market.records.get(target)?.item().clone().into_inner();
+    Some(Carried { item, twin: None })
+}
+
+async fn deliver(line: Line, to: ClientId, addresses: Vec<SocketAddr>, frame: Vec<u8>) -> Delivered {
+    let answer = line.call(to, &addresses, GOSSIP, &parcel::wrap(&frame)).await;
+    let heard = match answer {
+        Some(Ok(body)) => serde_json::from_str(&body).ok().map(|Gossiped { neighbour }| neighbour),
+        // It is there and has much to do: heads will tell what it missed.
+        Some(Err(RpcRefusal { retryable: true, .. })) => Some(true),
+        Some(Err(_)) | None => None,
+    };
+    Delivered { to, heard }
+}

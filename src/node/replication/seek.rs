@@ -1,0 +1,63 @@
+//! Meeting nodes of this network: whoever has announced its name in the DHT is greeted.
+
+use super::{
+    Message,
+    limits::{GREETED_AT_ONCE, SEEK_PAUSES},
+};
+use crate::{
+    dht::Dht,
+    grenache::client::Client,
+    identity::{KeyPair, Network},
+    node::{
+        clock,
+        contacts::Contacts,
+        greeting::{addresses, greet},
+    },
+};
+use std::net::SocketAddr;
+use tokio::{sync::mpsc, task::JoinSet};
+
+#[derive(Clone)]
+pub(super) struct Seeker {
+    pub dht: Dht,
+    pub client: Client,
+    pub contacts: Contacts,
+    pub key: KeyPair,
+    pub network: Network,
+    pub inbox: mpsc::Sender<Message>,
+}
+
+impl Seeker {
+    /// Looks until somebody was met, or for some rounds.
+    pub(super) async fn run(self) {
+        for pause in SEEK_PAUSES {
+            tokio::time::sleep(pause).await;
+            // Nobody there, or no DHT yet: the next round tries again.
+            let found = addresses(&self.dht, &self.network).await.unwrap_or_default();
+            let mut greetings = JoinSet::new();
+            for address in found.into_iter().take(GREETED_AT_ONCE) {
+                greetings.spawn(self.clone().meet(address));
+            }
+            let met = greetings.join_all().await;
+            if met.contains(&true) {
+                return;
+            }
+        }
+    }
+
+    async fn meet(self, address: SocketAddr) -> bool {
+        match greet(&self.client, &self.key, &self.network, address, clock::now).await {
+            Ok(met) if met.client_id == self.key.public() => false,
+            Ok(met) => {
+                self.contacts.seen(met.client_id, address);
+                // A full inbox is no place for more nodes.
+                _ = self.inbox.try_send(Message::Met { client: met.client_id, addresses: vec![address] });
+                true
+            }
+            Err(error) => {
+                tracing::debug!(%address, %error, "nobody was met");
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The task that owns the core.
+
+use super::{
+    ASK, Answer, Hits, Inbox, Message,
+    judge::{Case, Judge},
+    limits::{AGAIN_AFTER, ANCHORS, KEEP_EVERY, TAKEN_AT_ONCE},
+    line::Line,
+    parcel,
+    post::{Post, carried},
+    seek::Seeker,
+};
+use crate::{
+    dht::Dht,
+    exchange::{Market, State},
+    grenache::client::Client,
+    identity::{ClientId, KeyPair, Network},
+    market::{Offer, Via},
+    node::{Exchange, clock, contacts::Contacts, listener::Heard, status::ReplicaView, writer::News},
+    replication::core::{
+        AnswerTo, Config, Core, Effect, Input, QuestionId, SignedHead, Stamp, Version,
+        talk::{Answer as Told, Carried},
+    },
+    time::Now,
+    workers::Workers,
+};
+use arc_swap::ArcSwap;
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+    sync::Arc,
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep_until},
+};
+
+/// What the task works with.
+pub(in crate::node) struct Setup {
+    pub exchange: Exchange,
+    pub dht: Dht,
+    pub client: Client,
+    pub contacts: Contacts,
+    pub workers: Workers,
+    pub heard: Arc<Heard>,
+    pub key: KeyPair,
+    pub network: Network,
+    /// Where this node's RPC is.
+    pub addresses: Vec<SocketAddr>,
+    pub seed: [u8; 32],
+    /// Heads from an earlier run.
+    pub heads: Vec<SignedHead>,
+    /// Neighbours of an earlier run.
+    pub anchors: Vec<(ClientId, Vec<SocketAddr>)>,
+    /// What the owner is shown.
+    pub view: Arc<ArcSwap<ReplicaView>>,
+}
+
+/// The core, and what is under way for it.
+pub(in crate::node) struct Task {
+    core: Core,
+    started: Instant,
+    exchange: Exchange,
+    contacts: Contacts,
+    judge: Judge,
+    line: Line,
+    post: Post,
+    answers: HashMap<AnswerTo, oneshot::Sender<Vec<u8>>>,
+    next_answer: u64,
+    asks: JoinSet<Asked>,
+    seeker: Seeker,
+    seeking: Option<JoinHandle<()>>,
+    /// Makers whose state the exchange core has not been told yet: its inbox was full.
+    stale: VecDeque<(ClientId, bool)>,
+    heads: HashMap<ClientId, SignedHead>,
+    anchors: Vec<(ClientId, Vec<SocketAddr>)>,
+    keep_at: Instant,
+    view: Arc<ArcSwap<ReplicaView>>,
+}
+
+/// What came of a question.
+struct Asked {
+    id: QuestionId,
+    to: ClientId,
+    came: Came,
+}
+
+enum Came {
+    Nothing,
+    Nonsense,
+    Answer(Told<Carried>),
+}
+
+impl Task {
+    /// Works until the exchange core is gone.
+    pub(in crate::node) async fn run(setup: Setup, inbox: Inbox, news: mpsc::UnboundedReceiver<News>) {
+        let (verdicts, found) = mpsc::unbounded_channel();
+        // A hash for each record that is held: not where others wait.
+        let Inbox { sender, queue, hits } = inbox;
+        let task = tokio::task::spawn_blocking(move || (Self::new(setup, sender, verdicts, hits), queue));
+        if let Ok((task, queue)) = task.await {
+            task.work(queue, news, found).await;
+        }
+    }
+
+    fn new(
+        setup: Setup,
+        inbox: mpsc::Sender<Message>,
+        verdicts: mpsc::UnboundedSender<Vec<Input>>,
+        hits: Arc<Hits>,
+    ) -> Self {
+        let Setup {
+            exchange,
+            dht,
+            client,
+            contacts,
+            workers,
+            heard,
+            key,
+            network,
+            addresses,
+            seed,
+            heads,
+            anchors,
+            view,
+        } = setup;
+        let (started, wall) = (Instant::now(), clock::now());
+        let config = Config { network: network.clone(), key: key.clone(), addresses };
+        let mut core = Core::new(config, seed, Now::ZERO, wall);
+        let mut give = |input| core.handle(Now::ZERO, wall, input);
+        restore(&exchange.snapshot().state, &mut give);
+        for head in heads {
+            give(Input::RestoredHead(head));
+        }
+        for (client, addresses) in anchors {
+            give(Input::Met { client, addresses });
+        }
+        let line = Line { client: client.clone(), contacts: contacts.clone(), key: key.clone() };
+        Self {
+            core,
+            started,
+            judge: Judge { exchange: exchange.clone(), workers, heard, verdicts },
+            post: Post::new(line.clone(), hits),
+            line,
+            answers: HashMap::new(),
+            next_answer: 0,
+            asks: JoinSet::new(),
+            seeker: Seeker { dht, client, contacts: contacts.clone(), key, network, inbox },
+            seeking: None,
+            stale: VecDeque::new(),
+            heads: HashMap::new(),
+            anchors: Vec::new(),
+            keep_at: started + KEEP_EVERY,
+            exchange,
+            contacts,
+            view,
+        }
+    }
+
+    async fn work(
+        mut self,
+        mut inbox: mpsc::Receiver<Message>,
+        mut news: mpsc::UnboundedReceiver<News>,
+        mut found: mpsc::UnboundedReceiver<Vec<Input>>,
+    ) {
+        loop {
+            self.work_off();
+            let wake_at = self.wake_at();
+            tokio::select! {
+                some = news.recv() => {
+                    let Some(some) = some else { return };
+                    self.news(some);
+                    for _ in 1..TAKEN_AT_ONCE {
+                        let Ok(some) = news.try_recv() else { break };
+                        self.news(some);
+                    }
+                }
+                Some(message) = inbox.recv() => {
+                    self.message(message);
+                    for _ in 1..TAKEN_AT_ONCE {
+                        let Ok(message) = inbox.try_recv() else { break };
+                        self.message(message);
+                    }
+                }
+                Some(inputs) = found.recv() => {
+                    self.verdicts(inputs);
+                    for _ in 1..TAKEN_AT_ONCE {
+                        let Ok(inputs) = found.try_recv() else { break };
+                        self.verdicts(inputs);
+                    }
+                }
+                delivered = self.post.delivered() => {
+                    self.give(Input::Sent { to: delivered.to, heard: delivered.heard });
+                }
+                Some(asked) = self.asks.join_next(), if !self.asks.is_empty() => {
+                    if let Ok(asked) = asked {
+                        self.told(asked);
+                    }
+                }
+                () = sleep_until(wake_at) => self.give(Input::Tick),
+            }
+        }
+    }
+
+    fn give(&mut self, input: Input) {
+        self.core.handle(Now::from_start(self.started.elapsed()), clock::now(), input);
+    }
+
+    fn wake_at(&self) -> Instant {
+        let timer = self.core.next_timeout().map(|at| self.started + at.since_start());
+        let again = (!self.stale.is_empty()).then(|| Instant::now() + AGAIN_AFTER);
+        let sooner = [timer, self.post.next_due(), again].into_iter().flatten().min();
+        sooner.map_or(self.keep_at, |at| at.min(self.keep_at))
+    }
+
+    /// The exchange core has something new.
+    fn news(&mut self, news: News) {
+        match news {
+            News::Own(offer) => self.held(&offer, Via::Own),
+            News::Held(offer, via) => self.held(&offer, via),
+            News::Fraud(target) => self.give(Input::Fraud(target)),
+        }
+    }
+
+    fn held(&mut self, offer: &Offer, via: Via) {
+        if let Some(stamp) = stamp(offer) {
+            self.give(Input::Held { maker: offer.client_id, stamp, dies_at: offer.dies_at, via });
+        }
+    }
+
+    /// Another node has something.
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Frame { from, messages, reply } => {
+                self.give(Input::Frame { from, messages });
+                // Whoever sent it may have stopped waiting.
+                let _ = reply.send(self.core.is_neighbour(&from));
+            }
+            Message::Asked { from, question, reply } => {
+                let to = AnswerTo(self.next_answer);
+                self.next_answer += 1;
+                self.answers.insert(to, reply);
+                self.give(Input::Asked { from, question, to });
+            }
+            Message::Garbled(from) => self.give(Input::Garbled(from)),
+            Message::Met { client, addresses } => self.give(Input::Met { client, addresses }),
+        }
+    }
+
+    /// A question was answered, or not.
+    fn told(&mut self, Asked { id, to, came }: Asked) {
+        let answer = match came {
+            Came::Answer(answer) => Some(answer),
+            Came::Nothing => None,
+            Came::Nonsense => {
+                self.give(Input::Garbled(to));
+                None
+            }
+        };
+        self.give(Input::Answered { id, answer });
+    }
+
+    fn verdicts(&mut self, inputs: Vec<Input>) {
+        for input in inputs {
+            self.give(input);
+        }
+    }
+
+    /// Does everything that follows.
+    fn work_off(&mut self) {
+        loop {
+            let effects = self.core.take_effects();
+            if effects.is_empty() {
+                break;
+            }
+            let mut cases = Vec::new();
+            for effect in effects {
+                self.effect(effect, &mut cases);
+            }
+            let said = self.judge.judge(cases);
+            self.verdicts(said);
+        }
+        let (exchange, core) = (&self.exchange, &self.core);
+        let addresses = |peer: &ClientId| core.addresses_of(peer).unwrap_or_default();
+        self.post.send_due(|| exchange.snapshot(), addresses);
+        while let Some((maker, stale)) = self.stale.pop_front() {
+            if self.exchange.stale(maker, stale).is_err() {
+                self.stale.push_front((maker, stale));
+                break;
+            }
+        }
+        if self.keep_at <= Instant::now() {
+            self.keep();
+        }
+        let (status, counters) = (self.core.status(), self.core.counters());
+        self.view.store(Arc::new(ReplicaView { status, counters }));
+    }
+
+    fn effect(&mut self, effect: Effect, cases: &mut Vec<Case>) {
+        match effect {
+            Effect::Send { to, message } => self.post.add(to, message),
+            Effect::Ask { to, addresses, id, question } => {
+                let line = self.line.clone();
+                self.asks.spawn(async move {
+                    let body = parcel::wrap(&question.to_bytes());
+                    let came = match line.call(to, &addresses, ASK, &body).await {
+                        Some(Ok(body)) => read_answer(&body),
+                        Some(Err(_)) | None => Came::Nothing,
+                    };
+                    Asked { id, to, came }
+                });
+            }
+            Effect::Answer { to, answer } => {
+                if let Some(reply) = self.answers.remove(&to) {
+                    let answer = filled_in(answer, &self.exchange.snapshot().state.market);
+                    // Whoever asked may have stopped waiting.
+                    let _ = reply.send(answer.to_bytes());
+                }
+            }
+            Effect::Judge { copy, record, via } => cases.push(Case::Record { copy, record, via }),
+            Effect::JudgeHead { copy, head, via } => cases.push(Case::Head { copy, head, via }),
+            Effect::Stale { maker, stale } => self.stale.push_back((maker, stale)),
+            Effect::KeepHead(head) => {
+                self.contacts.learn(head.maker, &head.addresses);
+                self.heads.insert(head.maker, head);
+            }
+            Effect::Seek => {
+                if self.seeking.as_ref().is_none_or(JoinHandle::is_finished) {
+                    self.seeking = Some(tokio::spawn(self.seeker.clone().run()));
+                }
+            }
+        }
+    }
+
+    /// Gives the store what the next start begins with.
+    fn keep(&mut self) {
+        self.keep_at = Instant::now() + KEEP_EVERY;
+        self.heads.clear();
+        let anchors = self.core.anchors(ANCHORS);
+        if !anchors.is_empty() && anchors != self.anchors {
+            self.anchors = anchors;
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        if let Some(seeking) = &self.seeking {
+            seeking.abort();
+        }
+    }
+}
+
+/// Tells the core what the store held.
+fn restore(state: &State, give: &mut impl FnMut(Input)) {
+    for (target, offer) in &state.market.records {
+        let is_fraud = state.market.equivocated.contains_key(target);
+        let version = if is_fraud { Some(Version::FRAUD) } else { Version::of(offer.item()) };
+        if let Some(version) = version {
+            let stamp = Stamp { target: *target, version };
+            give(Input::Restored { maker: offer.client_id, stamp, dies_at: offer.dies_at });
+        }
+    }
+}
+
+fn read_answer(body: &str) -> Came {
+    parcel::unwrap(body).and_then(|bytes| Told::read(&bytes).ok()).map_or(Came::Nonsense, Came::Answer)
+}
+
+fn stamp(offer: &Offer) -> Option<Stamp> {
+    Some(Stamp { target: offer.target(), version: Version::of(offer.item())? })
+}
+
+/// The answer with the records in it, as far as they are held.
+fn filled_in(answer: Answer, market: &Market) -> Told<Carried> {
+    match answer {
+        Answer::Joined { accepted, head } => Told::Joined { accepted, head },
+        Answer::Left => Told::Left,
+        Answer::Heads(heads, more) => Told::Heads(heads, more),
+        Answer::Overall(root) => Told::Overall(root),
+        Answer::Roots(roots, more) => Told::Roots(roots, more),
+        Answer::Buckets(buckets) => Told::Buckets(buckets),
+        Answer::Stamps(stamps) => Told::Stamps(stamps),
+        Answer::Records(targets) => {
+            Told::Records(targets.iter().filter_map(|target| carried(market, target)).collect())
+        }
+        Answer::NotTold => Told::NotTold,
+    }
+}
