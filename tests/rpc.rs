@@ -47,7 +47,8 @@ async fn start_with(skew_ms: u64, rate: Rate) -> Serving {
         .on("echo", |request, _| async move { Ok(request.body().to_owned()) })
         .on("refuse", |_, _| async { Err(RpcRefusal::new("price_below_ask", "ask 7, bid 6", false)) });
     let clock = Arc::new(move || NOW.plus(Duration::from_millis(skew_ms)));
-    let config = ServerConfig { network: net(), key: key(2), clock, rate, limits: service::LIMITS };
+    let known = Arc::default();
+    let config = ServerConfig { network: net(), key: key(2), clock, rate, known, limits: service::LIMITS };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     server::serve(listener, config, commands, Workers::start(1).unwrap()).unwrap()
 }

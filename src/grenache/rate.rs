@@ -14,6 +14,11 @@ pub const SOURCES_MAX: usize = 16_384;
 /// The shortest time between two sweeps of a full table, so that a flood of new addresses does not pay for one each.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
+/// How much more often than others a known source may ask.
+pub const KNOWN_FACTOR: u32 = 8;
+/// What a request costs, in thousandths of one.
+const REQUEST: u64 = 1000;
+
 /// What a source may spend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
@@ -49,15 +54,24 @@ impl RateLimiter {
 
     /// Takes one request of `source` at `now` (a monotonic time since any fixed start); false when it asks too often.
     pub fn admit(&mut self, source: IpAddr, now: Duration) -> bool {
+        self.admit_at(source, now, REQUEST)
+    }
+
+    /// The same, of a source that is known to have reason to ask: it may ask [`KNOWN_FACTOR`] times as often.
+    pub fn admit_known(&mut self, source: IpAddr, now: Duration) -> bool {
+        self.admit_at(source, now, REQUEST / u64::from(KNOWN_FACTOR))
+    }
+
+    fn admit_at(&mut self, source: IpAddr, now: Duration, price: u64) -> bool {
         let source = subscriber(source);
         if self.buckets.len() >= SOURCES_MAX && !self.buckets.contains_key(&source) {
             self.sweep(now);
             if self.buckets.len() >= SOURCES_MAX {
-                return self.crowd.take(self.rate, now);
+                return self.crowd.take(self.rate, now, price);
             }
         }
         let rate = self.rate;
-        self.buckets.entry(source).or_insert_with(|| Bucket::full(rate, now)).take(rate, now)
+        self.buckets.entry(source).or_insert_with(|| Bucket::full(rate, now)).take(rate, now, price)
     }
 
     /// Forgets those whose bucket is full again: to them nothing changes.
@@ -82,18 +96,18 @@ impl Bucket {
         self.tokens.saturating_add(elapsed_ms.saturating_mul(rate.per_second.into())).min(capacity(rate))
     }
 
-    fn take(&mut self, rate: Rate, now: Duration) -> bool {
+    fn take(&mut self, rate: Rate, now: Duration, price: u64) -> bool {
         let tokens = self.refilled(rate, now);
         // Whole milliseconds only, so that many calls within one do not lose the fraction.
         self.filled =
             self.filled.max(Duration::from_millis(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)));
-        self.tokens = tokens.checked_sub(1000).unwrap_or(tokens);
-        tokens >= 1000
+        self.tokens = tokens.checked_sub(price).unwrap_or(tokens);
+        tokens >= price
     }
 }
 
 fn capacity(rate: Rate) -> u64 {
-    u64::from(rate.burst.max(1)) * 1000
+    u64::from(rate.burst.max(1)) * REQUEST
 }
 
 fn subscriber(source: IpAddr) -> IpAddr {
@@ -125,6 +139,14 @@ mod tests {
         assert_eq!((0..20).filter(|_| limiter.admit(one, at(0))).count(), 5);
         assert_eq!((0..20).filter(|_| limiter.admit(one, at(300))).count(), 3);
         assert!(limiter.admit(other, at(300)));
+    }
+
+    #[test]
+    fn a_known_source_may_ask_more_often() {
+        let (mut limiter, one) = (RateLimiter::new(RATE), IpAddr::from([1, 1, 1, 1]));
+        let asks =
+            |limiter: &mut RateLimiter, ms| (0..999).filter(|_| limiter.admit_known(one, at(ms))).count();
+        assert_eq!((asks(&mut limiter, 0), asks(&mut limiter, 300)), (5 * 8, 3 * 8));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     envelope::{Outcome, RequestDigest, RpcRefusal, SignedReply, SignedRequest, VerifiedRequest, code},
     meter::{self, Meter},
     rate::Rate,
-    service::{self, Call, Handler, Refusal, Reply, Settings},
+    service::{self, Call, Handler, KnownSources, Refusal, Reply, Settings},
 };
 use crate::{
     identity::{KeyPair, Network, PublicKey},
@@ -77,6 +77,8 @@ pub struct ServerConfig {
     pub clock: Clock,
     /// What one source may ask.
     pub rate: Rate,
+    /// Who may ask more often.
+    pub known: Arc<KnownSources>,
     /// Connections.
     pub limits: Limits,
 }
@@ -98,13 +100,13 @@ pub fn serve(
     commands: Commands,
     workers: Workers,
 ) -> io::Result<Serving> {
-    let ServerConfig { network, key, clock, rate, limits } = config;
+    let ServerConfig { network, key, clock, rate, known, limits } = config;
     let Commands { handlers, counted } = commands;
     let (meter, traffic) = counted.unwrap_or_else(|| (Arc::new(Meter::of_server(&[])), Arc::default()));
     let me = key.public();
     let server = Server { network, key, clock, me, handlers, workers, meter };
     // Commands are timed here, because what is said of one that is late is signed, too.
-    let settings = Settings { limits, rate, handler_timeout: None, traffic, ..Settings::default() };
+    let settings = Settings { limits, rate, known, handler_timeout: None, traffic, ..Settings::default() };
     service::serve(listener, server, settings)
 }
 

@@ -33,13 +33,15 @@ use super::{
     wire::FRAME_BYTES_MAX,
 };
 use crate::listener::{self, Limits, PeerCertificate, Serving, Traffic};
+use arc_swap::ArcSwap;
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::{RawValue, to_raw_value};
 use std::{
+    collections::HashSet,
     fmt, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
@@ -242,6 +244,9 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+/// Sources that may ask [`super::rate::KNOWN_FACTOR`] times as often as others.
+pub type KnownSources = ArcSwap<HashSet<IpAddr>>;
+
 /// What a service puts up with, and whether it speaks TLS.
 #[derive(Clone)]
 pub struct Settings {
@@ -249,6 +254,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What one source may ask.
     pub rate: Rate,
+    /// Who has reason to ask more often.
+    pub known: Arc<KnownSources>,
     /// How long the handler may take for a request; `None`: it keeps the time itself.
     pub handler_timeout: Option<Duration>,
     /// How long a stream may take.
@@ -266,6 +273,7 @@ impl Default for Settings {
         Self {
             limits: LIMITS,
             rate: RATE,
+            known: Arc::default(),
             handler_timeout: Some(HANDLER_TIMEOUT),
             stream_timeout: STREAM_TIMEOUT,
             stream_bytes_max: STREAM_BYTES_MAX,
@@ -278,6 +286,7 @@ impl Default for Settings {
 struct Service<H> {
     handler: H,
     rate: Mutex<RateLimiter>,
+    known: Arc<KnownSources>,
     started: Instant,
     per_second: u32,
     handler_timeout: Option<Duration>,
@@ -290,10 +299,12 @@ struct Service<H> {
 /// # Errors
 /// When the listener cannot say where it listens.
 pub fn serve(listener: TcpListener, handler: impl Handler, settings: Settings) -> io::Result<Serving> {
-    let Settings { limits, rate, handler_timeout, stream_timeout, stream_bytes_max, tls, traffic } = settings;
+    let Settings { limits, rate, known, handler_timeout, stream_timeout, stream_bytes_max, tls, traffic } =
+        settings;
     let service = Arc::new(Service {
         handler,
         rate: Mutex::new(RateLimiter::new(rate)),
+        known,
         started: Instant::now(),
         per_second: rate.per_second,
         handler_timeout,

@@ -36,7 +36,7 @@ use crate::{
         client::{Client, ClientConfig},
         meter::Meter,
         server::{self, ServerConfig},
-        service::LIMITS,
+        service::{KnownSources, LIMITS, RATE},
     },
     identity::KeyPair,
     listener::{Serving, Traffic},
@@ -194,11 +194,13 @@ impl Node {
         let talk_config = ClientConfig { timeout: TALK_TIMEOUT, ..client_config };
         let talker = Client::new(talk_config, workers.clone())?.counted(Arc::clone(&rpc_called));
         let contacts = Contacts::new(dht.clone(), client.clone(), key.clone(), config.network.clone());
+        let known = Arc::<KnownSources>::default();
         let server_config = ServerConfig {
             network: config.network.clone(),
             key: key.clone(),
             clock: Arc::new(clock::now),
-            rate: rpc::RATE,
+            rate: RATE,
+            known: Arc::clone(&known),
             limits: LIMITS,
         };
         let (rpc_served, rpc_traffic) =
@@ -234,6 +236,7 @@ impl Node {
             seed: writer::seed()?,
             heads: Vec::new(),
             anchors: Vec::new(),
+            known,
             view: Arc::clone(&replica),
         };
         let asker = rpc::Asker {

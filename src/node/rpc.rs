@@ -12,7 +12,6 @@ use crate::{
         caller::RequestError,
         client::{CallError, Client},
         envelope::{Outcome, RpcRefusal, VerifiedRequest},
-        rate::Rate,
         server::Commands,
     },
     identity::{ClientId, KeyPair, Network, Signed, SignedText},
@@ -30,9 +29,6 @@ use tokio::sync::{Semaphore, mpsc};
 const OFFER_BID: &str = "offer:bid";
 /// Every command, for those who count.
 pub(super) const COMMANDS: [&str; 4] = [HELLO, OFFER_BID, GOSSIP, ASK];
-/// What one source may ask: a busy neighbour sends a hundred frames a second, and a test network's twenty nodes, or an office's,
-/// have one address. A core answers twice as much.
-pub(super) const RATE: Rate = Rate { per_second: 4_000, burst: 8_000 };
 /// Bids asked at the same time; the others wait their turn.
 const ASKS_IN_FLIGHT_MAX: usize = 64;
 /// The longest nonce that a hello may carry.

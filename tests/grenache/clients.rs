@@ -87,6 +87,7 @@ async fn stock_clients_that_do_not_sign_are_told_so_by_a_node() {
         key: KeyPair::from_seed(&[2; 32]),
         clock: Arc::new(|| UnixMillis(1)),
         rate: service::RATE,
+        known: Arc::default(),
         limits: service::LIMITS,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

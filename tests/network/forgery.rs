@@ -194,6 +194,7 @@ async fn lying_maker(
         key,
         clock: Arc::new(clock::now),
         rate: RATE,
+        known: Arc::default(),
         limits: LIMITS,
     };
     let serving = server::serve(tcp, config, commands, Workers::start(1).unwrap()).unwrap();

@@ -113,7 +113,12 @@ impl<H: Handler> Service<H> {
 
     fn admits(&self, from: SocketAddr) -> bool {
         let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
-        rate.admit(from.ip(), self.started.elapsed())
+        let now = self.started.elapsed();
+        if self.known.load().contains(&from.ip().to_canonical()) {
+            rate.admit_known(from.ip(), now)
+        } else {
+            rate.admit(from.ip(), now)
+        }
     }
 
     fn too_often(&self, from: SocketAddr) -> Refusal {

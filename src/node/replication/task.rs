@@ -12,7 +12,7 @@ use super::{
 use crate::{
     dht::Dht,
     exchange::{Market, State},
-    grenache::client::Client,
+    grenache::{client::Client, service::KnownSources},
     identity::{ClientId, KeyPair, Network},
     market::{Offer, Via},
     node::{Exchange, clock, contacts::Contacts, listener::Heard, status::ReplicaView, writer::News},
@@ -52,6 +52,8 @@ pub(in crate::node) struct Setup {
     pub heads: Vec<SignedHead>,
     /// Neighbours of an earlier run.
     pub anchors: Vec<(ClientId, Vec<SocketAddr>)>,
+    /// Where the neighbours are: they have more to say than others.
+    pub known: Arc<KnownSources>,
     /// What the owner is shown.
     pub view: Arc<ArcSwap<ReplicaView>>,
 }
@@ -75,6 +77,7 @@ pub(in crate::node) struct Task {
     heads: HashMap<ClientId, SignedHead>,
     anchors: Vec<(ClientId, Vec<SocketAddr>)>,
     keep_at: Instant,
+    known: Arc<KnownSources>,
     view: Arc<ArcSwap<ReplicaView>>,
 }
 
@@ -122,6 +125,7 @@ impl Task {
             seed,
             heads,
             anchors,
+            known,
             view,
         } = setup;
         let (started, wall) = (Instant::now(), clock::now());
@@ -153,6 +157,7 @@ impl Task {
             keep_at: started + KEEP_EVERY,
             exchange,
             contacts,
+            known,
             view,
         }
     }
@@ -293,6 +298,11 @@ impl Task {
             self.keep();
         }
         let (status, counters) = (self.core.status(), self.core.counters());
+        if status.neighbours != self.view.load().status.neighbours {
+            let addresses =
+                status.neighbours.iter().filter_map(|peer| self.core.addresses_of(peer)).flatten();
+            self.known.store(Arc::new(addresses.map(|address| address.ip().to_canonical()).collect()));
+        }
         self.view.store(Arc::new(ReplicaView { status, counters }));
     }
 
