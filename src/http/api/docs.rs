@@ -84,6 +84,15 @@ pub(super) enum Availability {
     All,
 }
 
+/// What a list leaves out unless it is asked for.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "a schema, as above")]
+pub(super) enum Include {
+    /// Offers of makers that are silent.
+    Stale,
+}
+
 /// An object without fields.
 #[derive(ToSchema)]
 pub(super) struct EmptyBody {}

@@ -43,6 +43,7 @@ fn offer() -> Value {
         "sequence": 1_795_231_858_271_u64,
         "availability": true,
         "status": "open",
+        "stale": false,
         "created_at": "2026-11-21T03:30:58.271Z",
         "expires_at": "2026-11-22T03:30:58.271Z",
         "dies_at": "2026-11-23T03:30:58.271Z",
