@@ -5,7 +5,7 @@ use super::{
     client::Client,
     output::{self, facts},
 };
-use crate::http::types::{NodeView, RecoveredView};
+use crate::http::types::{NodeView, RecoveredView, ReplicationView};
 use anyhow::Result;
 use clap::Args;
 
@@ -37,6 +37,7 @@ pub(crate) async fn run(client: &Client) -> Result<Exit> {
         ("rpc", Some(node.rpc.to_string())),
         ("dht", Some(format!("{}, knows {} nodes", node.dht.address, node.dht.nodes))),
         ("peers", Some(node.peers.len().to_string())),
+        ("replica", Some(replica(&node.replication))),
         ("offers", Some(format!("{} can be taken, {} own", offers.listed, offers.own))),
         ("trades", Some(offers.trades.to_string())),
         ("in doubt", Some(format!("{} bids", node.outbox.bids_in_doubt))),
@@ -44,6 +45,17 @@ pub(crate) async fn run(client: &Client) -> Result<Exit> {
         ("data", Some(format!("{} ({} KiB)", node.store.path.display(), node.store.bytes / 1024))),
     ]));
     Ok(Exit::Done)
+}
+
+/// Whether the list is complete, and who would tell if it were not.
+fn replica(held: &ReplicationView) -> String {
+    let state = match (held.synced, held.behind) {
+        (true, _) => "synced".to_owned(),
+        (false, 0) => "not synced".to_owned(),
+        (false, behind) => format!("not synced, behind {behind} makers"),
+    };
+    let ReplicationView { neighbours, makers, stale, .. } = held;
+    format!("{state}; {} neighbours, knows {makers} makers, {stale} of them silent", neighbours.len())
 }
 
 pub(crate) async fn recover(client: &Client) -> Result<Exit> {

@@ -24,7 +24,9 @@ mod writer;
 
 pub use config::NodeConfig;
 pub use exchange::{Exchange, Snapshot};
-pub use status::{DhtInfo, HeardInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, StoreInfo};
+pub use status::{
+    DhtInfo, HeardInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, ReplicationInfo, StoreInfo,
+};
 pub use writer::{Journal, JournalError, StartError};
 
 use crate::{
@@ -43,9 +45,11 @@ use crate::{
     time::UnixMillis,
     workers::Workers,
 };
+use arc_swap::ArcSwap;
 use contacts::{Card, Contacts};
 use listener::{Ears, Heard, Listener};
 use publisher::{Attempts, Publisher};
+use status::ReplicaView;
 use std::{
     io,
     net::{SocketAddr, SocketAddrV4},
@@ -80,6 +84,8 @@ struct Inner {
     contacts: Contacts,
     heard: Arc<Heard>,
     published: Arc<Attempts>,
+    /// How the replica stands; its driver says so.
+    replica: Arc<ArcSwap<ReplicaView>>,
     workers: Workers,
     rpc_served: Arc<Meter>,
     rpc_called: Arc<Meter>,
@@ -245,6 +251,7 @@ impl Node {
             contacts,
             heard,
             published,
+            replica: Arc::default(),
             workers,
             rpc_served,
             rpc_called,
@@ -322,6 +329,7 @@ impl Node {
                     seen_at: contact.seen_at,
                 })
                 .collect(),
+            replication: ReplicationInfo::of(&inner.replica.load().status),
             offers: OffersInfo {
                 listed: state.market.available.len(),
                 records: state.market.records.len(),

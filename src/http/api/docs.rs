@@ -181,7 +181,7 @@ fn own_errors(operation: &str) -> &'static [Code] {
         "show_bid" => &[C::InvalidId, C::BidNotFound],
         "show_trade" => &[C::InvalidId, C::TradeNotFound],
         "recover_node" => &[C::MalformedJson, C::ValidationFailed, C::InvalidHeader],
-        "readyz" => &[C::NotReady],
+        "readyz" => &[C::InvalidQuery, C::NotReady, C::NotSynced],
         _ => &[],
     }
 }
