@@ -69,3 +69,26 @@ pub(crate) async fn recover(client: &Client) -> Result<Exit> {
     }
     Ok(Exit::Done)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_replica_is_told_on_one_line() {
+        let mut held = ReplicationView {
+            synced: true,
+            behind: 0,
+            makers: 5,
+            stale: 1,
+            neighbours: Vec::new(),
+            records: 9,
+        };
+        let tail = "0 neighbours, knows 5 makers, 1 of them silent";
+        assert_eq!(replica(&held), format!("synced; {tail}"));
+        held.synced = false;
+        assert_eq!(replica(&held), format!("not synced; {tail}"));
+        held.behind = 2;
+        assert_eq!(replica(&held), format!("not synced, behind 2 makers; {tail}"));
+    }
+}

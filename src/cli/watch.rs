@@ -284,6 +284,12 @@ mod tests {
     }
 
     #[test]
+    fn an_offer_of_a_silent_maker_is_marked() {
+        let silent = row(&OfferView { stale: true, ..offer(1, 1, "open") });
+        assert!(silent.contains(&"open, stale".to_owned()), "{silent:?}");
+    }
+
+    #[test]
     fn the_screen_is_never_left() {
         let items: Vec<OfferView> = (0..50).map(|n| offer(n, 1, "open")).collect();
         let page = Page { items, next_cursor: None };

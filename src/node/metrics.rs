@@ -231,3 +231,45 @@ fn replica(ReplicaView { status, counters }: &ReplicaView, page: &mut Page) {
     page.bound("replica_jobs", over_jobs);
     page.bound("replica_makers", over_makers);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{identity::MasterKey, replication::core::Status};
+
+    #[test]
+    fn the_page_says_of_the_replica_what_its_driver_says() {
+        let page = |view: &ReplicaView| {
+            let mut page = Page::default();
+            replica(view, &mut page);
+            page.finish()
+        };
+        let neighbours = vec![MasterKey::from_bytes([1; 32]).client_key().public()];
+        let mut view = ReplicaView {
+            status: Status { neighbours, makers: 5, stale: 2, behind: 0, records: 9 },
+            counters: Counters {
+                duplicates: 3,
+                jobs: 4,
+                jobs_in_vain: 1,
+                over_jobs: 6,
+                ..Counters::default()
+            },
+        };
+        let text = page(&view);
+        for line in [
+            "vintner_synced 1",
+            "vintner_replica_neighbours 1",
+            "vintner_replica_makers{state=\"known\"} 5",
+            "vintner_replica_makers{state=\"stale\"} 2",
+            "vintner_replica_makers{state=\"behind\"} 0",
+            "vintner_replica_duplicates_total 3",
+            "vintner_replica_comparisons_total 4",
+            "vintner_replica_comparisons_in_vain_total 1",
+            "vintner_bound_hits_total{bound=\"replica_jobs\"} 6",
+        ] {
+            assert!(text.contains(&format!("{line}\n")), "{line} in {text}");
+        }
+        view.status.behind = 1;
+        assert!(page(&view).contains("vintner_synced 0\n"));
+    }
+}

@@ -264,11 +264,10 @@ mod tests {
 
     #[test]
     fn a_cursor_goes_on_where_it_stood_when_a_maker_falls_silent_or_returns() {
-        let (silent, there) = (state_with_a_silent_maker(4), {
-            let mut state = state();
-            offers(4, 10).into_iter().for_each(|offer| state.apply(&Event::Heard(offer)));
-            state
-        });
+        let (silent, mut there) = (state_with_a_silent_maker(4), state());
+        for offer in offers(4, 10) {
+            there.apply(&Event::Heard(offer));
+        }
         let (mut cursor, mut seen) = (String::new(), Vec::new());
         for state in [&silent, &there].into_iter().cycle().take(30) {
             let query = format!("availability=all&include=stale&limit=1{cursor}");
