@@ -182,9 +182,9 @@ fn outbox(state: &State, now: UnixMillis, page: &mut Page) {
 fn replica(ReplicaView { status, counters }: &ReplicaView, page: &mut Page) {
     page.gauge("vintner_synced", "1 while everything is held that is on offer, as /readyz?sync=true says")
         .is(u8::from(ReplicationInfo::of(status).synced().is_ok()));
-    page.gauge("vintner_replica_neighbours", "Nodes that pass records on to this one")
+    page.gauge("vintner_replication_neighbours", "Nodes that pass records on to this one")
         .is(status.neighbours.len());
-    let mut makers = page.gauge("vintner_replica_makers", "Other makers");
+    let mut makers = page.gauge("vintner_replication_makers", "Other makers");
     for (state, count) in [("known", status.makers), ("stale", status.stale), ("behind", status.behind)] {
         makers.at(&[("state", state)], count);
     }
@@ -205,31 +205,39 @@ fn replica(ReplicaView { status, counters }: &ReplicaView, page: &mut Page) {
         over_makers,
     } = *counters;
     for (name, help, count) in [
-        ("vintner_replica_records_received_total", "Records that neighbours sent", records_received),
-        ("vintner_replica_duplicates_total", "Those of them that had been heard before", duplicates),
-        ("vintner_replica_heads_total", "Heads of other makers that were news", heads),
-        ("vintner_replica_wanted_total", "Records that were asked for because only their names came", wanted),
-        ("vintner_replica_comparisons_total", "Comparisons of what is held of a maker with its head", jobs),
+        ("vintner_replication_records_received_total", "Records that neighbours sent", records_received),
+        ("vintner_replication_duplicates_total", "Those of them that had been heard before", duplicates),
+        ("vintner_replication_heads_total", "Heads of other makers that were news", heads),
         (
-            "vintner_replica_comparisons_in_vain_total",
+            "vintner_replication_wanted_total",
+            "Records that were asked for because only their names came",
+            wanted,
+        ),
+        (
+            "vintner_replication_comparisons_total",
+            "Comparisons of what is held of a maker with its head",
+            jobs,
+        ),
+        (
+            "vintner_replication_comparisons_in_vain_total",
             "Those of them that did not show all that the head says",
             jobs_in_vain,
         ),
-        ("vintner_replica_neighbours_lost_total", "Neighbours that were lost", neighbours_lost),
+        ("vintner_replication_neighbours_lost_total", "Neighbours that were lost", neighbours_lost),
         (
-            "vintner_replica_punished_total",
+            "vintner_replication_punished_total",
             "Nodes that were left alone because they sent what cannot be honest",
             punished,
         ),
-        ("vintner_replica_not_told_total", "Questions about times that nothing is known of", not_told),
-        ("vintner_replica_strangers_total", "Messages of nodes that are no neighbours", strangers),
+        ("vintner_replication_not_told_total", "Questions about times that nothing is known of", not_told),
+        ("vintner_replication_strangers_total", "Messages of nodes that are no neighbours", strangers),
     ] {
         page.counter(name, help).is(count);
     }
-    page.bound("replica_judged", over_judged);
-    page.bound("replica_missing", over_missing);
-    page.bound("replica_jobs", over_jobs);
-    page.bound("replica_makers", over_makers);
+    page.bound("replication_judged", over_judged);
+    page.bound("replication_missing", over_missing);
+    page.bound("replication_jobs", over_jobs);
+    page.bound("replication_makers", over_makers);
 }
 
 #[cfg(test)]
@@ -258,14 +266,14 @@ mod tests {
         let text = page(&view);
         for line in [
             "vintner_synced 1",
-            "vintner_replica_neighbours 1",
-            "vintner_replica_makers{state=\"known\"} 5",
-            "vintner_replica_makers{state=\"stale\"} 2",
-            "vintner_replica_makers{state=\"behind\"} 0",
-            "vintner_replica_duplicates_total 3",
-            "vintner_replica_comparisons_total 4",
-            "vintner_replica_comparisons_in_vain_total 1",
-            "vintner_bound_hits_total{bound=\"replica_jobs\"} 6",
+            "vintner_replication_neighbours 1",
+            "vintner_replication_makers{state=\"known\"} 5",
+            "vintner_replication_makers{state=\"stale\"} 2",
+            "vintner_replication_makers{state=\"behind\"} 0",
+            "vintner_replication_duplicates_total 3",
+            "vintner_replication_comparisons_total 4",
+            "vintner_replication_comparisons_in_vain_total 1",
+            "vintner_bound_hits_total{bound=\"replication_jobs\"} 6",
         ] {
             assert!(text.contains(&format!("{line}\n")), "{line} in {text}");
         }

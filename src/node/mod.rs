@@ -25,7 +25,7 @@ mod writer;
 pub use config::NodeConfig;
 pub use exchange::{Exchange, Snapshot};
 pub use status::{
-    DhtInfo, HeardInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, ReplicationInfo, StoreInfo,
+    DhtInfo, HeardInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, ReplicaView, ReplicationInfo, StoreInfo,
 };
 pub use writer::{Journal, JournalError, StartError};
 
@@ -49,7 +49,6 @@ use arc_swap::ArcSwap;
 use contacts::{Card, Contacts};
 use listener::{Ears, Heard, Listener};
 use publisher::{Attempts, Publisher};
-use status::ReplicaView;
 use std::{
     io,
     net::{SocketAddr, SocketAddrV4},
@@ -84,7 +83,7 @@ struct Inner {
     contacts: Contacts,
     heard: Arc<Heard>,
     published: Arc<Attempts>,
-    /// How the replica stands; its driver says so.
+    /// How replication stands; its driver says so.
     replica: Arc<ArcSwap<ReplicaView>>,
     workers: Workers,
     rpc_served: Arc<Meter>,

@@ -2,7 +2,7 @@
 
 use crate::{
     identity::{ClientId, Network},
-    replication::core::{Counters, Status},
+    replication,
     time::UnixMillis,
 };
 use std::{net::SocketAddr, path::PathBuf};
@@ -55,11 +55,13 @@ impl NodeStatus {
     }
 }
 
-/// What the driver of replication shows, as of a moment ago.
+/// How replication stands, as its task last saw it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ReplicaView {
-    pub(super) status: Status,
-    pub(super) counters: Counters,
+pub struct ReplicaView {
+    /// Neighbours, makers, what is lacking.
+    pub status: replication::core::Status,
+    /// What happened so far.
+    pub counters: replication::core::Counters,
 }
 
 /// How far the node's copy of what is on offer is complete.
@@ -78,8 +80,8 @@ pub struct ReplicationInfo {
 }
 
 impl ReplicationInfo {
-    pub(super) fn of(status: &Status) -> Self {
-        let Status { neighbours, makers, stale, behind, records } = status.clone();
+    pub(super) fn of(status: &replication::core::Status) -> Self {
+        let replication::core::Status { neighbours, makers, stale, behind, records } = status.clone();
         Self { neighbours, makers, stale, behind, records }
     }
 
@@ -179,7 +181,7 @@ pub struct HeardInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::MasterKey;
+    use crate::{identity::MasterKey, replication::core::Status};
 
     #[test]
     fn whoever_hears_nobody_is_synced_only_in_a_network_of_one() {
