@@ -119,7 +119,8 @@ fn an_offer_lives_through_the_commands_and_a_restart() {
     let (code, out, _) = node.run(&["offers", "withdraw", id]);
     assert!(code == 0 && out.contains("withdrawn"), "{out}");
     assert_eq!(node.json(&["offers", "list"])["items"], serde_json::json!([]));
-    assert_eq!(node.json(&["offers", "list", "--all"])["items"][0]["status"], "withdrawn");
+    let all = node.json(&["offers", "list", "--all", "--stale"]);
+    assert_eq!((&all["items"][0]["status"], &all["items"][0]["stale"]), (&"withdrawn".into(), &false.into()));
     node.stop();
 }
 
@@ -158,7 +159,12 @@ fn refusals_say_what_to_do_next_and_end_with_1() {
         node.run(&["trades", "list"]).1,
         "no trades; `vintner offers list` shows what can be bid on\n"
     );
-    assert!(node.run(&["status"]).1.contains("offers       1 can be taken, 1 own"));
+    let status = node.run(&["status"]).1;
+    assert!(status.contains("offers       1 can be taken, 1 own"), "{status}");
+    assert!(
+        status.contains("replica      synced; 0 neighbours, knows 0 makers, 0 of them silent"),
+        "{status}"
+    );
     assert_eq!(node.json(&["recover"]), serde_json::json!({"recovered": 0}));
     node.stop();
 }

@@ -110,7 +110,9 @@ fn next_step(code: &str) -> Option<&'static str> {
         }
         "store_behind" => "restore the newest data directory, or run `vintner recover`",
         "storage_full" => "free some space on the node's disk and try again",
-        "busy" | "stopping" | "not_ready" | "internal" | "body_timeout" => "try again in a moment",
+        "busy" | "stopping" | "not_ready" | "not_synced" | "internal" | "body_timeout" => {
+            "try again in a moment"
+        }
         "limit_reached" => "see the limit above; `vintner status` shows how the node stands",
         "malformed_json" | "invalid_query" | "invalid_header" | "invalid_id" | "validation_failed" => {
             "correct what is named above; `--help` shows the form"

@@ -99,6 +99,9 @@ struct ListArgs {
     /// Also those that cannot be taken
     #[arg(long)]
     all: bool,
+    /// Also those of makers that have been silent for minutes; nobody may answer a bid on them
+    #[arg(long)]
+    stale: bool,
     /// Only where the maker does this
     #[arg(long)]
     side: Option<SideArg>,
@@ -200,6 +203,7 @@ impl ListArgs {
         [
             self.mine.then(|| ("mine", "true".into())),
             self.all.then(|| ("availability", "all".into())),
+            self.stale.then(|| ("include", "stale".into())),
             self.side.map(|side| ("side", side.as_str().into())),
             text(self.currency.map(|currency| currency.to_string()), "currency"),
             text(self.min_price.map(|price| price.to_string()), "min_price"),
@@ -244,10 +248,15 @@ pub(crate) fn row(offer: &OfferView) -> Vec<String> {
         offer.btc_quantity.to_string(),
         offer.offer_price.to_string(),
         offer.currency.to_string(),
-        offer.status.as_str().into(),
+        status(offer),
         offer.expires_at.map_or_else(String::new, |at| at.to_string()),
         if offer.mine { "own".into() } else { format!("{:.8}", offer.client_id.to_string()) },
     ]
+}
+
+fn status(offer: &OfferView) -> String {
+    let status = offer.status.as_str();
+    if offer.stale { format!("{status}, stale") } else { status.into() }
 }
 
 pub(crate) fn side(side: Side) -> &'static str {
@@ -274,7 +283,7 @@ fn print_offer(offer: &OfferView, json: bool) -> Result<Exit> {
     output::print(&facts(&[
         ("id", Some(offer.id.to_string())),
         ("hash", Some(offer.hash.to_string())),
-        ("status", Some(offer.status.as_str().into())),
+        ("status", Some(status(offer))),
         ("side", Some(side(offer.side).into())),
         ("quantity", Some(format!("{} BTC", offer.btc_quantity))),
         ("price", Some(format!("{} {}", offer.offer_price, offer.currency))),

@@ -5,7 +5,7 @@ use super::{
     client::Client,
     output::{self, facts},
 };
-use crate::http::types::{NodeView, RecoveredView};
+use crate::http::types::{NodeView, RecoveredView, ReplicationView};
 use anyhow::Result;
 use clap::Args;
 
@@ -37,6 +37,7 @@ pub(crate) async fn run(client: &Client) -> Result<Exit> {
         ("rpc", Some(node.rpc.to_string())),
         ("dht", Some(format!("{}, knows {} nodes", node.dht.address, node.dht.nodes))),
         ("peers", Some(node.peers.len().to_string())),
+        ("replica", Some(replica(&node.replication))),
         ("offers", Some(format!("{} can be taken, {} own", offers.listed, offers.own))),
         ("trades", Some(offers.trades.to_string())),
         ("in doubt", Some(format!("{} bids", node.outbox.bids_in_doubt))),
@@ -44,6 +45,17 @@ pub(crate) async fn run(client: &Client) -> Result<Exit> {
         ("data", Some(format!("{} ({} KiB)", node.store.path.display(), node.store.bytes / 1024))),
     ]));
     Ok(Exit::Done)
+}
+
+/// Whether the list is complete, and who would tell if it were not.
+fn replica(held: &ReplicationView) -> String {
+    let state = match (held.synced, held.behind) {
+        (true, _) => "synced".to_owned(),
+        (false, 0) => "not synced".to_owned(),
+        (false, behind) => format!("not synced, behind {behind} makers"),
+    };
+    let ReplicationView { neighbours, makers, stale, .. } = held;
+    format!("{state}; {} neighbours, knows {makers} makers, {stale} of them silent", neighbours.len())
 }
 
 pub(crate) async fn recover(client: &Client) -> Result<Exit> {
@@ -56,4 +68,27 @@ pub(crate) async fn recover(client: &Client) -> Result<Exit> {
         output::print(&format!("{} offers were taken over from the network, all closed\n", done.recovered));
     }
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_replica_is_told_on_one_line() {
+        let mut held = ReplicationView {
+            synced: true,
+            behind: 0,
+            makers: 5,
+            stale: 1,
+            neighbours: Vec::new(),
+            records: 9,
+        };
+        let tail = "0 neighbours, knows 5 makers, 1 of them silent";
+        assert_eq!(replica(&held), format!("synced; {tail}"));
+        held.synced = false;
+        assert_eq!(replica(&held), format!("not synced; {tail}"));
+        held.behind = 2;
+        assert_eq!(replica(&held), format!("not synced, behind 2 makers; {tail}"));
+    }
 }

@@ -197,7 +197,7 @@ fn changes<'a>(before: &'a [OfferView], now: &'a [OfferView], full: bool) -> Vec
     let mut changes: Vec<_> = went.map(|offer| (Change::Went, offer)).collect();
     changes.extend(now.iter().rev().filter_map(|offer| match find(before, offer.id) {
         None => Some((Change::Came, offer)),
-        Some(old) if (old.sequence, old.status) != (offer.sequence, offer.status) => {
+        Some(old) if (old.sequence, old.status, old.stale) != (offer.sequence, offer.status, offer.stale) => {
             Some((Change::Changed, offer))
         }
         Some(_) => None,
@@ -253,7 +253,7 @@ mod tests {
         serde_json::from_value(json!({
             "id": format!("00000000-0000-7000-8000-0000000000{n:02}"), "hash": "ab".repeat(20),
             "client_id": "cd".repeat(32), "mine": false, "side": "sell", "btc_quantity": "1", "offer_price": "100",
-            "currency": "USD", "sequence": sequence, "availability": status == "open", "status": status,
+            "currency": "USD", "sequence": sequence, "availability": status == "open", "status": status, "stale": false,
             "created_at": "2026-11-21T03:30:58.271Z", "dies_at": "2026-11-23T03:30:58.271Z",
             "acceptance": "first",
         }))
@@ -273,6 +273,7 @@ mod tests {
         assert_eq!(signs(&[open(2), open(1)], &[open(3), open(1)], false), ["-2", "+3"]);
         assert_eq!(signs(&[open(2), open(1)], &[offer(2, 2, "withdrawn"), open(1)], false), ["~2"]);
         assert!(signs(&[open(1)], &[open(1)], false).is_empty());
+        assert_eq!(signs(&[open(1)], &[OfferView { stale: true, ..open(1) }], false), ["~1"]);
     }
 
     #[test]
@@ -280,6 +281,12 @@ mod tests {
         let open = |n| offer(n, 1, "open");
         assert_eq!(signs(&[open(3), open(2), open(1)], &[open(4), open(3), open(2)], true), ["+4"]);
         assert_eq!(signs(&[open(3), open(2), open(1)], &[open(4), open(3), open(1)], true), ["-2", "+4"]);
+    }
+
+    #[test]
+    fn an_offer_of_a_silent_maker_is_marked() {
+        let silent = row(&OfferView { stale: true, ..offer(1, 1, "open") });
+        assert!(silent.contains(&"open, stale".to_owned()), "{silent:?}");
     }
 
     #[test]

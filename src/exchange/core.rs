@@ -176,6 +176,8 @@ impl Core {
             Input::Recover { reply } => self.recover(reply, output),
             Input::Record(offer, via) => self.record(offer, via, output),
             Input::Fraud(values, via) => self.fraud(values, via, output),
+            // A node is always there for itself, also when nobody else hears of it.
+            Input::Stale { maker, .. } if maker == self.client_id => {}
             Input::Stale { maker, stale } => self.state.market.set_stale(maker, stale),
             Input::BidReceived { bid, reply } => self.bid_received(bid, reply, output),
             Input::BidAnswered { bid, heard } => self.bid_answered(bid, heard, output),

@@ -246,6 +246,15 @@ mod tests {
     }
 
     #[test]
+    fn a_node_is_never_silent_to_itself() {
+        let mut node = Bench::new(1);
+        let own = node.create();
+        node.give(Input::Stale { maker: own.client_id, stale: true });
+        let market = &node.core.state().market;
+        assert_eq!((market.available.len(), market.is_stale(&own)), (1, false));
+    }
+
+    #[test]
     fn offers_of_a_maker_that_is_silent_leave_the_list_and_return_with_it() {
         let (mut maker, mut other, mut node) = (Bench::new(1), Bench::new(3), Bench::new(2));
         let [stays, expires, closes, late] = [0; 4].map(|_| maker.create());

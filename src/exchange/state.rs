@@ -407,6 +407,11 @@ impl Market {
         }
     }
 
+    /// Whether this offer's maker has been silent for too long.
+    pub fn is_stale(&self, offer: &Offer) -> bool {
+        self.stale.contains(&offer.client_id)
+    }
+
     /// What is held of a maker.
     pub fn records_of(&self, maker: ClientId) -> impl Iterator<Item = &Arc<Offer>> {
         let from = (maker, Target([0; 20]));

@@ -1,10 +1,14 @@
 //! A node on the page that Prometheus reads. Whatever the node knows anyway is read here, when somebody asks.
 
-use super::{Node, clock};
+use super::{
+    Node, clock,
+    status::{ReplicaView, ReplicationInfo},
+};
 use crate::{
     dht::core::krpc::code,
     exchange::{BidOutcome, OverLimit, State},
     metrics::Page,
+    replication::core::Counters,
     time::UnixMillis,
 };
 use std::{fs, path::Path, time::Duration};
@@ -17,6 +21,7 @@ impl Node {
         inner.exchange.meter.write(snapshot.counters.over.records, page);
         market(&snapshot.state, page);
         outbox(&snapshot.state, clock::now(), page);
+        replica(&inner.replica.load(), page);
         self.write_heard(page);
         self.write_queues(page);
         self.write_store(&snapshot.state, page);
@@ -140,6 +145,11 @@ fn market(state: &State, page: &mut Page) {
             state.market.available.len(),
         ),
         (
+            "vintner_offers_stale",
+            "Offers that could be taken if their makers were not silent",
+            state.market.available_stale.len(),
+        ),
+        (
             "vintner_offers_own",
             "Offers of this node that are not dead, closed ones included",
             state.own.len(),
@@ -178,4 +188,110 @@ fn outbox(state: &State, now: UnixMillis, page: &mut Page) {
     let mut oldest = page.gauge("vintner_outbox_oldest_seconds", "Age of the oldest of them");
     oldest.at(&[("kind", "bid")], age(oldest_bid));
     oldest.at(&[("kind", "record")], age(oldest_record));
+}
+
+/// Who passes records on to this node, what it misses, and how it got what it has.
+fn replica(view: &ReplicaView, page: &mut Page) {
+    let ReplicaView { status, counters, .. } = view;
+    page.gauge("vintner_synced", "1 while everything is held that is on offer, as /readyz?sync=true says")
+        .is(u8::from(ReplicationInfo::of(view).synced().is_ok()));
+    page.gauge("vintner_replication_neighbours", "Nodes that pass records on to this one")
+        .is(status.neighbours.len());
+    let mut makers = page.gauge("vintner_replication_makers", "Other makers");
+    for (state, count) in [("known", status.makers), ("stale", status.stale), ("behind", status.behind)] {
+        makers.at(&[("state", state)], count);
+    }
+    let Counters {
+        records_received,
+        duplicates,
+        heads,
+        wanted,
+        jobs,
+        jobs_in_vain,
+        neighbours_lost,
+        punished,
+        not_told,
+        strangers,
+        over_judged,
+        over_missing,
+        over_jobs,
+        over_makers,
+    } = *counters;
+    for (name, help, count) in [
+        ("vintner_replication_records_received_total", "Records that neighbours sent", records_received),
+        ("vintner_replication_duplicates_total", "Those of them that had been heard before", duplicates),
+        ("vintner_replication_heads_total", "Heads of other makers that were news", heads),
+        (
+            "vintner_replication_wanted_total",
+            "Records that were asked for because only their names came",
+            wanted,
+        ),
+        (
+            "vintner_replication_comparisons_total",
+            "Comparisons of what is held of a maker with its head",
+            jobs,
+        ),
+        (
+            "vintner_replication_comparisons_in_vain_total",
+            "Those of them that did not show all that the head says",
+            jobs_in_vain,
+        ),
+        ("vintner_replication_neighbours_lost_total", "Neighbours that were lost", neighbours_lost),
+        (
+            "vintner_replication_punished_total",
+            "Nodes that were left alone because they sent what cannot be honest",
+            punished,
+        ),
+        ("vintner_replication_not_told_total", "Questions about times that nothing is known of", not_told),
+        ("vintner_replication_strangers_total", "Messages of nodes that are no neighbours", strangers),
+    ] {
+        page.counter(name, help).is(count);
+    }
+    page.bound("replication_judged", over_judged);
+    page.bound("replication_missing", over_missing);
+    page.bound("replication_jobs", over_jobs);
+    page.bound("replication_makers", over_makers);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{identity::MasterKey, replication::core::Status};
+
+    #[test]
+    fn the_page_says_of_the_replica_what_its_driver_says() {
+        let page = |view: &ReplicaView| {
+            let mut page = Page::default();
+            replica(view, &mut page);
+            page.finish()
+        };
+        let neighbours = vec![MasterKey::from_bytes([1; 32]).client_key().public()];
+        let mut view = ReplicaView {
+            status: Status { neighbours, makers: 5, stale: 2, behind: 0, records: 9 },
+            counters: Counters {
+                duplicates: 3,
+                jobs: 4,
+                jobs_in_vain: 1,
+                over_jobs: 6,
+                ..Counters::default()
+            },
+            looked: true,
+        };
+        let text = page(&view);
+        for line in [
+            "vintner_synced 1",
+            "vintner_replication_neighbours 1",
+            "vintner_replication_makers{state=\"known\"} 5",
+            "vintner_replication_makers{state=\"stale\"} 2",
+            "vintner_replication_makers{state=\"behind\"} 0",
+            "vintner_replication_duplicates_total 3",
+            "vintner_replication_comparisons_total 4",
+            "vintner_replication_comparisons_in_vain_total 1",
+            "vintner_bound_hits_total{bound=\"replication_jobs\"} 6",
+        ] {
+            assert!(text.contains(&format!("{line}\n")), "{line} in {text}");
+        }
+        view.status.behind = 1;
+        assert!(page(&view).contains("vintner_synced 0\n"));
+    }
 }

@@ -25,7 +25,9 @@ mod writer;
 
 pub use config::NodeConfig;
 pub use exchange::{Exchange, Snapshot};
-pub use status::{DhtInfo, HeardInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, ReplicaView, StoreInfo};
+pub use status::{
+    DhtInfo, HeardInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, ReplicaView, ReplicationInfo, StoreInfo,
+};
 pub use writer::{Journal, JournalError, StartError};
 
 use crate::{
@@ -84,6 +86,7 @@ struct Inner {
     heard: Arc<Heard>,
     published: Arc<Attempts>,
     replication: Replication,
+    /// How replication stands; its driver says so.
     replica: Arc<ArcSwap<ReplicaView>>,
     workers: Workers,
     rpc_served: Arc<Meter>,
@@ -353,6 +356,7 @@ impl Node {
                     seen_at: contact.seen_at,
                 })
                 .collect(),
+            replication: ReplicationInfo::of(&inner.replica.load()),
             offers: OffersInfo {
                 listed: state.market.available.len(),
                 records: state.market.records.len(),

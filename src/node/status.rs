@@ -26,6 +26,8 @@ pub struct NodeStatus {
     pub dht: DhtInfo,
     /// Other trading nodes whose address was checked by a hello.
     pub peers: Vec<PeerInfo>,
+    /// How complete its copy of what is on offer is.
+    pub replication: ReplicationInfo,
     /// Its market.
     pub offers: OffersInfo,
     /// Its store.
@@ -60,6 +62,57 @@ pub struct ReplicaView {
     pub status: replication::core::Status,
     /// What happened so far.
     pub counters: replication::core::Counters,
+    /// Whether other nodes were looked for since the start, to the end.
+    pub looked: bool,
+}
+
+/// How far the node's copy of what is on offer is complete.
+#[derive(Clone, Debug, Default)]
+pub struct ReplicationInfo {
+    /// Other nodes that pass records on to this one.
+    pub neighbours: Vec<ClientId>,
+    /// Other makers that are known.
+    pub makers: usize,
+    /// Of these, the ones that have been silent for too long.
+    pub stale: usize,
+    /// Of these, the ones of whom less is held than their heads say.
+    pub behind: usize,
+    /// Records that are held, and the dead that are still known.
+    pub records: usize,
+    /// Whether other nodes were looked for since the start.
+    pub looked: bool,
+}
+
+impl ReplicationInfo {
+    pub(super) fn of(view: &ReplicaView) -> Self {
+        let replication::core::Status { neighbours, makers, stale, behind, records } = view.status.clone();
+        Self { neighbours, makers, stale, behind, records, looked: view.looked }
+    }
+
+    /// Whether everything is held that is on offer; otherwise the sentence that says what is missing.
+    ///
+    /// Nothing that is known to be missing is not enough: a node that nobody passes records on to does not hear what is missing.
+    /// Only one that knows no other maker has nothing to miss: a network of one.
+    pub fn synced(&self) -> Result<(), String> {
+        let makers = |count| if count == 1 { "1 maker".to_owned() } else { format!("{count} makers") };
+        if self.behind > 0 {
+            return Err(format!(
+                "the node is behind {}: it holds less than their heads say, and is fetching the rest",
+                makers(self.behind)
+            ));
+        }
+        if self.neighbours.is_empty() && !self.looked {
+            return Err("the node has just started and is looking for other nodes".into());
+        }
+        if self.neighbours.is_empty() && self.makers > 0 {
+            return Err(format!(
+                "no other node passes records on to this one, so it cannot tell what it lacks of the {} that it knows; check \
+                 that other nodes can be reached",
+                makers(self.makers)
+            ));
+        }
+        Ok(())
+    }
 }
 
 /// The DHT node in numbers.
@@ -130,4 +183,29 @@ pub struct HeardInfo {
     pub dropped: u64,
     /// Records refused: forged, malformed, of another network.
     pub refused: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{identity::MasterKey, replication::core::Status};
+
+    #[test]
+    fn whoever_hears_nobody_is_synced_only_in_a_network_of_one() {
+        let one = vec![MasterKey::from_bytes([1; 32]).client_key().public()];
+        let says = |neighbours: &[ClientId], makers, behind| {
+            let status = Status { neighbours: neighbours.to_vec(), makers, behind, ..Status::default() };
+            let view = ReplicaView { status, looked: true, ..ReplicaView::default() };
+            ReplicationInfo::of(&view).synced().err().unwrap_or_default()
+        };
+        let just_started = ReplicationInfo::of(&ReplicaView::default()).synced();
+        assert!(just_started.unwrap_err().contains("just started"));
+        assert_eq!(says(&[], 0, 0), "", "alone");
+        assert_eq!(says(&one, 0, 0), "", "beside one that offers nothing");
+        assert_eq!(says(&one, 3, 0), "");
+        assert!(says(&one, 3, 2).contains("behind 2 makers:"));
+        assert!(says(&one, 3, 1).contains("behind 1 maker:"));
+        assert!(says(&[], 3, 0).contains("of the 3 makers that it knows;"), "parted from the others");
+        assert!(says(&[], 3, 3).contains("behind 3 makers:"));
+    }
 }

@@ -19,6 +19,7 @@ async fn an_offer_is_created_shown_by_both_names_and_withdrawn() {
     assert_eq!((&offer["btc_quantity"], &offer["offer_price"]), (&json!("0.5"), &json!("64000.1")));
     assert_eq!((&offer["side"], &offer["currency"]), (&json!("buy"), &json!("EUR")));
     assert_eq!((&offer["mine"], &offer["availability"]), (&json!(true), &json!(true)));
+    assert_eq!(offer["stale"], false);
     assert_eq!(offer["published"], json!({"state": "pending"}));
     assert_eq!(offer["client_id"], api.node.exchange().client_id().to_string());
     assert_eq!(offer["hash"].as_str().unwrap().len(), 40);
@@ -152,6 +153,13 @@ async fn pages_follow_their_cursors_to_the_end() {
     assert!(path.ends_with("=end"));
     let within = api.get_json("/api/v1/offers?min_price=300&max_quantity=5").await;
     assert_eq!(within["items"].as_array().unwrap().len(), 3);
+    // Nobody is silent here: asked for or not, the list is the same.
+    let page = |query: &'static str| api.get_json(query);
+    assert_eq!(
+        page("/api/v1/offers?limit=3&include=stale").await,
+        page("/api/v1/offers?limit=3").await,
+        "with the same cursor"
+    );
 }
 
 #[tokio::test]
@@ -170,6 +178,11 @@ async fn the_node_says_who_it_is_and_recovers_nothing_when_nothing_is_lost() {
     let node = api.get_json("/api/v1/node").await;
     assert_eq!(node["client_id"], api.node.exchange().client_id().to_string());
     assert_eq!((&node["network"], &node["store"]["behind"]), (&json!("test"), &json!(false)));
+    assert_eq!(
+        node["replication"],
+        json!({"synced": true, "behind": 0, "makers": 0, "stale": 0, "neighbours": [], "records": 0}),
+        "a network of one has nothing to miss"
+    );
     assert_eq!(api.get_json("/healthz").await, json!({"status": "ok"}));
     for body in ["", "{}"] {
         let response = api.post("/api/v1/node/recover", body).send().await.unwrap();
@@ -184,4 +197,25 @@ async fn readiness_follows_the_nodes_own_word() {
         Ok(()) => assert_eq!(api.get_json("/readyz").await, json!({"status": "ready"})),
         Err(_) => drop(assert_problem(api.get("/readyz").await, 503, "not_ready").await),
     }
+    assert_eq!(api.get("/readyz?sync=false").await.status(), api.get("/readyz").await.status());
+}
+
+#[tokio::test]
+async fn a_node_that_joins_another_can_trade_and_is_soon_synced() {
+    let api = Api::start().await;
+    let beside = Api::start_beside(&api).await;
+    for _ in 0..500 {
+        let response = beside.get("/readyz?sync=true").await;
+        if response.status() == StatusCode::OK {
+            assert_eq!(response.json::<Value>().await.unwrap(), json!({"status": "ready"}));
+            assert_eq!(beside.get("/readyz").await.status(), StatusCode::OK);
+            return;
+        }
+        assert_eq!(response.headers()["retry-after"], "1");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let problem: Value = response.json().await.unwrap();
+        assert!(problem["code"] == "not_ready" || problem["code"] == "not_synced", "{problem}");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("the node was not synced within 10 s");
 }

@@ -159,6 +159,8 @@ async fn queries_are_read_to_the_letter() {
         "mine=1",
         "availability=no",
         "cursor=x",
+        "include=fresh",
+        "include=stale&include=stale",
         "limit=1&limit=1",
         "%ff",
     ] {
@@ -167,6 +169,11 @@ async fn queries_are_read_to_the_letter() {
         assert!(problem["errors"][0]["parameter"].is_string() || query == "%ff", "{problem}");
     }
     assert_problem(api.get("/api/v1/trades?mine=true").await, 400, "invalid_query").await;
+    for query in ["sync=yes", "sync=", "sync=true&sync=true", "ready=true"] {
+        let problem = assert_problem(api.get(&format!("/readyz?{query}")).await, 400, "invalid_query").await;
+        let named = problem["errors"][0]["parameter"].as_str().unwrap();
+        assert!(query.starts_with(named), "{problem}");
+    }
 }
 
 #[tokio::test]

@@ -84,6 +84,15 @@ pub(super) enum Availability {
     All,
 }
 
+/// What a list leaves out unless it is asked for.
+#[derive(ToSchema)]
+#[serde(rename_all = "lowercase")]
+#[allow(dead_code, reason = "a schema, as above")]
+pub(super) enum Include {
+    /// Offers of makers that are silent.
+    Stale,
+}
+
 /// An object without fields.
 #[derive(ToSchema)]
 pub(super) struct EmptyBody {}
@@ -172,7 +181,7 @@ fn own_errors(operation: &str) -> &'static [Code] {
         "show_bid" => &[C::InvalidId, C::BidNotFound],
         "show_trade" => &[C::InvalidId, C::TradeNotFound],
         "recover_node" => &[C::MalformedJson, C::ValidationFailed, C::InvalidHeader],
-        "readyz" => &[C::NotReady],
+        "readyz" => &[C::InvalidQuery, C::NotReady, C::NotSynced],
         _ => &[],
     }
 }

@@ -224,6 +224,9 @@ pub(super) fn whole(text: &str, range: RangeInclusive<u64>) -> Result<u64, Strin
     number.ok_or_else(|| format!("is not a whole number from {} to {}", range.start(), range.end()))
 }
 
+/// The words of a parameter that is on or off, for [`choice`].
+pub(super) const BOOL: [(&str, bool); 2] = [("true", true), ("false", false)];
+
 /// One of a few words.
 pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let found = choices.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);

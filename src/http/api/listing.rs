@@ -1,7 +1,7 @@
 //! Which offers a list shows, newest first, in bounded time.
 
 use super::{
-    fields::{Fields, choice},
+    fields::{BOOL, Fields, choice},
     page::{Cursor, PageQuery},
     problem::Problem,
 };
@@ -30,14 +30,14 @@ pub(super) struct OfferQuery {
     mine: Option<bool>,
     /// `None` is all.
     available: Option<bool>,
+    /// Also those of makers that are silent.
+    stale: bool,
     side: Option<Side>,
     currency: Option<Currency>,
     price: (Option<Price>, Option<Price>),
     quantity: (Option<Quantity>, Option<Quantity>),
     page: PageQuery<(Uuid, Target)>,
 }
-
-const BOOL: [(&str, bool); 2] = [("true", true), ("false", false)];
 
 fn parsed<T: FromStr<Err: fmt::Display>>(text: String) -> Result<T, String> {
     text.parse().map_err(|error: T::Err| error.to_string())
@@ -53,6 +53,7 @@ impl OfferQuery {
             available: fields
                 .optional("availability", |text| choice(&text, &availability))
                 .unwrap_or(Some(true)),
+            stale: fields.optional("include", |text| choice(&text, &[("stale", true)])).unwrap_or(false),
             side: fields.optional("side", |text| choice(&text, &[("sell", Side::Sell), ("buy", Side::Buy)])),
             currency: fields.optional("currency", parsed),
             price: (fields.optional("min_price", parsed), fields.optional("max_price", parsed)),
@@ -75,6 +76,7 @@ impl OfferQuery {
             && within(&offer.terms.btc_quantity, &self.quantity)
             && self.mine.is_none_or(|wanted| wanted == mine())
             && self.available.is_none_or(|wanted| wanted == open())
+            && (self.stale || !state.market.is_stale(offer))
     }
 
     /// The offers to look at, newest first, from where the cursor stands. The shortest list that holds all that can pass.
@@ -88,7 +90,12 @@ impl OfferQuery {
         }
         let range = (Unbounded, before.map_or(Unbounded, Excluded));
         if self.available == Some(true) {
-            return Box::new(market.available.range(range).rev().map(|(_, offer)| offer));
+            let fresh = market.available.range(range).rev().map(|(_, offer)| offer);
+            if !self.stale {
+                return Box::new(fresh);
+            }
+            let stale = market.available_stale.range(range).rev().map(|(_, offer)| offer);
+            return Box::new(newest_first(fresh, stale));
         }
         Box::new(market.by_id.range(range).rev().filter_map(|(_, hash)| market.records.get(hash)))
     }
@@ -112,6 +119,20 @@ impl OfferQuery {
     }
 }
 
+/// Two lists as one; each is newest first, and no offer is on both.
+fn newest_first<'s>(
+    one: impl Iterator<Item = &'s Arc<Offer>>,
+    other: impl Iterator<Item = &'s Arc<Offer>>,
+) -> impl Iterator<Item = &'s Arc<Offer>> {
+    let (mut one, mut other) = (one.peekable(), other.peekable());
+    let place = |offer: &Offer| (offer.id, offer.target());
+    std::iter::from_fn(move || match (one.peek(), other.peek()) {
+        (Some(first), Some(second)) if place(first) < place(second) => other.next(),
+        (None, _) => other.next(),
+        _ => one.next(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -120,7 +141,8 @@ mod tests {
         identity::{MasterKey, Network},
         market::{Acceptance, IdMint, NewOffer, Terms},
     };
-    use std::time::Duration;
+    use proptest::prelude::*;
+    use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
     const NOW: UnixMillis = UnixMillis(1_795_262_400_000);
 
@@ -161,9 +183,13 @@ mod tests {
     }
 
     fn all(query: &str, now: UnixMillis) -> Vec<OfferView> {
-        let (state, mut cursor, mut items) = (state(), String::new(), Vec::new());
+        all_of(&state(), query, now)
+    }
+
+    fn all_of(state: &State, query: &str, now: UnixMillis) -> Vec<OfferView> {
+        let (mut cursor, mut items) = (String::new(), Vec::new());
         for _ in 0..100 {
-            let page = OfferQuery::read(&format!("{query}{cursor}")).unwrap().page(&state, now);
+            let page = OfferQuery::read(&format!("{query}{cursor}")).unwrap().page(state, now);
             items.extend(page.items);
             match page.next_cursor {
                 Some(next) => cursor = format!("&cursor={next}"),
@@ -203,6 +229,55 @@ mod tests {
         assert_eq!(all("availability=false", later).len(), 13);
     }
 
+    /// The maker of `seed` is silent, and nine of its offers could be taken if it were there; a tenth is closed.
+    fn state_with_a_silent_maker(seed: u8) -> State {
+        let (mut state, mut theirs) = (state(), offers(seed, 10));
+        theirs[4] = Arc::new(theirs[4].close(&MasterKey::from_bytes([seed; 32]), NOW).unwrap());
+        state.market.stale.insert(theirs[0].client_id);
+        for offer in theirs {
+            state.apply(&Event::Heard(offer));
+        }
+        assert_eq!((state.market.available.len(), state.market.available_stale.len()), (20, 9));
+        state
+    }
+
+    #[test]
+    fn offers_of_silent_makers_are_on_no_list_that_does_not_ask_for_them() {
+        let state = state_with_a_silent_maker(4);
+        let count = |query: &str| {
+            let items = all_of(&state, query, NOW);
+            (items.iter().filter(|offer| !offer.stale).count(), items.iter().filter(|o| o.stale).count())
+        };
+        for (query, fresh, stale) in [
+            ("limit=2", 20, 9),
+            ("availability=all&limit=3", 21, 10),
+            ("availability=false&limit=4", 1, 1),
+            ("mine=false", 10, 9),
+            ("side=buy&limit=1", 10, 5),
+            ("min_quantity=0.0000001", 2, 1),
+            ("mine=true", 10, 0),
+        ] {
+            assert_eq!(count(query), (fresh, 0), "{query}");
+            assert_eq!(count(&format!("{query}&include=stale")), (fresh, stale), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_goes_on_where_it_stood_when_a_maker_falls_silent_or_returns() {
+        let (silent, mut there) = (state_with_a_silent_maker(4), state());
+        for offer in offers(4, 10) {
+            there.apply(&Event::Heard(offer));
+        }
+        let (mut cursor, mut seen) = (String::new(), Vec::new());
+        for state in [&silent, &there].into_iter().cycle().take(30) {
+            let query = format!("availability=all&include=stale&limit=1{cursor}");
+            let page = OfferQuery::read(&query).unwrap().page(state, NOW);
+            seen.extend(page.items.iter().map(|offer| (offer.id, offer.hash)));
+            cursor = page.next_cursor.map_or_else(String::new, |next| format!("&cursor={next}"));
+        }
+        assert!(seen.len() == 30 && seen.windows(2).all(|w| w[0] > w[1]), "{seen:?}");
+    }
+
     #[test]
     fn a_page_that_ends_with_the_list_has_no_cursor() {
         let page = OfferQuery::read("mine=true&limit=10").unwrap().page(&state(), NOW);
@@ -222,8 +297,57 @@ mod tests {
             "cursor=zz",
             "limit=1&limit=2",
             "currency=usd",
+            "include=",
+            "include=fresh",
+            "include=stale&include=stale",
         ] {
             assert!(OfferQuery::read(query).is_err(), "{query}");
+        }
+    }
+
+    /// Offers of five makers; to sign them takes longer than all the rest.
+    static OFFERS: LazyLock<Vec<Arc<Offer>>> = LazyLock::new(|| (1..=5).flat_map(|m| offers(m, 6)).collect());
+
+    proptest! {
+        #[test]
+        fn pages_are_the_list_cut_in_pieces_whoever_is_silent(
+            silent in prop::collection::btree_set(2_usize..=5, 0..4),
+            closed in prop::collection::btree_set(6_usize..30, 0..6),
+            limit in 1_usize..9,
+            availability in prop::sample::select(vec!["true", "false", "all"]),
+            include in any::<bool>(),
+            buys in any::<bool>(),
+        ) {
+            let (mut state, mut expected) = (State::default(), BTreeSet::new());
+            for maker in &silent {
+                state.market.stale.insert(OFFERS[(maker - 1) * 6].client_id);
+            }
+            for (n, offer) in OFFERS.iter().enumerate() {
+                let (maker, open) = (n / 6 + 1, !closed.contains(&n));
+                let offer = if open {
+                    Arc::clone(offer)
+                } else {
+                    Arc::new(offer.close(&MasterKey::from_bytes([maker as u8; 32]), NOW).unwrap())
+                };
+                state.apply(&match maker {
+                    1 => Event::Own(OwnOffer { offer: Arc::clone(&offer), closed: None, published: None }),
+                    _ => Event::Heard(Arc::clone(&offer)),
+                });
+                let stale = silent.contains(&maker);
+                if (include || !stale)
+                    && (availability == "all" || open == (availability == "true"))
+                    && (!buys || offer.terms.side == Side::Buy)
+                {
+                    expected.insert((offer.id, offer.target(), stale));
+                }
+            }
+            let query = format!(
+                "limit={limit}&availability={availability}{}{}",
+                if include { "&include=stale" } else { "" },
+                if buys { "&side=buy" } else { "" },
+            );
+            let shown = all_of(&state, &query, NOW).into_iter().map(|offer| (offer.id, offer.hash, offer.stale));
+            prop_assert_eq!(shown.collect::<Vec<_>>(), expected.into_iter().rev().collect::<Vec<_>>());
         }
     }
 }

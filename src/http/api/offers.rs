@@ -29,12 +29,14 @@ const DIES_AFTER: Duration = Duration::from_hours(24);
 
 /// List offers
 ///
-/// Newest first; those that can be taken, unless `availability` says otherwise. A page may be short, even empty, and still
-/// have a `next_cursor`.
+/// Newest first; those that can be taken, unless `availability` says otherwise. Offers of makers that have been silent for three
+/// minutes and more are on no list, whatever else it asks for, unless it asks for them (`include=stale`). A page may be short, even
+/// empty, and still have a `next_cursor`.
 #[utoipa::path(get, path = "/offers", operation_id = "list_offers", tag = "offers",
     params(
         ("mine" = Option<bool>, Query, description = "Only own offers, or only those of others"),
         ("availability" = inline(Option<docs::Availability>), Query, description = "`true` (default): can be taken now; `false`: cannot; `all`: both"),
+        ("include" = inline(Option<docs::Include>), Query, description = "`stale`: also offers of makers that are silent; each says so in its field `stale`"),
         ("side" = Option<crate::http::types::Side>, Query, description = "What the maker does"),
         ("currency" = Option<String>, Query, description = "What is paid with, such as `USD`"),
         ("min_price" = Option<String>, Query, description = "Lowest price, a decimal"),
@@ -85,7 +87,8 @@ pub(super) async fn create(State(node): State<Node>, command: Command) -> Result
 
 /// Show an offer
 ///
-/// Its `ETag` is the version of its record. How far an own offer reached (`published`) is not part of the version.
+/// Its `ETag` is the version of its record. How far an own offer reached (`published`) and whether its maker is silent (`stale`) are
+/// not part of the version.
 #[utoipa::path(get, path = "/offers/{id}", operation_id = "show_offer", tag = "offers",
     params(
         ("id" = String, Path, description = docs::OFFER_ID),

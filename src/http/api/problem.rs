@@ -118,6 +118,8 @@ codes! {
     StoreBehind = "store_behind", SERVICE_UNAVAILABLE, false, "The store is behind the network";
     /// The node cannot trade yet.
     NotReady = "not_ready", SERVICE_UNAVAILABLE, true, "The node is not ready";
+    /// The node can trade, but does not hold everything that is on offer.
+    NotSynced = "not_synced", SERVICE_UNAVAILABLE, true, "The node is not synced";
     /// The node is stopping.
     Stopping = "stopping", SERVICE_UNAVAILABLE, true, "The node is stopping";
     /// The disk is full.
@@ -128,7 +130,7 @@ impl Code {
     /// How many seconds a caller should wait before it sends the request again, where that is known.
     fn retry_after_seconds(self) -> Option<u32> {
         match self {
-            Self::Busy | Self::NotReady => Some(1),
+            Self::Busy | Self::NotReady | Self::NotSynced => Some(1),
             Self::Stopping => Some(5),
             Self::LimitReached | Self::StorageFull => Some(60),
             _ => None,

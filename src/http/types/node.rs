@@ -38,6 +38,24 @@ pub struct PeerView {
     pub seen_at: Time,
 }
 
+/// How far this node's copy of what is on offer is complete.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplicationView {
+    /// Whether everything is held that is on offer: nothing of a maker is missing, and somebody would say so if it were.
+    pub synced: bool,
+    /// Makers of whom less is held than their heads say.
+    pub behind: usize,
+    /// Other makers that are known.
+    pub makers: usize,
+    /// Makers that have been silent for three minutes and more.
+    pub stale: usize,
+    /// Nodes that pass records on to this one, by their client ids.
+    #[schema(value_type = Vec<String>)]
+    pub neighbours: Vec<ClientId>,
+    /// Records that are held, and the dead that are still known.
+    pub records: usize,
+}
+
 /// The market in numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OffersView {
@@ -113,6 +131,8 @@ pub struct NodeView {
     pub dht: DhtView,
     /// Other trading nodes that were reached.
     pub peers: Vec<PeerView>,
+    /// How complete this node's copy of what is on offer is.
+    pub replication: ReplicationView,
     /// The market in numbers.
     pub offers: OffersView,
     /// The store.
@@ -148,6 +168,14 @@ impl From<NodeStatus> for NodeView {
                 peers: status.dht.peers,
             },
             peers: status.peers.into_iter().map(peer).collect(),
+            replication: ReplicationView {
+                synced: status.replication.synced().is_ok(),
+                behind: status.replication.behind,
+                makers: status.replication.makers,
+                stale: status.replication.stale,
+                neighbours: status.replication.neighbours,
+                records: status.replication.records,
+            },
             offers: OffersView {
                 listed: status.offers.listed,
                 records: status.offers.records,

@@ -195,6 +195,8 @@ pub struct OfferView {
     pub availability: bool,
     /// How it stands.
     pub status: OfferStatus,
+    /// Whether its maker has been silent for three minutes and more: nobody may answer a bid on it. Never true of own offers.
+    pub stale: bool,
     /// When it was made, by its maker's clock.
     pub created_at: Time,
     /// From when on it cannot be taken; absent once it is closed.
@@ -238,6 +240,7 @@ impl OfferView {
             sequence: offer.sequence,
             availability: status == exchange::OfferStatus::Open,
             status: status.into(),
+            stale: state.market.is_stale(offer),
             created_at: Time(offer.id.created_at()),
             expires_at: offer.expires_at.map(Time),
             dies_at: Time(offer.dies_at),

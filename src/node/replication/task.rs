@@ -72,6 +72,8 @@ pub(in crate::node) struct Task {
     asks: JoinSet<Asked>,
     seeker: Seeker,
     seeking: Option<JoinHandle<()>>,
+    /// Whether a search has come to its end.
+    looked: bool,
     /// Makers whose state the exchange core has not been told yet: its inbox was full.
     stale: VecDeque<(ClientId, bool)>,
     heads: HashMap<ClientId, SignedHead>,
@@ -151,6 +153,7 @@ impl Task {
             asks: JoinSet::new(),
             seeker: Seeker { dht, client, contacts: contacts.clone(), key, network, inbox },
             seeking: None,
+            looked: false,
             stale: VecDeque::new(),
             heads: HashMap::new(),
             anchors: Vec::new(),
@@ -303,7 +306,8 @@ impl Task {
                 status.neighbours.iter().filter_map(|peer| self.core.addresses_of(peer)).flatten();
             self.known.store(Arc::new(addresses.map(|address| address.ip().to_canonical()).collect()));
         }
-        self.view.store(Arc::new(ReplicaView { status, counters }));
+        self.looked |= self.seeking.as_ref().is_some_and(JoinHandle::is_finished);
+        self.view.store(Arc::new(ReplicaView { status, counters, looked: self.looked }));
     }
 
     fn effect(&mut self, effect: Effect, cases: &mut Vec<Case>) {
