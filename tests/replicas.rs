@@ -6,7 +6,10 @@ mod testnet;
 
 use std::time::Instant;
 use testnet::{Net, create, until};
-use vintner::{bep44::Target, node::Node};
+use vintner::{
+    bep44::Target,
+    node::{Node, NodeConfig},
+};
 
 /// What a node lists: each record's hash and sequence.
 fn listed(node: &Node) -> Vec<(Target, u64)> {
@@ -50,5 +53,24 @@ async fn who_joins_late_learns_of_everything() {
     equal(&net.nodes).await;
     println!("a late joiner had 400 records after {:?}", started.elapsed());
     until("the late joiner to be synced", || async { net.nodes[2].replica().status.is_synced() }).await;
+    net.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_do_not_know_their_address_are_told_it() {
+    let mut net = Net::start(1, 0).await;
+    for n in 0..3 {
+        // As in a container.
+        let rpc = "0.0.0.0:0".parse().unwrap();
+        net.nodes.push(Node::start(NodeConfig { rpc, ..net.config(n) }).await.unwrap());
+    }
+    have_neighbours(&net.nodes).await;
+    create(&net.nodes[0], "100").await;
+    equal(&net.nodes).await;
+    for node in &net.nodes {
+        until("everything to be synced", || async { node.status().replication.synced().is_ok() }).await;
+    }
+    let received: u64 = net.nodes.iter().map(|node| node.replica().counters.records_received).sum();
+    assert!(received > 0, "the offer came by gossip");
     net.stop().await;
 }

@@ -236,6 +236,7 @@ impl Node {
             key: key.clone(),
             network: config.network.clone(),
             addresses: advertised.clone(),
+            rpc_port: rpc.port(),
             seed: writer::seed()?,
             heads: Vec::new(),
             anchors: Vec::new(),

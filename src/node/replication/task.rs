@@ -8,6 +8,7 @@ use super::{
     parcel,
     post::{Post, carried},
     seek::Seeker,
+    whereabouts::Whereabouts,
 };
 use crate::{
     dht::Dht,
@@ -45,8 +46,9 @@ pub(in crate::node) struct Setup {
     pub heard: Arc<Heard>,
     pub key: KeyPair,
     pub network: Network,
-    /// Where this node's RPC is.
+    /// Where this node's RPC is; nothing when only others can tell.
     pub addresses: Vec<SocketAddr>,
+    pub rpc_port: u16,
     pub seed: [u8; 32],
     /// Heads from an earlier run.
     pub heads: Vec<SignedHead>,
@@ -67,6 +69,7 @@ pub(in crate::node) struct Task {
     judge: Judge,
     line: Line,
     post: Post,
+    whereabouts: Whereabouts,
     answers: HashMap<AnswerTo, oneshot::Sender<Vec<u8>>>,
     next_answer: u64,
     asks: JoinSet<Asked>,
@@ -124,6 +127,7 @@ impl Task {
             key,
             network,
             addresses,
+            rpc_port,
             seed,
             heads,
             anchors,
@@ -131,6 +135,7 @@ impl Task {
             view,
         } = setup;
         let (started, wall) = (Instant::now(), clock::now());
+        let whereabouts = Whereabouts::new(rpc_port, !addresses.is_empty());
         let config = Config { network: network.clone(), key: key.clone(), addresses };
         let mut core = Core::new(config, seed, Now::ZERO, wall);
         let mut give = |input| core.handle(Now::ZERO, wall, input);
@@ -148,6 +153,7 @@ impl Task {
             judge: Judge { exchange: exchange.clone(), workers, heard, verdicts },
             post: Post::new(line.clone(), hits),
             line,
+            whereabouts,
             answers: HashMap::new(),
             next_answer: 0,
             asks: JoinSet::new(),
@@ -251,7 +257,15 @@ impl Task {
                 self.give(Input::Asked { from, question, to });
             }
             Message::Garbled(from) => self.give(Input::Garbled(from)),
-            Message::Met { client, addresses } => self.give(Input::Met { client, addresses }),
+            Message::Met { client, addresses, seen } => {
+                if let Some(seen) = seen
+                    && let Some(addresses) = self.whereabouts.seen(client, seen)
+                {
+                    tracing::info!(?addresses, "the network sees this node's RPC here");
+                    self.give(Input::Moved(addresses));
+                }
+                self.give(Input::Met { client, addresses });
+            }
         }
     }
 
