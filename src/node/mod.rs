@@ -60,7 +60,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinHandle,
 };
 
@@ -215,7 +215,6 @@ impl Node {
         let serving = server::serve(tcp, server_config, commands, workers.clone())?;
 
         let (listener, wanted) = Listener::new();
-        let newcomers = Arc::new(Notify::new());
         let heard = Arc::clone(&listener.heard);
         let ears = Ears {
             dht: dht.clone(),
@@ -223,7 +222,6 @@ impl Node {
             contacts: contacts.clone(),
             workers: workers.clone(),
             heard: Arc::clone(&heard),
-            newcomers: Arc::clone(&newcomers),
         };
         let replica = Arc::<ArcSwap<ReplicaView>>::default();
         let setup = replication::Setup {
@@ -250,7 +248,7 @@ impl Node {
             key: key.clone(),
             workers: workers.clone(),
         };
-        let publisher = Publisher::new(dht.clone(), exchange.clone(), listener.clone(), rpc.port());
+        let publisher = Publisher::new(dht.clone(), exchange.clone(), listener, rpc.port());
         let published = Arc::clone(&publisher.counted);
         let (report, ended) = watch::channel(None);
         let writer_ended = std::mem::replace(&mut writer.ended, tokio::sync::oneshot::channel().1);
@@ -258,8 +256,7 @@ impl Node {
             tokio::spawn(ears.run(wanted, fetches_queue)),
             tokio::spawn(asker.run(asks_queue)),
             tokio::spawn(replication::Task::run(setup, replication_inbox, news_queue)),
-            tokio::spawn(publisher.run(publications_queue, newcomers)),
-            tokio::spawn(listener.revisit(exchange.clone())),
+            tokio::spawn(publisher.run(publications_queue)),
             tokio::spawn(async move {
                 let ended = writer_ended
                     .await
