@@ -41,7 +41,7 @@ use crate::{
         service::{KnownSources, LIMITS, RATE},
     },
     identity::KeyPair,
-    listener::{Serving, Traffic},
+    listener::{Limits, Serving, Traffic},
     store::{CommitError, Store, StoreError, keyfile},
     time::UnixMillis,
     workers::Workers,
@@ -50,7 +50,7 @@ use arc_swap::ArcSwap;
 use contacts::{Card, Contacts};
 use listener::{Ears, Heard, Listener};
 use publisher::{Attempts, Publisher};
-use replication::{Replication, TALK_TIMEOUT};
+use replication::{CONNECTIONS_PER_IP_MAX, Replication, TALK_TIMEOUT};
 use std::{
     io,
     net::{SocketAddr, SocketAddrV4},
@@ -204,7 +204,7 @@ impl Node {
             clock: Arc::new(clock::now),
             rate: RATE,
             known: Arc::clone(&known),
-            limits: LIMITS,
+            limits: Limits { connections_per_ip_max: CONNECTIONS_PER_IP_MAX, ..LIMITS },
         };
         let (rpc_served, rpc_traffic) =
             (Arc::new(Meter::of_server(&rpc::COMMANDS)), Arc::<Traffic>::default());

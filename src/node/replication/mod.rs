@@ -9,6 +9,7 @@
 //! Two commands carry it, both signed like every other: `gossip` is a frame, answered by whether its sender is a neighbour; `ask` is a
 //! question, answered by an answer. Their bodies are [`parcel`]s of the bytes that [`crate::replication::core::talk`] describes.
 
+mod asks;
 mod budget;
 mod judge;
 mod limits;
@@ -19,7 +20,7 @@ mod seek;
 mod task;
 mod whereabouts;
 
-pub(super) use limits::TALK_TIMEOUT;
+pub(super) use limits::{CONNECTIONS_PER_IP_MAX, TALK_TIMEOUT};
 pub(super) use task::{Setup, Task};
 
 use crate::{
