@@ -39,6 +39,7 @@ use crate::{
     },
     identity::KeyPair,
     listener::{Serving, Traffic},
+    replication::core::SignedHead,
     store::{CommitError, Store, StoreError, keyfile},
     time::UnixMillis,
     workers::Workers,
@@ -138,12 +139,16 @@ pub enum NodeError {
 }
 
 impl Journal for Store {
-    fn load(&mut self) -> Result<Vec<crate::exchange::Event>, JournalError> {
-        Self::load(self).map_err(|error| JournalError::Failed(error.to_string()))
+    fn load(&mut self, now: UnixMillis) -> Result<Vec<crate::exchange::Event>, JournalError> {
+        Self::load(self, now).map_err(|error| JournalError::Failed(error.to_string()))
     }
 
     fn commit(&mut self, events: &[crate::exchange::Event]) -> Result<(), JournalError> {
         Self::commit(self, events).map_err(journal_error)
+    }
+
+    fn keep_heads(&mut self, heads: &[SignedHead]) -> Result<(), JournalError> {
+        Self::keep_heads(self, heads).map_err(journal_error)
     }
 
     fn note(&mut self, name: &'static str, value: &str) -> Result<(), JournalError> {

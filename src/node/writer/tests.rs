@@ -13,12 +13,14 @@ use std::sync::{
 struct Fake {
     events: Arc<Mutex<Vec<Event>>>,
     commits: Arc<AtomicUsize>,
+    /// Heads, a list each transaction.
+    heads: Arc<Mutex<Vec<Vec<SignedHead>>>>,
     /// `Some(full)`: the next commits fail, as a full disk or for good.
     failing: Arc<Mutex<Option<bool>>>,
 }
 
 impl Journal for Fake {
-    fn load(&mut self) -> Result<Vec<Event>, JournalError> {
+    fn load(&mut self, _: UnixMillis) -> Result<Vec<Event>, JournalError> {
         Ok(self.events.lock().unwrap().clone())
     }
     fn commit(&mut self, events: &[Event]) -> Result<(), JournalError> {
@@ -29,6 +31,15 @@ impl Journal for Fake {
         }
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.events.lock().unwrap().extend_from_slice(events);
+        Ok(())
+    }
+    fn keep_heads(&mut self, heads: &[SignedHead]) -> Result<(), JournalError> {
+        match *self.failing.lock().unwrap() {
+            Some(true) => return Err(JournalError::Full),
+            Some(false) => return Err(JournalError::Failed("the disk is gone".into())),
+            None => {}
+        }
+        self.heads.lock().unwrap().push(heads.to_vec());
         Ok(())
     }
     fn note(&mut self, _: &'static str, _: &str) -> Result<(), JournalError> {
