@@ -7,7 +7,8 @@ use super::{
     table,
 };
 use std::{
-    env, fs, hint::black_box,
+    env, fs,
+    hint::black_box,
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,

@@ -9,6 +9,7 @@
 //!
 //! What is decided lives in `exchange`; what is here moves things between it, the disk, the DHT and other nodes.
 
+pub mod anchors;
 pub mod clock;
 mod config;
 mod contacts;
@@ -40,7 +41,7 @@ use crate::{
     identity::KeyPair,
     listener::{Serving, Traffic},
     replication::core::SignedHead,
-    store::{CommitError, Store, StoreError, keyfile},
+    store::{CommitError, Dropped, Store, StoreError, keyfile},
     time::UnixMillis,
     workers::Workers,
 };
@@ -89,6 +90,7 @@ struct Inner {
     rpc: SocketAddr,
     advertised: Vec<SocketAddr>,
     store_path: PathBuf,
+    dropped: Arc<Dropped>,
     schema_version: i64,
     writer: Arc<writer::WriterThread>,
     /// How the writer ended, once it has.
@@ -169,7 +171,7 @@ impl Node {
         let master = keyfile::for_data_dir(&config.data_dir)?;
         let key = master.client_key();
         let mut store = Store::open(&config.data_dir, &config.network, key.public())?;
-        let store_status = store.status();
+        let (store_status, dropped) = (store.status(), store.dropped());
 
         let workers = Workers::start(std::thread::available_parallelism().map_or(1, usize::from))?;
         let dht = start_dht(&config, &mut store, workers.clone()).await?;
@@ -258,6 +260,7 @@ impl Node {
             rpc,
             advertised,
             store_path: store_status.path,
+            dropped,
             schema_version: store_status.schema_version,
             writer: Arc::new(writer),
             ended,

@@ -35,7 +35,8 @@ impl Store {
             if stored.is_none_or(|stored| stored > MAKERS_MAX + HEADS_OVER_MAX) {
                 let count: i64 = conn.query_row("SELECT count(*) FROM heads", (), |row| row.get(0))?;
                 let over = (count as usize).saturating_sub(MAKERS_MAX);
-                let oldest = "DELETE FROM heads WHERE rowid IN (SELECT rowid FROM heads ORDER BY at LIMIT ?1)";
+                let oldest =
+                    "DELETE FROM heads WHERE rowid IN (SELECT rowid FROM heads ORDER BY at LIMIT ?1)";
                 conn.execute(oldest, [over as i64])?;
                 stored = Some(count as usize - over);
             }

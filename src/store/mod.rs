@@ -214,7 +214,11 @@ impl Store {
             return Ok(());
         }
         let write = |conn: &Connection| events.iter().try_for_each(|event| write::apply(conn, event));
-        if events.iter().any(Event::must_be_durable) { self.in_transaction(write) } else { self.unwaited(write) }
+        if events.iter().any(Event::must_be_durable) {
+            self.in_transaction(write)
+        } else {
+            self.unwaited(write)
+        }
     }
 
     /// A transaction for whose sync nobody waits.

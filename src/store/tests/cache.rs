@@ -50,7 +50,8 @@ fn heard(store: &mut Store, now: UnixMillis) -> Vec<Arc<Offer>> {
 }
 
 fn rows(store: &Store, table: &str) -> usize {
-    store.conn.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get::<_, i64>(0)).unwrap() as usize
+    store.conn.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get::<_, i64>(0)).unwrap()
+        as usize
 }
 
 #[test]
@@ -82,7 +83,10 @@ fn a_proof_of_fraud_does_not_lose_its_record() {
     let before = state_of(&mut store);
     store.conn.execute_batch("UPDATE records SET crc = 0").unwrap();
     let after = state_of(&mut store);
-    assert_eq!((after.market.equivocated.len(), after.market.equivocated == before.market.equivocated), (proofs, true));
+    assert_eq!(
+        (after.market.equivocated.len(), after.market.equivocated == before.market.equivocated),
+        (proofs, true)
+    );
     assert!(after.market.equivocated.keys().all(|target| after.market.records.contains_key(target)));
     // Or nothing would ever forget it: what is set when a record is held takes the proof with it.
     let (key, far) = (MasterKey::from_bytes([1; 32]), UnixMillis(u64::MAX >> 12));
@@ -121,7 +125,9 @@ fn the_last_head_of_each_maker_is_there_after_a_restart() {
 
 #[test]
 fn a_damaged_head_is_dropped_and_counted() {
-    for change in ["head = zeroblob(200)", "head = substr(head, 1, 40)", "at = at + 100000000000", "maker = 'x'"] {
+    for change in
+        ["head = zeroblob(200)", "head = substr(head, 1, 40)", "at = at + 100000000000", "maker = 'x'"]
+    {
         let dir = tempfile::tempdir().unwrap();
         let mut store = open(dir.path());
         store.keep_heads(&[head(1, 1, NOW), head(2, 2, NOW)]).unwrap();
