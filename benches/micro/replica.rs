@@ -45,6 +45,8 @@ struct Start {
     load: Duration,
     restore: Duration,
     index: Duration,
+    /// Of all threads, from open to a served snapshot.
+    processor: Duration,
     /// Resident, what an empty process takes left out.
     bytes: u64,
 }
@@ -77,6 +79,7 @@ fn starts_with(makers: usize) -> Vec<(String, String)> {
         ("read its records", time(|start| start.load)),
         ("rebuild the exchange core, and a snapshot", time(|start| start.restore)),
         ("from open to a served snapshot", time(Start::served)),
+        ("the same, processor time", time(|start| start.processor)),
         ("rebuild the index of versions", time(|start| start.index)),
         ("resident memory a record", format!("{bytes} B, {value_bytes} of them its value")),
     ];
@@ -96,7 +99,7 @@ fn median<T: Ord + Copy>(values: impl Iterator<Item = T>) -> T {
 fn fill(dir: &Path, makers: usize) -> usize {
     let mut store = open(dir);
     let mut makers: Vec<Maker> = (0..makers).map(|n| Maker::new(1 + n as u16)).collect();
-    let (mut value_bytes, mut count) = (0, makers.len());
+    let (mut value_bytes, count) = (0, makers.len());
     for batch in 0..RECORDS / BATCH {
         let offers = (0..BATCH).map(|n| {
             let maker = (batch * BATCH + n) % count;
@@ -109,8 +112,7 @@ fn fill(dir: &Path, makers: usize) -> usize {
         }
         store.commit(&events).expect("a commit");
     }
-    count = RECORDS;
-    value_bytes / count
+    value_bytes / RECORDS
 }
 
 fn open(dir: &Path) -> Store {
@@ -123,16 +125,17 @@ fn start_apart(dir: &Path) -> Start {
     let output = Command::new(program).env(DIR_VARIABLE, dir).output().expect("a process");
     let text = String::from_utf8(output.stdout).expect("text");
     let numbers: Vec<u64> = text.split_whitespace().filter_map(|number| number.parse().ok()).collect();
-    let [open, load, restore, index, bytes] = numbers[..] else {
+    let [open, load, restore, index, processor, bytes] = numbers[..] else {
         panic!("a start failed: {}", String::from_utf8_lossy(&output.stderr))
     };
-    let [open, load, restore, index] = [open, load, restore, index].map(Duration::from_nanos);
-    Start { open, load, restore, index, bytes }
+    let [open, load, restore, index, processor] =
+        [open, load, restore, index, processor].map(Duration::from_nanos);
+    Start { open, load, restore, index, processor, bytes }
 }
 
 /// What such a process does: what a node does at its start, without its sockets.
 pub(super) fn start(dir: &Path) -> std::io::Result<()> {
-    let before = resident()?;
+    let (before, used_before) = (resident()?, processor_time()?);
     let mut lap = Lap(Instant::now());
     let mut store = open(dir);
     let open = lap.next();
@@ -140,7 +143,7 @@ pub(super) fn start(dir: &Path) -> std::io::Result<()> {
     let load = lap.next();
     let (core, _) = Core::restore(master(OWN), network(), [1; 32], events, NOW);
     let snapshot = Arc::new(Snapshot { state: core.state().clone(), counters: core.counters() });
-    let restore = lap.next();
+    let (restore, processor) = (lap.next(), processor_time()? - used_before);
     let config = replication::Config {
         network: network(),
         key: master(OWN).client_key(),
@@ -155,7 +158,7 @@ pub(super) fn start(dir: &Path) -> std::io::Result<()> {
     }
     let index = lap.next();
     assert_eq!((replica.status().records, core.state().market.records.len()), (RECORDS, RECORDS));
-    let laps = [open, load, restore, index].map(|lap| lap.as_nanos().to_string());
+    let laps = [open, load, restore, index, processor].map(|lap| lap.as_nanos().to_string());
     println!("{} {}", laps.join(" "), resident()?.saturating_sub(before));
     black_box((store, core, snapshot, replica));
     Ok(())
@@ -168,6 +171,15 @@ impl Lap {
         let now = Instant::now();
         now - std::mem::replace(&mut self.0, now)
     }
+}
+
+/// What this process used of the processors: user and system, in steps of 10 ms.
+fn processor_time() -> std::io::Result<Duration> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    // After the name, which may have spaces in it, comes the third field.
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+    let ticks: u64 = fields.filter_map(|field| field.parse::<u64>().ok()).sum();
+    Ok(Duration::from_millis(ticks * 10))
 }
 
 /// Resident memory of this process, in bytes.

@@ -2,7 +2,7 @@
 
 use super::{
     CommitError, Store, StoreError,
-    row::{Columns, Fate, Row, read_cache},
+    row::{Columns, Row, read_cache},
     tables::HEADS,
 };
 use crate::{
@@ -53,9 +53,9 @@ impl Store {
     /// When the database cannot be read. A damaged row is dropped with a warning.
     pub fn heads(&mut self) -> Result<Vec<SignedHead>, StoreError> {
         let mut heads: Vec<SignedHead> = Vec::new();
-        let left_out = read_cache((&self.conn, &self.path), &HEADS, |row| {
+        let left_out = read_cache((&self.conn, &self.path), &HEADS, |row, _| {
             heads.push(head(row)?);
-            Ok(Fate::Kept)
+            Ok(())
         })?;
         self.leave_out(&left_out);
         let newest = heads.iter().map(|head| head.at).max().unwrap_or(UnixMillis(0));

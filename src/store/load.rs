@@ -4,7 +4,7 @@
 
 use super::{
     StoreError,
-    row::{Columns, Fate, LeftOut, Table, read_all, read_cache},
+    row::{Columns, LeftOut, Table, read_all, read_cache},
     tables::{
         AHEAD, BIDS_IN, BIDS_OUT, EQUIVOCATIONS, IDEMPOTENCY_KEYS, OWN_OFFERS, PUBLISHED, RECORDS, TRADES,
     },
@@ -25,9 +25,15 @@ use serde::{
 };
 use std::{
     collections::{HashMap, HashSet},
+    mem, panic,
     path::Path,
-    sync::Arc,
+    sync::{Arc, mpsc::sync_channel},
+    thread,
 };
+
+/// Records that go from one thread to the other at once, and how often that many may wait there.
+const CHUNK: usize = 256;
+const CHUNKS_WAITING_MAX: usize = 8;
 
 /// What a store tells.
 pub(super) struct Loaded {
@@ -56,14 +62,14 @@ pub(super) fn all(
         events.push(own_offer(row, network, &mut published)?);
         Ok(())
     })?;
-    let left_out = read_cache((conn, path), &RECORDS, |row| {
-        let offer = targeted(row, network)?;
-        if !proofs.is_about(&offer) && offer.is_dead(now) {
-            return Ok(Fate::Useless);
+    let (records, mut left_out) = records(conn, path, network)?;
+    for (row, target, offer) in records {
+        match offer {
+            Ok(offer) if proofs.is_about(&offer) || !offer.is_dead(now) => events.push(Event::Heard(offer)),
+            Ok(_) => left_out.rows.push(row),
+            Err(problem) => left_out.add_damaged(row, || target.to_string(), problem),
         }
-        events.push(Event::Heard(offer));
-        Ok(Fate::Kept)
-    })?;
+    }
     proofs.tell(&mut events);
     let mut each = |table: &'static Table,
                     decode: &mut dyn FnMut(&mut Columns<'_>) -> Result<Event, String>| {
@@ -79,6 +85,38 @@ pub(super) fn all(
     each(&AHEAD, &mut |row| Ok(Event::Ahead(targeted(row, network)?)))?;
     bids_have_their_trades(conn, path)?;
     Ok(Loaded { events, left_out })
+}
+
+/// A row of others' records: its number, what it is about, and what it says.
+type Read = (i64, Target, Result<Arc<Offer>, String>);
+
+/// Others' records, which may be a hundred thousand: one thread reads the rows and checks them, another reads the JSON in them and
+/// computes their hashes, which takes as long.
+fn records(conn: &Connection, path: &Path, network: &Network) -> Result<(Vec<Read>, LeftOut), StoreError> {
+    let (rows, queue) = sync_channel::<Vec<(i64, MutableItem)>>(CHUNKS_WAITING_MAX);
+    let read_each = || {
+        let chunk_by_chunk = queue.into_iter().flatten();
+        chunk_by_chunk.map(|(row, item)| (row, item.target(), offer(item, network))).collect()
+    };
+    thread::scope(|scope| {
+        let reader = thread::Builder::new().spawn_scoped(scope, read_each).map_err(|source| {
+            StoreError::Io { doing: "start a thread to read", path: path.to_owned(), source }
+        })?;
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let left_out = read_cache((conn, path), &RECORDS, |row, number| {
+            let _target = row.text()?;
+            chunk.push((number, item(row)?));
+            if chunk.len() == CHUNK {
+                // Nobody takes it only when that thread panicked, which is found below.
+                let _ = rows.send(mem::replace(&mut chunk, Vec::with_capacity(CHUNK)));
+            }
+            Ok(())
+        })?;
+        let _ = rows.send(chunk);
+        drop(rows);
+        let read = reader.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked));
+        Ok((read, left_out))
+    })
 }
 
 /// Records that were signed twice. A proof may outlive the version that is held of its record.

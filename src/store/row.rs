@@ -149,14 +149,6 @@ pub(super) fn read_all(
     })
 }
 
-/// What becomes of a row of a cache.
-pub(super) enum Fate {
-    /// It was taken.
-    Kept,
-    /// It is whole, and nobody needs it any more.
-    Useless,
-}
-
 /// The rows of a cache that were not taken.
 pub(super) struct LeftOut {
     pub table: &'static Table,
@@ -168,31 +160,31 @@ pub(super) struct LeftOut {
     pub first_damaged: Option<(String, String)>,
 }
 
-/// Reads every row of a cache, checks it, and hands it to `take`. Damaged ones are left out: the network tells again what was in
+/// Reads every row of a cache, checks it, and hands it to `take` with its number. Damaged ones are left out: the network tells again what was in
 /// them, and that is no reason not to start.
 pub(super) fn read_cache(
     (conn, path): (&Connection, &Path),
     table: &'static Table,
-    mut take: impl FnMut(&mut Columns<'_>) -> Result<Fate, String>,
+    mut take: impl FnMut(&mut Columns<'_>, i64) -> Result<(), String>,
 ) -> Result<LeftOut, StoreError> {
     let mut left_out = LeftOut { table, rows: Vec::new(), damaged: 0, first_damaged: None };
     each_row((conn, path), table, |row, checked| {
-        match checked.and_then(|()| take(&mut Columns { row, next: 0 })) {
-            Ok(Fate::Kept) => return Ok(()),
-            Ok(Fate::Useless) => {}
-            Err(problem) => {
-                left_out.damaged += 1;
-                left_out.first_damaged.get_or_insert_with(|| (key_of(table, row), problem));
-            }
+        let rowid = row.get(row.as_ref().column_count() - 1).map_err(|source| read_error(path, source))?;
+        if let Err(problem) = checked.and_then(|()| take(&mut Columns { row, next: 0 }, rowid)) {
+            left_out.add_damaged(rowid, || key_of(table, row), problem);
         }
-        let rowid = row.get(row.as_ref().column_count() - 1);
-        left_out.rows.push(rowid.map_err(|source| read_error(path, source))?);
         Ok(())
     })?;
     Ok(left_out)
 }
 
 impl LeftOut {
+    pub(super) fn add_damaged(&mut self, row: i64, key: impl FnOnce() -> String, problem: String) {
+        self.damaged += 1;
+        self.first_damaged.get_or_insert_with(|| (key(), problem));
+        self.rows.push(row);
+    }
+
     /// Deletes them.
     pub(super) fn delete(&self, conn: &Connection) -> rusqlite::Result<()> {
         let mut delete = conn.prepare(&format!("DELETE FROM {} WHERE rowid = ?1", self.table.name))?;

@@ -240,7 +240,9 @@ impl Index {
             return false;
         }
         // A cheat that signs with two client keys moves its record from one of them to the other.
-        self.take(target);
+        if held.is_some() {
+            self.take(target);
+        }
         let before = held.map(|(newest, _)| Box::new(newest));
         self.entries.insert((maker, target), Entry { newest: version, before, dies_at });
         self.owners.insert(target, maker);
