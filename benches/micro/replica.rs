@@ -10,7 +10,7 @@ use std::{
     env, fs,
     hint::black_box,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -85,7 +85,9 @@ fn starts_with(makers: usize) -> Vec<(String, String)> {
     ];
     let name = |row| format!("replica of {RECORDS} records of {makers} makers: {row}");
     let rows: Vec<_> = rows.map(|(row, value)| (name(row), value)).into();
-    rows.iter().for_each(|(name, value)| println!("{name}: {value}"));
+    for (name, value) in &rows {
+        println!("{name}: {value}");
+    }
     rows
 }
 
@@ -122,12 +124,11 @@ fn open(dir: &Path) -> Store {
 /// One start in a process of its own.
 fn start_apart(dir: &Path) -> Start {
     let program = env::current_exe().expect("the path of this program");
-    let output = Command::new(program).env(DIR_VARIABLE, dir).output().expect("a process");
-    let text = String::from_utf8(output.stdout).expect("text");
+    let output = Command::new(program).env(DIR_VARIABLE, dir).stderr(Stdio::inherit()).output();
+    let text = String::from_utf8(output.expect("a process").stdout).expect("text");
     let numbers: Vec<u64> = text.split_whitespace().filter_map(|number| number.parse().ok()).collect();
-    let [open, load, restore, index, processor, bytes] = numbers[..] else {
-        panic!("a start failed: {}", String::from_utf8_lossy(&output.stderr))
-    };
+    let numbers: [u64; 6] = numbers.try_into().expect("a start that worked");
+    let [open, load, restore, index, processor, bytes] = numbers;
     let [open, load, restore, index, processor] =
         [open, load, restore, index, processor].map(Duration::from_nanos);
     Start { open, load, restore, index, processor, bytes }
@@ -143,7 +144,7 @@ pub(super) fn start(dir: &Path) -> std::io::Result<()> {
     let load = lap.next();
     let (core, _) = Core::restore(master(OWN), network(), [1; 32], events, NOW);
     let snapshot = Arc::new(Snapshot { state: core.state().clone(), counters: core.counters() });
-    let (restore, processor) = (lap.next(), processor_time()? - used_before);
+    let (restore, processor) = (lap.next(), processor_time()?.saturating_sub(used_before));
     let config = replication::Config {
         network: network(),
         key: master(OWN).client_key(),

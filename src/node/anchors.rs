@@ -101,7 +101,7 @@ mod tests {
         let good = note(&[some(1, &["203.0.113.7:1337"])]);
         let client = PublicKey([2; 32]);
         for bad in [
-            "".to_owned(),
+            String::new(),
             "hello".to_owned(),
             format!("{client}"),
             format!("{client} "),
