@@ -13,7 +13,7 @@ use std::{
 
 /// How long a head waits for others: each maker signs one a minute, and a transaction of many costs each of them less.
 const KEEP_AFTER: Duration = Duration::from_secs(1);
-/// Heads in one transaction: 2 to 3 ms, which whoever comes meanwhile has to wait.
+/// Heads in one transaction: less than the 2 ms of as many offers, which whoever comes meanwhile has to wait.
 const KEPT_AT_ONCE: usize = 256;
 /// Heads that may wait: more than arrive in the two seconds in which 100,000 makers sign 3,300. Beyond it they are dropped.
 const WAITING_MAX: usize = 8_192;

@@ -28,7 +28,7 @@ use std::{
     ops::Bound,
 };
 
-/// From how many records on the hashes of a maker's buckets are kept, 20 KB: below it, hashing all of them anew takes a quarter of a
+/// From how many records on the hashes of a maker's buckets are kept, 20 KB: below it, hashing all of them anew takes less than a
 /// millisecond.
 const BUCKETS_KEPT_FROM: usize = 1_024;
 
