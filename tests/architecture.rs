@@ -40,7 +40,7 @@ const ROOMS: &[Room] = &[
     Room { path: "grenache/rate", pure: true, may_use: LAYER_0 },
     Room { path: "grenache/address", pure: true, may_use: LAYER_0 },
     Room { path: "metrics", pure: false, may_use: &[] },
-    Room { path: "workers", pure: false, may_use: &["metrics"] },
+    Room { path: "workers", pure: false, may_use: &["identity", "metrics"] },
     Room { path: "listener", pure: false, may_use: &["metrics"] },
     Room { path: "dht", pure: false, may_use: &["time", "identity", "bep44", "workers", "metrics", "dht"] },
     Room {
