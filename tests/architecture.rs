@@ -51,7 +51,7 @@ const ROOMS: &[Room] = &[
     Room {
         path: "store",
         pure: false,
-        may_use: &["time", "amount", "identity", "bep44", "market", "exchange"],
+        may_use: &["time", "amount", "identity", "bep44", "market", "exchange", "replication", "metrics"],
     },
     Room { path: "grape", pure: false, may_use: &["identity", "bep44", "dht", "store", "metrics"] },
     Room {

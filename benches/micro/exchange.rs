@@ -18,9 +18,9 @@ const KNOWN: usize = 1000;
 /// Inputs of one core, then it is made anew: the state stays of one size, and making it is not measured.
 const CHUNK: usize = 256;
 /// The nodes on the bench.
-const OWN: u8 = 1;
-const OTHER: u8 = 2;
-const BIDDER: u8 = 3;
+const OWN: u16 = 1;
+const OTHER: u16 = 2;
+const BIDDER: u16 = 3;
 
 fn core(events: impl IntoIterator<Item = Event>) -> Core {
     Core::restore(master(OWN), network(), [1; 32], events, NOW).0

@@ -17,8 +17,10 @@ pub(super) fn network() -> Network {
 }
 
 /// The node with this number.
-pub(super) fn master(number: u8) -> MasterKey {
-    MasterKey::from_bytes([number; 32])
+pub(super) fn master(number: u16) -> MasterKey {
+    let mut bytes = [9; 32];
+    bytes[..2].copy_from_slice(&number.to_be_bytes());
+    MasterKey::from_bytes(bytes)
 }
 
 pub(super) fn new_offer() -> NewOffer {
@@ -43,7 +45,7 @@ pub(super) struct Maker {
 }
 
 impl Maker {
-    pub(super) fn new(number: u8) -> Self {
+    pub(super) fn new(number: u16) -> Self {
         Self { master: master(number), mint: IdMint::default() }
     }
 
@@ -58,7 +60,7 @@ impl Maker {
 }
 
 /// A bid at the asking price by the node with this number.
-pub(super) fn bid(bidder: u8, offer: &Offer) -> Bid {
+pub(super) fn bid(bidder: u16, offer: &Offer) -> Bid {
     Bid {
         network: network(),
         // One bid an offer, so the offer's id will do for it.
@@ -74,6 +76,6 @@ pub(super) fn bid(bidder: u8, offer: &Offer) -> Bid {
     }
 }
 
-pub(super) fn signed_bid(bidder: u8, offer: &Offer) -> Signed<Bid> {
+pub(super) fn signed_bid(bidder: u16, offer: &Offer) -> Signed<Bid> {
     Signed::sign(&master(bidder).client_key(), bid(bidder, offer))
 }

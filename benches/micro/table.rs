@@ -7,18 +7,19 @@ use std::{
     time::SystemTime,
 };
 
-/// Writes the medians of everything that was measured since `start` to `target/bench/steps.md`. A run that measured nothing, such
-/// as one that only lists the steps, leaves the last table as it is.
-pub(super) fn write(start: SystemTime) -> std::io::Result<()> {
+/// Writes the medians of everything that was measured since `start` to `target/bench/steps.md`, and what was measured otherwise. A
+/// run that measured nothing, such as one that only lists the steps, leaves the last table as it is.
+pub(super) fn write(start: SystemTime, others: &[(String, String)]) -> std::io::Result<()> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("..");
     let mut found = Vec::new();
     collect(&target.join("criterion"), start, &mut found);
     found.sort();
-    if found.is_empty() {
+    if found.is_empty() && others.is_empty() {
         return Ok(());
     }
+    let steps = found.into_iter().map(|(_, name, nanos)| (name, time(nanos as f64)));
     let lines: Vec<String> =
-        found.iter().map(|(_, name, nanos)| format!("| {name} | {} |\n", time(*nanos as f64))).collect();
+        steps.chain(others.iter().cloned()).map(|(name, value)| format!("| {name} | {value} |\n")).collect();
     fs::create_dir_all(target.join("bench"))?;
     fs::write(target.join("bench/steps.md"), format!("| step | median |\n|---|--:|\n{}", lines.concat()))
 }
@@ -55,7 +56,7 @@ fn step(dir: &Path) -> Option<Step> {
 }
 
 /// Three digits and a unit.
-fn time(nanos: f64) -> String {
+pub(super) fn time(nanos: f64) -> String {
     let (value, unit) = match nanos {
         n if n < 1e3 => (n, "ns"),
         n if n < 1e6 => (n / 1e3, "µs"),

@@ -359,8 +359,8 @@ impl Market {
             if maker != offer.client_id {
                 self.by_maker.remove(&(maker, target));
             }
+            self.unlist(offer.id, target);
         }
-        self.unlist(offer.id, target);
         if offer.availability && !self.equivocated.contains_key(&target) {
             let list = if self.stale.contains(&offer.client_id) {
                 &mut self.available_stale

@@ -13,7 +13,7 @@ pub use bid::{BID_VALID_FOR_MAX, Bid, BidId};
 pub use id::{IdMint, OfferId};
 pub use offer::{
     Acceptance, Currency, LIFETIME_MAX, MEMO_BYTES_MAX, NewOffer, Offer, OfferBody,
-    RECORD_BYTES_AT_CREATION_MAX, RecordError, Side, Terms,
+    RECORD_BYTES_AT_CREATION_MAX, RecordError, RecordKind, Side, Terms,
 };
 pub use trade::{Trade, TradeId, TradeReceipt, TradeReceiptError};
 pub use via::Via;

@@ -115,6 +115,14 @@ impl<'de> Deserialize<'de> for Currency {
     }
 }
 
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordKind {
+    /// A listing that is taken as a whole. Other kinds are not read.
+    Offer,
+}
+
 /// What both sides agree to when they trade. Fixed when the offer is created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Terms {
@@ -150,8 +158,8 @@ pub struct OfferBody {
     pub v: u8,
     /// The market it is listed in.
     pub network: Network,
-    /// Always `offer`.
-    pub kind: String,
+    /// What it is.
+    pub kind: RecordKind,
     /// The offer's id: a UUIDv7 that commits to the maker.
     pub id: OfferId,
     /// The maker.
@@ -173,7 +181,7 @@ pub struct OfferBody {
     pub acceptance: Option<Acceptance>,
     /// Free text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memo: Option<String>,
+    pub memo: Option<Box<str>>,
     /// The maker's client key's signature over the record's key and the id: binds the record to its maker.
     pub proof: Signature,
 }
@@ -226,7 +234,7 @@ impl Offer {
         let body = OfferBody {
             v: FORMAT,
             network: network.clone(),
-            kind: "offer".into(),
+            kind: RecordKind::Offer,
             id,
             client_id: client.public(),
             terms: new.terms,
@@ -236,7 +244,7 @@ impl Offer {
             expires_at: Some(new.expires_at),
             dies_at: new.dies_at,
             acceptance: Some(new.acceptance),
-            memo: new.memo,
+            memo: new.memo.map(Into::into),
             proof: Domain { network, kind: "proof" }.sign(&client, &statement),
         };
         let offer = Self::sign(&key, body)?;
@@ -308,11 +316,13 @@ impl Offer {
     fn parse(item: VerifiedItem, network: &Network) -> Result<Self, RecordError> {
         let malformed = |reason: &str| RecordError::Malformed(reason.into());
         let json = bdecode_bytes(&item.v).ok_or_else(|| malformed("its value is not one byte string"))?;
-        let body: OfferBody =
+        let mut body: OfferBody =
             serde_json::from_slice(json).map_err(|e| RecordError::Malformed(e.to_string()))?;
         if body.network != *network {
             return Err(RecordError::WrongNetwork(body.network.to_string()));
         }
+        // One name in memory for all the records of a replica.
+        body.network = network.clone();
         if !item.salt.is_empty() {
             return Err(malformed("it has a salt"));
         }
@@ -367,9 +377,6 @@ fn proof_statement(record_key: &PublicKey, id: OfferId) -> [u8; 48] {
 fn check(body: &OfferBody) -> Result<(), RecordError> {
     if body.v != FORMAT {
         return Err(field("v", format!("is {}; this program reads format {FORMAT}", body.v)));
-    }
-    if body.kind != "offer" {
-        return Err(field("kind", "is not \"offer\""));
     }
     if !body.id.belongs_to(&body.network, &body.client_id) {
         return Err(field("id", "was not made by the maker it names"));

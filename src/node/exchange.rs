@@ -13,6 +13,7 @@ use crate::{
     },
     identity::{ClientId, Network, Signed},
     market::{Bid, BidId, NewOffer, Offer, OfferId, Via},
+    replication::core::SignedHead,
     time::UnixMillis,
 };
 use arc_swap::ArcSwap;
@@ -143,6 +144,13 @@ impl Exchange {
     async fn send_surely(&self, input: Input) {
         while let Err(CommandError::Busy) = self.send(input.clone(), None) {
             tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Keeps these heads of makers over a restart, when there is time for it. They are hints: in a full inbox they are lost.
+    pub fn keep_heads(&self, heads: Vec<SignedHead>) {
+        if let Err(TrySendError::Full(_)) = self.inbox.try_send(Message::Heads(heads)) {
+            self.meter.inbox_full.inc();
         }
     }
 

@@ -127,6 +127,12 @@ impl Node {
         let mut bytes = page.gauge("vintner_store_bytes", "The store on disk");
         bytes.at(&[("file", "database")], size(&self.inner.store_path));
         bytes.at(&[("file", "log")], size(Path::new(&log)));
+        let mut dropped = page.counter(
+            "vintner_store_rows_dropped_total",
+            "Rows of what the network tells again that were damaged and dropped at the start",
+        );
+        dropped.count(&[("table", "records")], &self.inner.dropped.records);
+        dropped.count(&[("table", "heads")], &self.inner.dropped.heads);
         page.gauge(
             "vintner_store_behind",
             "1 while the network knows newer versions of own records than the store",

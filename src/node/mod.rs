@@ -9,6 +9,7 @@
 //!
 //! What is decided lives in `exchange`; what is here moves things between it, the disk, the DHT and other nodes.
 
+pub mod anchors;
 pub mod clock;
 mod config;
 mod contacts;
@@ -42,7 +43,8 @@ use crate::{
     },
     identity::KeyPair,
     listener::{Limits, Serving, Traffic},
-    store::{CommitError, Store, StoreError, keyfile},
+    replication::core::SignedHead,
+    store::{CommitError, Dropped, Store, StoreError, keyfile},
     time::UnixMillis,
     workers::Workers,
 };
@@ -96,6 +98,7 @@ struct Inner {
     rpc: SocketAddr,
     advertised: Vec<SocketAddr>,
     store_path: PathBuf,
+    dropped: Arc<Dropped>,
     schema_version: i64,
     writer: Arc<writer::WriterThread>,
     /// How the writer ended, once it has.
@@ -146,12 +149,16 @@ pub enum NodeError {
 }
 
 impl Journal for Store {
-    fn load(&mut self) -> Result<Vec<crate::exchange::Event>, JournalError> {
-        Self::load(self).map_err(|error| JournalError::Failed(error.to_string()))
+    fn load(&mut self, now: UnixMillis) -> Result<Vec<crate::exchange::Event>, JournalError> {
+        Self::load(self, now).map_err(|error| JournalError::Failed(error.to_string()))
     }
 
     fn commit(&mut self, events: &[crate::exchange::Event]) -> Result<(), JournalError> {
         Self::commit(self, events).map_err(journal_error)
+    }
+
+    fn keep_heads(&mut self, heads: &[SignedHead]) -> Result<(), JournalError> {
+        Self::keep_heads(self, heads).map_err(journal_error)
     }
 
     fn note(&mut self, name: &'static str, value: &str) -> Result<(), JournalError> {
@@ -172,7 +179,9 @@ impl Node {
         let master = keyfile::for_data_dir(&config.data_dir)?;
         let key = master.client_key();
         let mut store = Store::open(&config.data_dir, &config.network, key.public())?;
-        let store_status = store.status();
+        let (store_status, dropped) = (store.status(), store.dropped());
+        let heads = store.heads()?;
+        let anchors = anchors::noted(&store.get_meta(anchors::META_ANCHORS)?.unwrap_or_default());
 
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         // A record comes from its maker, from neighbours and through the DHT.
@@ -236,8 +245,8 @@ impl Node {
             addresses: advertised.clone(),
             rpc_port: rpc.port(),
             seed: writer::seed()?,
-            heads: Vec::new(),
-            anchors: Vec::new(),
+            heads,
+            anchors,
             known,
             view: Arc::clone(&replica),
         };
@@ -280,6 +289,7 @@ impl Node {
             rpc,
             advertised,
             store_path: store_status.path,
+            dropped,
             schema_version: store_status.schema_version,
             writer: Arc::new(writer),
             ended,

@@ -3,7 +3,9 @@
 //! It drains its inbox into a batch, has the core handle it, commits everything that must be durable in one transaction, shows
 //! readers the new snapshot, and only then lets effects go. While it waits for the disk the inbox fills, so the next batch is
 //! larger: group commit needs no timer. Hints, which the network would tell again (other makers' records), are no part of a commit
-//! that somebody waits for; they have one of their own every [`LAZY_AFTER`].
+//! that somebody waits for; they have one of their own every [`LAZY_AFTER`]. Heads of makers have to wait until nobody does (`heads`).
+
+mod heads;
 
 use super::{
     clock,
@@ -15,9 +17,11 @@ use crate::{
     exchange::{self, BidAnswer, Core, Effect, Event, Input, NotNow, Output, Reply, ReplyTo, run_batch},
     identity::{MasterKey, Network, Signed},
     market::{Bid, Offer, Via},
+    replication::core::SignedHead,
     time::UnixMillis,
 };
 use arc_swap::ArcSwap;
+use heads::WaitingHeads;
 use std::{
     collections::HashMap,
     io,
@@ -44,10 +48,12 @@ const IDLE_MAX: Duration = Duration::from_mins(1);
 
 /// Where events become durable.
 pub trait Journal: Send + 'static {
-    /// Everything that was committed, as events that rebuild the state.
-    fn load(&mut self) -> Result<Vec<Event>, JournalError>;
+    /// Everything that was committed, as events that rebuild the state; what others made only as far as it is not dead at `now`.
+    fn load(&mut self, now: UnixMillis) -> Result<Vec<Event>, JournalError>;
     /// All or nothing, and on disk on return.
     fn commit(&mut self, events: &[Event]) -> Result<(), JournalError>;
+    /// Remembers what makers say of all their records, which may be lost.
+    fn keep_heads(&mut self, heads: &[SignedHead]) -> Result<(), JournalError>;
     /// Remembers something that is no event and may be lost.
     fn note(&mut self, name: &'static str, value: &str) -> Result<(), JournalError>;
 }
@@ -74,6 +80,8 @@ pub(super) enum Responder {
 #[derive(Debug)]
 pub(super) enum Message {
     Input(Box<Input>, Option<(ReplyTo, Responder)>),
+    /// Keep these over a restart, if it costs nobody time.
+    Heads(Vec<SignedHead>),
     /// Remember this beside the events.
     Note(&'static str, String),
     /// Commit what is pending and end.
@@ -131,8 +139,9 @@ pub(super) fn start<J: Journal>(
     mut journal: J,
     outlets: Outlets,
 ) -> Result<(Exchange, WriterThread), StartError> {
-    let stored = journal.load()?;
-    let (core, output) = Core::restore(master, network, seed()?, stored, clock::now());
+    let now = clock::now();
+    let stored = journal.load(now)?;
+    let (core, output) = Core::restore(master, network, seed()?, stored, now);
     let (inbox, queue) = sync_channel(INBOX_MAX);
     let snapshot = Arc::new(ArcSwap::new(Snapshot::of(&core)));
     let meter = Arc::new(Meter::new(core.client_id()));
@@ -146,8 +155,16 @@ pub(super) fn start<J: Journal>(
     };
     let (report, ended) = oneshot::channel();
     let pending = Pending { events: output.events, since: Instant::now() };
-    let mut writer =
-        Writer { core: Some(core), journal, pending, snapshot, outlets, responders: HashMap::new(), meter };
+    let mut writer = Writer {
+        core: Some(core),
+        journal,
+        pending,
+        heads: WaitingHeads::default(),
+        snapshot,
+        outlets,
+        responders: HashMap::new(),
+        meter,
+    };
     thread::Builder::new().name("writer".into()).spawn(move || {
         writer.release(output.effects);
         let result = writer.run(&queue);
@@ -221,6 +238,7 @@ struct Writer<J> {
     core: Option<Core>,
     journal: J,
     pending: Pending,
+    heads: WaitingHeads,
     snapshot: Arc<ArcSwap<Snapshot>>,
     outlets: Outlets,
     responders: HashMap<ReplyTo, Responder>,
@@ -236,9 +254,12 @@ impl<J: Journal> Writer<J> {
                 Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
             };
             let (batch, stop) = self.take_batch(first, queue);
-            self.handle(batch)?;
+            if !self.handle(batch)? {
+                self.heads.keep_due(&mut self.journal);
+            }
             if stop {
                 self.flush()?;
+                self.heads.keep_all(&mut self.journal);
                 let waiting = self.core.as_mut().map(Core::let_callers_go);
                 self.release(waiting.unwrap_or_default());
                 return Ok(());
@@ -254,7 +275,7 @@ impl<J: Journal> Writer<J> {
         } else {
             LAZY_AFTER.saturating_sub(self.pending.since.elapsed())
         };
-        timer.min(lazy).min(IDLE_MAX)
+        timer.min(lazy).min(self.heads.due_in().unwrap_or(IDLE_MAX)).min(IDLE_MAX)
     }
 
     fn take_batch(&mut self, first: Option<Message>, queue: &Receiver<Message>) -> (Vec<Input>, bool) {
@@ -262,6 +283,7 @@ impl<J: Journal> Writer<J> {
         for message in first.into_iter().chain(queue.try_iter()) {
             match message {
                 Message::Stop => return (batch, true),
+                Message::Heads(heads) => self.heads.add(heads),
                 Message::Note(name, value) => {
                     if let Err(error) = self.journal.note(name, &value) {
                         tracing::warn!(name, %error, "something small was not stored; it will be found out anew");
@@ -284,13 +306,16 @@ impl<J: Journal> Writer<J> {
         (batch, false)
     }
 
-    fn handle(&mut self, batch: Vec<Input>) -> Result<(), JournalError> {
+    /// Returns whether somebody's wait was in it: something had to be durable.
+    fn handle(&mut self, batch: Vec<Input>) -> Result<bool, JournalError> {
         let Some(mut core) = self.core.take() else { unreachable!("the core is put back after each batch") };
         let mut released = Vec::new();
         let (pending, journal, snapshot) = (&mut self.pending, &mut self.journal, &self.snapshot);
         let meter = &self.meter;
+        let mut waited_for = false;
         let commit_due = |core: &Core, events: Vec<Event>| {
             let changed = !events.is_empty();
+            waited_for = must_be_durable(&events);
             pending.add(events);
             let due = pending.take_due();
             if !due.is_empty() {
@@ -316,9 +341,12 @@ impl<J: Journal> Writer<J> {
             Ok(()) => {
                 self.core = Some(core);
                 self.release(released);
-                Ok(())
+                Ok(waited_for)
             }
-            Err(exchange::BatchError { error: JournalError::Full, withheld }) => self.rebuild(core, withheld),
+            Err(exchange::BatchError { error: JournalError::Full, withheld }) => {
+                self.rebuild(core, withheld)?;
+                Ok(true)
+            }
             Err(exchange::BatchError { error, .. }) => Err(error),
         }
     }
@@ -327,10 +355,10 @@ impl<J: Journal> Writer<J> {
     fn rebuild(&mut self, failed: Core, withheld: Vec<Effect>) -> Result<(), JournalError> {
         tracing::error!("the disk of the data directory is full: writes are refused until there is space");
         self.pending.events.clear();
-        let stored = self.journal.load()?;
+        let now = clock::now();
+        let stored = self.journal.load(now)?;
         let seed = seed().map_err(|error| JournalError::Failed(error.to_string()))?;
-        let (core, Output { events, effects }) =
-            exchange::rebuild(failed, withheld, stored, seed, clock::now());
+        let (core, Output { events, effects }) = exchange::rebuild(failed, withheld, stored, seed, now);
         self.pending.add(events);
         self.snapshot.store(Snapshot::of(&core));
         self.core = Some(core);

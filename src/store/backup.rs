@@ -8,6 +8,7 @@
 //! made each night and carried elsewhere must not carry it along.
 
 use super::{DATABASE_FILE, StoreError, load, lock::sync_dir, schema};
+use crate::time::UnixMillis;
 use rusqlite::{
     Connection, OpenFlags,
     backup::{Backup, StepResult},
@@ -128,7 +129,10 @@ fn check(copy: &Connection, version: i64, from: &Path) -> Result<Copied, StoreEr
         .query_row("SELECT network, client_id FROM owner", (), |row| Ok((row.get(0)?, row.get(1)?)))
         .map_err(failed)?;
     let facts = match network.parse() {
-        Ok(parsed) if version == schema::SCHEMA => Some(load::all(copy, from, &parsed)?.len()),
+        // As of the beginning of time: nothing is dead.
+        Ok(parsed) if version == schema::SCHEMA => {
+            Some(load::all(copy, from, &parsed, UnixMillis(0))?.events.len())
+        }
         _ => {
             let found: String =
                 copy.query_row("PRAGMA integrity_check(1)", (), |row| row.get(0)).map_err(failed)?;

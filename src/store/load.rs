@@ -4,13 +4,13 @@
 
 use super::{
     StoreError,
-    row::{Columns, Table, read_all},
+    row::{Columns, LeftOut, Table, read_all, read_cache},
     tables::{
         AHEAD, BIDS_IN, BIDS_OUT, EQUIVOCATIONS, IDEMPOTENCY_KEYS, OWN_OFFERS, PUBLISHED, RECORDS, TRADES,
     },
 };
 use crate::{
-    bep44::MutableItem,
+    bep44::{MutableItem, Target},
     exchange::{
         BidIn, BidOut, BidOutcome, Closed, Event, Idempotent, Made, OwnOffer, Published, Refusal, RefusalCode,
     },
@@ -23,16 +23,54 @@ use serde::{
     Deserialize,
     de::{IntoDeserializer, value},
 };
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    mem, panic,
+    path::Path,
+    sync::{Arc, mpsc::sync_channel},
+    thread,
+};
 
-/// The events, oldest kinds of facts first: records before what was said about them.
-pub(super) fn all(conn: &Connection, path: &Path, network: &Network) -> Result<Vec<Event>, StoreError> {
+/// Records that go from one thread to the other at once, and how often that many may wait there.
+const CHUNK: usize = 256;
+const CHUNKS_WAITING_MAX: usize = 8;
+
+/// What a store tells.
+pub(super) struct Loaded {
+    /// Oldest kinds of facts first: records before what was said about them.
+    pub events: Vec<Event>,
+    /// Others' records that are damaged, or dead at the time of reading.
+    pub left_out: LeftOut,
+}
+
+/// Reads and checks all facts. What is dead at `now` of what others made is left out.
+pub(super) fn all(
+    conn: &Connection,
+    path: &Path,
+    network: &Network,
+    now: UnixMillis,
+) -> Result<Loaded, StoreError> {
     let mut published: HashMap<OfferId, Published> = HashMap::new();
     read_all((conn, path), &PUBLISHED, |row| {
         published.insert(row.parse()?, reach(row)?);
         Ok(())
     })?;
+    let mut proofs = Proofs::default();
+    read_all((conn, path), &EQUIVOCATIONS, |row| proofs.read(row, network))?;
     let mut events = Vec::new();
+    read_all((conn, path), &OWN_OFFERS, |row| {
+        events.push(own_offer(row, network, &mut published)?);
+        Ok(())
+    })?;
+    let (records, mut left_out) = records(conn, path, network)?;
+    for (row, target, offer) in records {
+        match offer {
+            Ok(offer) if proofs.is_about(&offer) || !offer.is_dead(now) => events.push(Event::Heard(offer)),
+            Ok(_) => left_out.rows.push(row),
+            Err(problem) => left_out.add_damaged(row, || target.to_string(), problem),
+        }
+    }
+    proofs.tell(&mut events);
     let mut each = |table: &'static Table,
                     decode: &mut dyn FnMut(&mut Columns<'_>) -> Result<Event, String>| {
         read_all((conn, path), table, |row| {
@@ -40,16 +78,82 @@ pub(super) fn all(conn: &Connection, path: &Path, network: &Network) -> Result<V
             Ok(())
         })
     };
-    each(&OWN_OFFERS, &mut |row| own_offer(row, network, &mut published))?;
-    each(&RECORDS, &mut |row| Ok(Event::Heard(targeted(row, network)?)))?;
-    each(&EQUIVOCATIONS, &mut |row| equivocation(row, network))?;
     each(&TRADES, &mut trade)?;
     each(&BIDS_OUT, &mut bid_out)?;
     each(&BIDS_IN, &mut bid_in)?;
     each(&IDEMPOTENCY_KEYS, &mut idempotency_key)?;
     each(&AHEAD, &mut |row| Ok(Event::Ahead(targeted(row, network)?)))?;
     bids_have_their_trades(conn, path)?;
-    Ok(events)
+    Ok(Loaded { events, left_out })
+}
+
+/// A row of others' records: its number, what it is about, and what it says.
+type Read = (i64, Target, Result<Arc<Offer>, String>);
+
+/// Others' records, which may be a hundred thousand: one thread reads the rows and checks them, another reads the JSON in them and
+/// computes their hashes, which takes as long.
+fn records(conn: &Connection, path: &Path, network: &Network) -> Result<(Vec<Read>, LeftOut), StoreError> {
+    let (rows, queue) = sync_channel::<Vec<(i64, MutableItem)>>(CHUNKS_WAITING_MAX);
+    let read_each = || {
+        let chunk_by_chunk = queue.into_iter().flatten();
+        chunk_by_chunk.map(|(row, item)| (row, item.target(), offer(item, network))).collect()
+    };
+    thread::scope(|scope| {
+        let reader = thread::Builder::new().spawn_scoped(scope, read_each).map_err(|source| {
+            StoreError::Io { doing: "start a thread to read", path: path.to_owned(), source }
+        })?;
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let left_out = read_cache((conn, path), &RECORDS, |row, number| {
+            let _target = row.text()?;
+            chunk.push((number, item(row)?));
+            if chunk.len() == CHUNK {
+                // Nobody takes it only when that thread panicked, which is found below.
+                let _ = rows.send(mem::replace(&mut chunk, Vec::with_capacity(CHUNK)));
+            }
+            Ok(())
+        })?;
+        let _ = rows.send(chunk);
+        drop(rows);
+        let read = reader.join().unwrap_or_else(|panicked| panic::resume_unwind(panicked));
+        Ok((read, left_out))
+    })
+}
+
+/// Records that were signed twice. A proof may outlive the version that is held of its record.
+#[derive(Default)]
+struct Proofs {
+    /// In the order in which they were found.
+    found: Vec<(Arc<Offer>, Arc<Offer>)>,
+    /// Those whose record was not read yet.
+    alone: HashSet<Target>,
+    of: HashSet<Target>,
+}
+
+impl Proofs {
+    fn read(&mut self, row: &mut Columns<'_>, network: &Network) -> Result<(), String> {
+        let (first, second) = equivocation(row, network)?;
+        self.alone.insert(first.target());
+        self.of.insert(first.target());
+        self.found.push((first, second));
+        Ok(())
+    }
+
+    fn is_about(&mut self, offer: &Offer) -> bool {
+        let target = offer.target();
+        self.alone.remove(&target);
+        self.of.contains(&target)
+    }
+
+    /// Before a proof comes its record, because what is forgotten when a record dies is both. The row of the record may be damaged,
+    /// or a power loss may have taken it.
+    fn tell(self, events: &mut Vec<Event>) {
+        for (first, second) in self.found {
+            if self.alone.contains(&first.target()) {
+                events.push(Event::Heard(Arc::clone(&first)));
+            }
+            events.push(Event::Equivocated(first, second));
+        }
+    }
 }
 
 /// An accepted bid whose trade is gone must stop the node here: it would have no answer to a bidder who asks again.
@@ -119,11 +223,11 @@ fn parse(trade: &str) -> Result<TradeId, String> {
     trade.parse().map_err(|e| format!("{trade:?}: {e}"))
 }
 
-fn equivocation(row: &mut Columns<'_>, network: &Network) -> Result<Event, String> {
+fn equivocation(row: &mut Columns<'_>, network: &Network) -> Result<(Arc<Offer>, Arc<Offer>), String> {
     row.text()?;
     let first = item(row)?;
     let second = MutableItem { v: row.blob()?.into(), sig: row.parse()?, ..first.clone() };
-    Ok(Event::Equivocated(offer(first, network)?, offer(second, network)?))
+    Ok((offer(first, network)?, offer(second, network)?))
 }
 
 fn signed<T: Statement>(row: &mut Columns<'_>) -> Result<Signed<T>, String> {

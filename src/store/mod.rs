@@ -2,15 +2,16 @@
 //!
 //! The store keeps facts, not decisions: an [`Event`] of `exchange` is one row written or one row forgotten, and [`Store::load`]
 //! gives back the events that make the same [`crate::exchange::State`] again. Signatures are not checked here: what is stored
-//! was verified before, and each row carries a checksum, so that a row that was changed behind our back stops the node at
-//! start with its name instead of trading on it.
+//! was verified before, and each row carries a checksum. A row of this node's own doings that was changed behind our back stops it
+//! at start with its name, instead of trading on it. Others' records, and the heads of makers beside them, are a cache of what the
+//! network tells again: of these a damaged row is dropped, with a warning.
 //!
 //! - [`Store::commit`] is one transaction with one sync of the disk (WAL, `synchronous = FULL`): when it returns, the events
 //!   survive a power loss, all of them or none (`tests/power_loss.rs` cuts the power at every write to see it). Hints alone, which
 //!   the network tells again, are not waited for.
 //! - There is no `PRAGMA quick_check` at start: it reads the whole file once more, seconds a gigabyte, to find what loading
 //!   finds anyway, since that reads every row of every table and checks it.
-//! - `schema` opens and migrates, `tables`, `write`, `load` and `row` are the mapping, `lock` holds the directory,
+//! - `schema` opens and migrates, `tables`, `write`, `load`, `heads` and `row` are the mapping, `lock` holds the directory,
 //!   [`keyfile`] keeps the secrets that are *not* in the database. [`backup()`] copies a store that is in use, [`inspect()`]
 //!   looks at one without touching it.
 //! - The readers of the market never come here: they read snapshots of the state in memory. Users may: there are views
@@ -18,6 +19,7 @@
 
 mod backup;
 mod error;
+mod heads;
 mod inspect;
 pub mod keyfile;
 mod load;
@@ -37,14 +39,18 @@ pub use lock::{DirLock, Holder};
 use crate::{
     exchange::Event,
     identity::{ClientId, Network},
+    metrics::Counter,
+    time::UnixMillis,
 };
-use row::{Row, read_all};
+use load::Loaded;
+use row::{LeftOut, Row, read_all};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use std::{
     fs::{self, OpenOptions},
     io::Read,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// The database's name in the data directory.
@@ -60,8 +66,26 @@ pub struct Store {
     conn: Connection,
     path: PathBuf,
     network: Network,
+    dropped: Arc<Dropped>,
+    /// How many heads are stored, once it was asked.
+    heads: Option<usize>,
     /// After the connection: the directory is let go only when the database is closed.
     _lock: DirLock,
+}
+
+/// Rows of caches that were damaged and dropped, by their table.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// Others' records.
+    pub records: Counter,
+    /// Heads of makers.
+    pub heads: Counter,
+}
+
+impl Dropped {
+    fn of(&self, table: &str) -> &Counter {
+        if table == tables::HEADS.name { &self.heads } else { &self.records }
+    }
 }
 
 /// How the store stands, for people.
@@ -130,18 +154,53 @@ impl Store {
         client_id: ClientId,
     ) -> Result<Self, StoreError> {
         schema::prepare(&mut conn, &path, network, client_id)?;
-        Ok(Self { conn, path, network: network.clone(), _lock: lock })
+        Ok(Self { conn, path, network: network.clone(), dropped: Arc::default(), heads: None, _lock: lock })
     }
 
     /// All facts, as events. Applied in this order they rebuild the state from which they came.
-    pub fn load(&mut self) -> Result<Vec<Event>, StoreError> {
+    ///
+    /// What others made is a cache. What is dead of it at `now` is left out and deleted, and so is, with a warning, a row that is
+    /// damaged: the network tells it again.
+    ///
+    /// # Errors
+    /// When the database cannot be read, or a row of this node's own facts is damaged.
+    pub fn load(&mut self, now: UnixMillis) -> Result<Vec<Event>, StoreError> {
         // One transaction: somebody with a shell may be writing.
         let snapshot = self.conn.transaction().map_err(|source| StoreError::Sqlite {
             doing: "read",
             path: self.path.clone(),
             source,
         })?;
-        load::all(&snapshot, &self.path, &self.network)
+        let Loaded { events, left_out } = load::all(&snapshot, &self.path, &self.network, now)?;
+        drop(snapshot);
+        self.leave_out(&left_out);
+        Ok(events)
+    }
+
+    /// Deletes rows of a cache that were not taken, and says which of them are damaged. When they cannot be deleted now, the next
+    /// start finds them again.
+    fn leave_out(&mut self, rows: &LeftOut) {
+        if let Some((row, problem)) = &rows.first_damaged {
+            self.dropped.of(rows.table.name).add(rows.damaged as u64);
+            tracing::warn!(
+                path = %self.path.display(),
+                table = rows.table.name,
+                rows = rows.damaged,
+                first = row,
+                problem,
+                "damaged rows of others' records or heads were dropped; the network tells them again"
+            );
+        }
+        if !rows.rows.is_empty()
+            && let Err(error) = self.unwaited(|conn| rows.delete(conn))
+        {
+            tracing::debug!(%error, "what nobody needs any more could not be deleted");
+        }
+    }
+
+    /// How many damaged rows were dropped. To be had before the store goes to the thread that writes.
+    pub fn dropped(&self) -> Arc<Dropped> {
+        Arc::clone(&self.dropped)
     }
 
     /// Makes `events` durable, all of them or none, in one transaction that is on the disk when this returns.
@@ -154,14 +213,22 @@ impl Store {
         if events.is_empty() {
             return Ok(());
         }
-        let hints_only = !events.iter().any(Event::must_be_durable);
-        if hints_only {
-            self.sync_commits("NORMAL")?;
+        let write = |conn: &Connection| events.iter().try_for_each(|event| write::apply(conn, event));
+        if events.iter().any(Event::must_be_durable) {
+            self.in_transaction(write)
+        } else {
+            self.unwaited(write)
         }
-        let done = self.in_transaction(|conn| events.iter().try_for_each(|event| write::apply(conn, event)));
-        if hints_only {
-            self.sync_commits("FULL")?;
-        }
+    }
+
+    /// A transaction for whose sync nobody waits.
+    fn unwaited(
+        &mut self,
+        write: impl FnOnce(&Connection) -> rusqlite::Result<()>,
+    ) -> Result<(), CommitError> {
+        self.sync_commits("NORMAL")?;
+        let done = self.in_transaction(write);
+        self.sync_commits("FULL")?;
         done
     }
 

@@ -27,7 +27,7 @@ macro_rules! table {
                 $($column, " = excluded.", $column, ", ",)+ "crc = excluded.crc"
             ),
             select: concat!(
-                "SELECT ", $($key, ", ",)+ $($column, ", ",)+ "crc FROM ", $name, " ORDER BY rowid"
+                "SELECT ", $($key, ", ",)+ $($column, ", ",)+ "crc, rowid FROM ", $name, " ORDER BY rowid"
             ),
         }
     };
@@ -132,32 +132,88 @@ impl<'r> Columns<'r> {
     }
 }
 
-/// Reads every row of `table`, checks it, and hands it to `take`.
+/// Reads every row of `table`, checks it, and hands it to `take`. The first that is damaged is the error.
 pub(super) fn read_all(
     (conn, path): (&Connection, &Path),
     table: &'static Table,
     mut take: impl FnMut(&mut Columns<'_>) -> Result<(), String>,
 ) -> Result<(), StoreError> {
-    let failed = |source| StoreError::Sqlite { doing: "read", path: path.to_owned(), source };
-    let mut statement = conn.prepare(table.select).map_err(failed)?;
-    let crc_column = statement.column_count() - 1;
-    let mut rows = statement.query(()).map_err(failed)?;
-    while let Some(row) = rows.next().map_err(failed)? {
-        let values = (0..crc_column).map(|n| row.get_ref(n).unwrap_or(ValueRef::Null));
-        let right = row.get_ref(crc_column).and_then(|crc| Ok(crc.as_i64()?)).ok();
-        let checked = if right == Some(checksum(table, values)) {
-            take(&mut Columns { row, next: 0 })
-        } else {
-            Err("its checksum is wrong".to_owned())
-        };
-        checked.map_err(|problem| StoreError::Damaged {
+    each_row((conn, path), table, |row, checked| {
+        let taken = checked.and_then(|()| take(&mut Columns { row, next: 0 }));
+        taken.map_err(|problem| StoreError::Damaged {
             path: path.to_owned(),
             table: table.name,
             row: key_of(table, row),
             problem,
-        })?;
+        })
+    })
+}
+
+/// The rows of a cache that were not taken.
+pub(super) struct LeftOut {
+    pub table: &'static Table,
+    /// Their numbers.
+    pub rows: Vec<i64>,
+    /// How many of them are damaged.
+    pub damaged: usize,
+    /// Which of these was the first, and what is wrong with it.
+    pub first_damaged: Option<(String, String)>,
+}
+
+/// Reads every row of a cache, checks it, and hands it to `take` with its number. Damaged ones are left out: the network tells again what was in
+/// them, and that is no reason not to start.
+pub(super) fn read_cache(
+    (conn, path): (&Connection, &Path),
+    table: &'static Table,
+    mut take: impl FnMut(&mut Columns<'_>, i64) -> Result<(), String>,
+) -> Result<LeftOut, StoreError> {
+    let mut left_out = LeftOut { table, rows: Vec::new(), damaged: 0, first_damaged: None };
+    each_row((conn, path), table, |row, checked| {
+        let rowid = row.get(row.as_ref().column_count() - 1).map_err(|source| read_error(path, source))?;
+        if let Err(problem) = checked.and_then(|()| take(&mut Columns { row, next: 0 }, rowid)) {
+            left_out.add_damaged(rowid, || key_of(table, row), problem);
+        }
+        Ok(())
+    })?;
+    Ok(left_out)
+}
+
+impl LeftOut {
+    pub(super) fn add_damaged(&mut self, row: i64, key: impl FnOnce() -> String, problem: String) {
+        self.damaged += 1;
+        self.first_damaged.get_or_insert_with(|| (key(), problem));
+        self.rows.push(row);
+    }
+
+    /// Deletes them.
+    pub(super) fn delete(&self, conn: &Connection) -> rusqlite::Result<()> {
+        let mut delete = conn.prepare(&format!("DELETE FROM {} WHERE rowid = ?1", self.table.name))?;
+        self.rows.iter().try_for_each(|row| delete.execute([row]).map(|_| ()))
+    }
+}
+
+/// Hands every row to `take`, and whether its checksum is right.
+fn each_row(
+    (conn, path): (&Connection, &Path),
+    table: &'static Table,
+    mut take: impl FnMut(&rusqlite::Row<'_>, Result<(), String>) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let failed = |source| read_error(path, source);
+    let mut statement = conn.prepare(table.select).map_err(failed)?;
+    // After it comes the row's number.
+    let crc_column = statement.column_count() - 2;
+    let mut rows = statement.query(()).map_err(failed)?;
+    while let Some(row) = rows.next().map_err(failed)? {
+        let values = (0..crc_column).map(|n| row.get_ref(n).unwrap_or(ValueRef::Null));
+        let right = row.get_ref(crc_column).and_then(|crc| Ok(crc.as_i64()?)).ok();
+        let is_right = right == Some(checksum(table, values));
+        take(row, if is_right { Ok(()) } else { Err("its checksum is wrong".to_owned()) })?;
     }
     Ok(())
+}
+
+fn read_error(path: &Path, source: rusqlite::Error) -> StoreError {
+    StoreError::Sqlite { doing: "read", path: path.to_owned(), source }
 }
 
 /// The key for a message: also when it is itself damaged.

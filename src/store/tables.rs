@@ -24,3 +24,4 @@ pub(super) static BIDS_IN: Table = table!(
 );
 pub(super) static IDEMPOTENCY_KEYS: Table =
     table!("idempotency_keys", ["key"], ["request_sha256", "made", "made_id", "at"]);
+pub(super) static HEADS: Table = table!("heads", ["maker"], ["at", "head"]);

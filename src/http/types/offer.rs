@@ -245,7 +245,7 @@ impl OfferView {
             expires_at: offer.expires_at.map(Time),
             dies_at: Time(offer.dies_at),
             acceptance: offer.acceptance.map(Into::into),
-            memo: offer.memo.clone(),
+            memo: offer.memo.as_deref().map(str::to_owned),
             published: own.map(PublishedView::of),
             trade_id: sold,
         }

@@ -50,8 +50,6 @@ pub(super) const SEEK_PAUSES: [Duration; 5] = [
     Duration::from_millis(600),
     Duration::from_millis(1_200),
 ];
-/// Neighbours that are remembered for the next start.
-pub(super) const ANCHORS: usize = 2;
 /// How often heads and anchors are given to the store.
 pub(super) const KEEP_EVERY: Duration = Duration::from_secs(5);
 /// How soon something that found the writer busy is tried again.

@@ -4,7 +4,7 @@ use super::{
     Answer, Hits, Inbox, Message,
     asks::{Ask, Asked, Asks, Came},
     judge::{Case, Judge},
-    limits::{AGAIN_AFTER, ANCHORS, KEEP_EVERY, TAKEN_AT_ONCE},
+    limits::{AGAIN_AFTER, KEEP_EVERY, TAKEN_AT_ONCE},
     line::Line,
     post::{Post, carried},
     seek::Seeker,
@@ -16,7 +16,15 @@ use crate::{
     grenache::{client::Client, service::KnownSources},
     identity::{ClientId, KeyPair, Network},
     market::{Offer, Via},
-    node::{Exchange, clock, contacts::Contacts, listener::Heard, status::ReplicaView, writer::News},
+    node::{
+        Exchange,
+        anchors::{self, ANCHORS_MAX, Anchor, META_ANCHORS},
+        clock,
+        contacts::Contacts,
+        listener::Heard,
+        status::ReplicaView,
+        writer::News,
+    },
     replication::core::{
         AnswerTo, Config, Core, Effect, Input, SignedHead, Stamp, Version,
         talk::{Answer as Told, Carried},
@@ -27,6 +35,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::{
     collections::{HashMap, VecDeque},
+    mem,
     net::SocketAddr,
     sync::Arc,
 };
@@ -53,7 +62,7 @@ pub(in crate::node) struct Setup {
     /// Heads from an earlier run.
     pub heads: Vec<SignedHead>,
     /// Neighbours of an earlier run.
-    pub anchors: Vec<(ClientId, Vec<SocketAddr>)>,
+    pub anchors: Vec<Anchor>,
     /// Where the neighbours are: they have more to say than others.
     pub known: Arc<KnownSources>,
     /// What the owner is shown.
@@ -78,8 +87,10 @@ pub(in crate::node) struct Task {
     looked: bool,
     /// Makers whose state the exchange core has not been told yet: its inbox was full.
     stale: VecDeque<(ClientId, bool)>,
-    heads: HashMap<ClientId, SignedHead>,
-    anchors: Vec<(ClientId, Vec<SocketAddr>)>,
+    /// Heads that the store has not been given yet.
+    heads: Vec<SignedHead>,
+    /// What the store was given last.
+    anchors: Vec<Anchor>,
     keep_at: Instant,
     known: Arc<KnownSources>,
     view: Arc<ArcSwap<ReplicaView>>,
@@ -129,7 +140,7 @@ impl Task {
         for head in heads {
             give(Input::RestoredHead(head));
         }
-        for (client, addresses) in anchors {
+        for Anchor { client, addresses } in anchors {
             give(Input::Met { client, addresses });
         }
         let line = Line { client: client.clone(), contacts: contacts.clone(), key: key.clone() };
@@ -146,7 +157,7 @@ impl Task {
             seeking: None,
             looked: false,
             stale: VecDeque::new(),
-            heads: HashMap::new(),
+            heads: Vec::new(),
             anchors: Vec::new(),
             keep_at: started + KEEP_EVERY,
             exchange,
@@ -323,7 +334,7 @@ impl Task {
             Effect::Stale { maker, stale } => self.stale.push_back((maker, stale)),
             Effect::KeepHead(head) => {
                 self.contacts.learn(head.maker, &head.addresses);
-                self.heads.insert(head.maker, head);
+                self.heads.push(head);
             }
             Effect::Seek => {
                 if self.seeking.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -336,9 +347,13 @@ impl Task {
     /// Gives the store what the next start begins with.
     fn keep(&mut self) {
         self.keep_at = Instant::now() + KEEP_EVERY;
-        self.heads.clear();
-        let anchors = self.core.anchors(ANCHORS);
+        if !self.heads.is_empty() {
+            self.exchange.keep_heads(mem::take(&mut self.heads));
+        }
+        let of_core = self.core.anchors(ANCHORS_MAX).into_iter();
+        let anchors: Vec<Anchor> = of_core.map(|(client, addresses)| Anchor { client, addresses }).collect();
         if !anchors.is_empty() && anchors != self.anchors {
+            self.exchange.note(META_ANCHORS, anchors::note(&anchors));
             self.anchors = anchors;
         }
     }

@@ -2,6 +2,7 @@ use super::*;
 use crate::{
     exchange::{CommandError, Done, IdempotencyKey, OfferRef},
     market::{Acceptance, Currency, IdMint, NewOffer, Side, Terms},
+    replication::core::{Head, Root},
 };
 use std::sync::{
     Mutex,
@@ -13,12 +14,14 @@ use std::sync::{
 struct Fake {
     events: Arc<Mutex<Vec<Event>>>,
     commits: Arc<AtomicUsize>,
+    /// Heads, a list each transaction.
+    heads: Arc<Mutex<Vec<Vec<SignedHead>>>>,
     /// `Some(full)`: the next commits fail, as a full disk or for good.
     failing: Arc<Mutex<Option<bool>>>,
 }
 
 impl Journal for Fake {
-    fn load(&mut self) -> Result<Vec<Event>, JournalError> {
+    fn load(&mut self, _: UnixMillis) -> Result<Vec<Event>, JournalError> {
         Ok(self.events.lock().unwrap().clone())
     }
     fn commit(&mut self, events: &[Event]) -> Result<(), JournalError> {
@@ -29,6 +32,15 @@ impl Journal for Fake {
         }
         self.commits.fetch_add(1, Ordering::Relaxed);
         self.events.lock().unwrap().extend_from_slice(events);
+        Ok(())
+    }
+    fn keep_heads(&mut self, heads: &[SignedHead]) -> Result<(), JournalError> {
+        match *self.failing.lock().unwrap() {
+            Some(true) => return Err(JournalError::Full),
+            Some(false) => return Err(JournalError::Failed("the disk is gone".into())),
+            None => {}
+        }
+        self.heads.lock().unwrap().push(heads.to_vec());
         Ok(())
     }
     fn note(&mut self, _: &'static str, _: &str) -> Result<(), JournalError> {
@@ -157,4 +169,68 @@ async fn a_commit_that_fails_for_good_ends_the_writer_and_acknowledges_nothing()
     assert!(matches!(thread.ended.await.unwrap(), Err(JournalError::Failed(_))));
     assert!(published.recv().await.is_none());
     assert!(matches!(exchange.create(new_offer(), None).await, Err(CommandError::Stopping)));
+}
+
+fn head(maker: u8, counter: u64) -> SignedHead {
+    let key = MasterKey::from_bytes([maker; 32]).client_key();
+    let at = clock::now();
+    let head =
+        Head { maker: key.public(), counter, at, records: 0, root: Root([0; 32]), addresses: Vec::new() };
+    head.sign(&"test".parse().unwrap(), &key)
+}
+
+/// What was stored until now.
+fn heads_in(journal: &Fake) -> Vec<SignedHead> {
+    let mut heads: Vec<_> = journal.heads.lock().unwrap().concat();
+    heads.sort_by_key(|head| (head.maker, head.counter));
+    heads
+}
+
+#[tokio::test]
+async fn heads_are_stored_together_and_only_the_newest_of_each_maker() {
+    let journal = Fake::default();
+    let (exchange, thread, _published) = started(&journal);
+    let (first, second, other) = (head(2, 1), head(2, 2), head(3, 1));
+    exchange.keep_heads(vec![first, other.clone()]);
+    exchange.keep_heads(vec![second.clone()]);
+    while heads_in(&journal).is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut expected = [second, other];
+    expected.sort_by_key(|head| head.maker);
+    assert_eq!((heads_in(&journal), journal.heads.lock().unwrap().len()), (expected.to_vec(), 1));
+    // What waits when the node stops is stored as well.
+    let last = head(4, 1);
+    exchange.keep_heads(vec![last.clone()]);
+    thread.stop();
+    assert!(thread.ended.await.unwrap().is_ok());
+    assert!(heads_in(&journal).contains(&last));
+}
+
+#[tokio::test]
+async fn heads_that_cannot_be_stored_are_let_go_and_stop_nothing() {
+    for full in [true, false] {
+        let journal = Fake::default();
+        let (exchange, thread, _published) = started(&journal);
+        *journal.failing.lock().unwrap() = Some(full);
+        exchange.keep_heads(vec![head(2, 1)]);
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+        *journal.failing.lock().unwrap() = None;
+        assert!(exchange.create(new_offer(), None).await.is_ok(), "full: {full}");
+        thread.stop();
+        assert!(thread.ended.await.unwrap().is_ok());
+        assert_eq!(heads_in(&journal), []);
+    }
+}
+
+#[test]
+fn a_head_waits_for_others_unless_the_node_stops() {
+    let mut waiting = WaitingHeads::default();
+    let (known, mut journal) = (head(2, 1), Fake::default());
+    waiting.add(vec![known.clone()]);
+    assert!(waiting.due_in() > Some(Duration::from_millis(900)));
+    waiting.keep_due(&mut journal);
+    assert_eq!(heads_in(&journal), [], "it waits for others");
+    waiting.keep_all(&mut journal);
+    assert_eq!((heads_in(&journal), waiting.due_in()), (vec![known], None));
 }

@@ -11,7 +11,10 @@
 //! root:     SHA-256 over (b ‖ hash of bucket b) of the buckets that are not empty, by b
 //! ```
 //!
-//! A hash is computed when somebody asks, and kept for as long as it is true of the times that are asked for.
+//! A hash is computed when somebody asks, and kept for as long as it is true of the times that are asked for: that of a maker always,
+//! those of its buckets when it has many records.
+//!
+//! All versions stand in one map, by maker and target. A map for each maker or bucket would take a kilobyte for one record.
 
 use super::{
     head::Root,
@@ -25,12 +28,16 @@ use std::{
     ops::Bound,
 };
 
+/// From how many records on the hashes of a maker's buckets are kept, 20 KB: below it, hashing all of them anew takes less than a
+/// millisecond.
+const BUCKETS_KEPT_FROM: usize = 1_024;
+
 /// What is known of one record.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     newest: Version,
-    /// The version before, for those who ask of a time before the newest.
-    before: Option<Version>,
+    /// The version before, for those who ask of a time before the newest. Most records have one version only.
+    before: Option<Box<Version>>,
     dies_at: UnixMillis,
 }
 
@@ -41,7 +48,7 @@ impl Entry {
         } else if self.newest == Version::FRAUD || self.newest.sequence <= at.0 {
             Some(self.newest)
         } else {
-            self.before.filter(|before| {
+            self.before.as_deref().copied().filter(|before| {
                 before.sequence <= at.0 && !cfg!(mutant = "replica_forgets_the_version_before")
             })
         }
@@ -50,7 +57,7 @@ impl Entry {
     /// The times at which [`Self::as_of`] changes.
     fn turns(&self) -> impl Iterator<Item = UnixMillis> {
         let newest = (self.newest != Version::FRAUD).then_some(self.newest.sequence);
-        let before = self.before.map(|before| before.sequence);
+        let before = self.before.as_ref().map(|before| before.sequence);
         [newest, before, Some(self.dies_at.0)].into_iter().flatten().map(UnixMillis)
     }
 }
@@ -91,63 +98,89 @@ pub struct Summary {
     pub records: u32,
 }
 
-#[derive(Debug, Default)]
-struct Bucket {
-    entries: BTreeMap<Target, Entry>,
-    hashed: Option<Meanwhile<Summary>>,
-}
-
-impl Bucket {
-    fn summary(&mut self, at: UnixMillis) -> Meanwhile<Summary> {
-        if let Some(hashed) = self.hashed.filter(|hashed| hashed.at(at).is_some()) {
-            return hashed;
-        }
-        let (mut hash, mut records) = (Sha256::new(), 0);
-        let mut hashed = Meanwhile::always(());
-        for (target, entry) in &self.entries {
-            if let Some(version) = entry.as_of(at) {
-                hash.update(target.0);
-                hash.update(version.sequence.to_be_bytes());
-                hash.update(version.value.0);
-                records += 1;
-            }
-            entry.turns().for_each(|turn| hashed.turns(turn, at));
-        }
-        let what = Summary { root: Root(hash.finalize().into()), records };
-        let Meanwhile { since, until, .. } = hashed;
-        *self.hashed.insert(Meanwhile { what, since, until })
-    }
-}
-
+/// What is known of all records of one maker.
 #[derive(Debug, Default)]
 struct Maker {
-    /// By the first byte of the target. None is empty.
-    buckets: BTreeMap<u8, Bucket>,
+    records: usize,
     hashed: Option<Meanwhile<Summary>>,
+    /// Hashes of buckets, by their byte: of a maker with many records.
+    buckets: BTreeMap<u8, Meanwhile<Summary>>,
 }
 
 impl Maker {
-    fn buckets(&mut self, at: UnixMillis) -> Vec<(u8, Summary)> {
-        let summaries = self.buckets.iter_mut().map(|(byte, bucket)| (*byte, bucket.summary(at).what));
-        summaries.filter(|(_, summary)| summary.records > 0).collect()
+    /// A record with this target is another from now on.
+    fn changed(&mut self, target: &Target) {
+        self.hashed = None;
+        self.buckets.remove(&target.0[0]);
     }
+}
 
-    fn summary(&mut self, at: UnixMillis) -> Summary {
-        if let Some(hashed) = self.hashed.and_then(|hashed| hashed.at(at)) {
-            return hashed;
+type Entries = BTreeMap<(ClientId, Target), Entry>;
+
+/// The records of one maker, by target, from the one bucket to the other.
+fn records(entries: &Entries, maker: ClientId, from: u8, to: u8) -> impl Iterator<Item = (&Target, &Entry)> {
+    let (mut first, mut last) = ([0; 20], [0xff; 20]);
+    (first[0], last[0]) = (from, to);
+    let range = (maker, Target(first))..=(maker, Target(last));
+    entries.range(range).map(|((_, target), entry)| (target, entry))
+}
+
+fn hash_bucket<'e>(
+    entries: impl Iterator<Item = (&'e Target, &'e Entry)>,
+    at: UnixMillis,
+) -> Meanwhile<Summary> {
+    let (mut hash, mut records) = (Sha256::new(), 0);
+    let mut hashed = Meanwhile::always(());
+    for (target, entry) in entries {
+        if let Some(version) = entry.as_of(at) {
+            hash.update(target.0);
+            hash.update(version.sequence.to_be_bytes());
+            hash.update(version.value.0);
+            records += 1;
         }
-        let mut hashed = Meanwhile::always(());
-        let mut buckets = Vec::with_capacity(self.buckets.len());
-        for (byte, bucket) in &mut self.buckets {
-            let summary = bucket.summary(at);
-            hashed.since = hashed.since.max(summary.since);
-            hashed.until = hashed.until.min(summary.until);
-            buckets.push((*byte, summary.what));
-        }
-        let what = summary_of(buckets.into_iter().filter(|(_, summary)| summary.records > 0));
-        self.hashed = Some(Meanwhile { what, since: hashed.since, until: hashed.until });
-        what
+        entry.turns().for_each(|turn| hashed.turns(turn, at));
     }
+    let what = Summary { root: Root(hash.finalize().into()), records };
+    let Meanwhile { since, until, .. } = hashed;
+    Meanwhile { what, since, until }
+}
+
+/// The buckets of a maker in which there are records, by their byte.
+fn summaries(
+    entries: &Entries,
+    id: ClientId,
+    maker: &mut Maker,
+    at: UnixMillis,
+) -> Vec<(u8, Meanwhile<Summary>)> {
+    let mut found = Vec::new();
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let Some(byte) = records(entries, id, from, u8::MAX).next().map(|(target, _)| target.0[0]) else {
+            break;
+        };
+        let kept = maker.buckets.get(&byte).copied().filter(|kept| kept.at(at).is_some());
+        let summary = kept.unwrap_or_else(|| hash_bucket(records(entries, id, byte, byte), at));
+        if maker.records >= BUCKETS_KEPT_FROM {
+            maker.buckets.insert(byte, summary);
+        }
+        found.push((byte, summary));
+        next = byte.checked_add(1);
+    }
+    found
+}
+
+/// The root over a maker's records.
+fn summary(entries: &Entries, id: ClientId, maker: &mut Maker, at: UnixMillis) -> Summary {
+    if let Some(hashed) = maker.hashed.and_then(|hashed| hashed.at(at)) {
+        return hashed;
+    }
+    let buckets = summaries(entries, id, maker, at);
+    let since = buckets.iter().map(|(_, bucket)| bucket.since).max().unwrap_or(UnixMillis(0));
+    let until = buckets.iter().map(|(_, bucket)| bucket.until).min().unwrap_or(UnixMillis(u64::MAX));
+    let told = buckets.into_iter().map(|(byte, bucket)| (byte, bucket.what));
+    let what = summary_of(told.filter(|(_, bucket)| bucket.records > 0));
+    maker.hashed = Some(Meanwhile { what, since, until });
+    what
 }
 
 /// The root over buckets that are not empty, by their byte.
@@ -175,6 +208,8 @@ pub fn bucket_of(stamps: &[Stamp]) -> Root {
 /// Everything that this node holds, by maker. Dead records stay for [`DEAD_KEPT_FOR`], because others' clocks differ.
 #[derive(Debug, Default)]
 pub struct Index {
+    entries: Entries,
+    /// None is without records.
     makers: BTreeMap<ClientId, Maker>,
     owners: HashMap<Target, ClientId>,
     deaths: BTreeSet<(UnixMillis, Target)>,
@@ -196,53 +231,49 @@ impl Index {
     /// Holds a version. Returns whether it is news: newer than what was held.
     pub fn hold(&mut self, maker: ClientId, stamp: Stamp, dies_at: UnixMillis) -> bool {
         let Stamp { target, version } = stamp;
-        let held = self.entry(&target).copied();
-        let is_old = |held: &Entry| {
-            let equal = held.newest.sequence == version.sequence;
-            held.newest.sequence > version.sequence
-                || (equal && !cfg!(mutant = "replica_takes_an_equal_sequence"))
+        let held = self.entry(&target).map(|held| (held.newest, held.dies_at));
+        let is_old = |(newest, _): &(Version, UnixMillis)| {
+            let equal = newest.sequence == version.sequence;
+            newest.sequence > version.sequence || (equal && !cfg!(mutant = "replica_takes_an_equal_sequence"))
         };
         if held.as_ref().is_some_and(is_old) {
             return false;
         }
         // A cheat that signs with two client keys moves its record from one of them to the other.
-        self.take(target);
-        let entry = Entry { newest: version, before: held.map(|held| held.newest), dies_at };
+        if held.is_some() {
+            self.take(target);
+        }
+        let before = held.map(|(newest, _)| Box::new(newest));
+        self.entries.insert((maker, target), Entry { newest: version, before, dies_at });
         self.owners.insert(target, maker);
         self.deaths.insert((dies_at.plus(DEAD_KEPT_FOR), target));
-        let records = self.makers.entry(maker).or_default();
-        records.hashed = None;
-        let bucket = records.buckets.entry(target.0[0]).or_default();
-        bucket.hashed = None;
-        bucket.entries.insert(target, entry);
+        let of = self.makers.entry(maker).or_default();
+        of.records += 1;
+        of.changed(&target);
         true
     }
 
     /// Notes that the maker of a record that is held signed two values of one sequence. Returns whether that is news.
     pub fn hold_fraud(&mut self, target: Target) -> bool {
         let Some(maker) = self.owners.get(&target).copied() else { return false };
-        let Some(held) = self.entry(&target).copied() else { return false };
+        let Some(dies_at) = self.entry(&target).map(|held| held.dies_at) else { return false };
         let fraud = Stamp { target, version: Version::FRAUD };
-        self.hold(maker, fraud, held.dies_at)
+        self.hold(maker, fraud, dies_at)
     }
 
     fn entry(&self, target: &Target) -> Option<&Entry> {
-        self.makers.get(self.owners.get(target)?)?.buckets.get(&target.0[0])?.entries.get(target)
+        self.entries.get(&(*self.owners.get(target)?, *target))
     }
 
     fn take(&mut self, target: Target) {
         let Some(maker) = self.owners.remove(&target) else { return };
-        let Some(records) = self.makers.get_mut(&maker) else { return };
-        records.hashed = None;
-        let Some(bucket) = records.buckets.get_mut(&target.0[0]) else { return };
-        bucket.hashed = None;
-        if let Some(entry) = bucket.entries.remove(&target) {
+        if let Some(entry) = self.entries.remove(&(maker, target)) {
             self.deaths.remove(&(entry.dies_at.plus(DEAD_KEPT_FOR), target));
         }
-        if bucket.entries.is_empty() {
-            records.buckets.remove(&target.0[0]);
-        }
-        if records.buckets.is_empty() {
+        let Some(of) = self.makers.get_mut(&maker) else { return };
+        of.records -= 1;
+        of.changed(&target);
+        if of.records == 0 {
             self.makers.remove(&maker);
         }
     }
@@ -286,18 +317,20 @@ impl Index {
 
     /// The root over a maker's records.
     pub fn summary(&mut self, maker: &ClientId, at: UnixMillis) -> Summary {
-        self.makers.get_mut(maker).map_or_else(|| summary_of([]), |maker| maker.summary(at))
+        let Self { makers, entries, .. } = self;
+        makers.get_mut(maker).map_or_else(|| summary_of([]), |of| summary(entries, *maker, of, at))
     }
 
     /// The hashes of a maker's buckets that are not empty.
     pub fn buckets(&mut self, maker: &ClientId, at: UnixMillis) -> Vec<(u8, Summary)> {
-        self.makers.get_mut(maker).map(|maker| maker.buckets(at)).unwrap_or_default()
+        let Some(of) = self.makers.get_mut(maker) else { return Vec::new() };
+        let summaries = summaries(&self.entries, *maker, of, at).into_iter();
+        summaries.map(|(byte, bucket)| (byte, bucket.what)).filter(|(_, bucket)| bucket.records > 0).collect()
     }
 
     /// The versions in one of a maker's buckets, by target, at most `max` of them.
     pub fn stamps(&self, maker: &ClientId, bucket: u8, at: UnixMillis, max: usize) -> Vec<Stamp> {
-        let bucket = self.makers.get(maker).and_then(|maker| maker.buckets.get(&bucket));
-        let entries = bucket.into_iter().flat_map(|bucket| &bucket.entries);
+        let entries = records(&self.entries, *maker, bucket, bucket);
         let stamps =
             entries.filter_map(|(target, entry)| Some(Stamp { target: *target, version: entry.as_of(at)? }));
         stamps.take(max).collect()
@@ -313,7 +346,7 @@ impl Index {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut roots = Vec::new();
         for (id, maker) in self.makers.range_mut((from, Bound::Unbounded)) {
-            let summary = maker.summary(at);
+            let summary = summary(&self.entries, *id, maker, at);
             if summary.records == 0 {
                 continue;
             }
@@ -329,7 +362,7 @@ impl Index {
     pub fn overall(&mut self, at: UnixMillis) -> Summary {
         let (mut hash, mut records) = (Sha256::new(), 0_u32);
         for (id, maker) in &mut self.makers {
-            let summary = maker.summary(at);
+            let summary = summary(&self.entries, *id, maker, at);
             if summary.records > 0 {
                 hash.update(id.0);
                 hash.update(summary.root.0);

@@ -285,7 +285,11 @@ fn live_through(seed: u64, vfs: &str, disk: &SharedDisk, synchronous: &str) -> R
             return Err(format!("cut {cut}: {sound}"));
         }
         let mut state = State::default();
-        store.load().map_err(|e| format!("cut {cut}: {e}"))?.iter().for_each(|event| state.apply(event));
+        store
+            .load(NOBODY_DEAD)
+            .map_err(|e| format!("cut {cut}: {e}"))?
+            .iter()
+            .for_each(|event| state.apply(event));
         committed = match (durable..=trying).find(|n| states[*n] == state) {
             Some(found) => found,
             None => {
