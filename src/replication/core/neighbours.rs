@@ -315,7 +315,8 @@ impl Core {
             return false;
         }
         let chosen = self.neighbours.links.values().filter(|link| link.chosen).count();
-        let kept_free = CHOSEN_MIN.saturating_sub(chosen);
+        // Those who are asked at this moment may all say yes.
+        let kept_free = CHOSEN_MIN.saturating_sub(chosen).max(self.neighbours.joining.len());
         if self.neighbours.links.len() + kept_free < NEIGHBOURS_MAX {
             return true;
         }
