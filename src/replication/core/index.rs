@@ -193,12 +193,13 @@ impl Index {
         self.owners.is_empty()
     }
 
-    /// Holds a version. Returns whether it is news: newer than what was held.
+    /// Holds a version. Returns whether it is news: newer than what was held, or another value of its sequence that dies later. A
+    /// cheat lets one of two values die soon; where it is dead and forgotten, the other comes as the first of its record.
     pub fn hold(&mut self, maker: ClientId, stamp: Stamp, dies_at: UnixMillis) -> bool {
         let Stamp { target, version } = stamp;
         let held = self.entry(&target).copied();
         let is_old = |held: &Entry| {
-            let equal = held.newest.sequence == version.sequence;
+            let equal = held.newest.sequence == version.sequence && held.dies_at >= dies_at;
             held.newest.sequence > version.sequence
                 || (equal && !cfg!(mutant = "replica_takes_an_equal_sequence"))
         };
@@ -383,6 +384,20 @@ mod tests {
         assert_eq!(index.summary(&MAKER, NOW), before);
         assert!(index.covers(&stamp(7, 99)) && index.covers(&stamp(7, 100)) && !index.covers(&stamp(7, 101)));
         assert!(!index.covers(&Stamp { target: Target([7; 20]), version: other }), "that would be fraud");
+    }
+
+    #[test]
+    fn of_two_values_of_one_sequence_the_one_that_dies_later_stays() {
+        let (this, that) = (stamp(7, 100), Version { value: ValueHash([9; 16]), ..stamp(7, 100).version });
+        let that = Stamp { version: that, ..this };
+        for faces in [[(this, 500), (that, 900)], [(that, 900), (this, 500)]] {
+            let mut index = Index::default();
+            for (stamp, dies_at) in faces {
+                index.hold(MAKER, stamp, UnixMillis(dies_at));
+            }
+            assert_eq!(index.newest(&Target([7; 20])), Some(that.version));
+            assert_eq!((index.summary(&MAKER, UnixMillis(600)).records, index.deaths.len()), (1, 1));
+        }
     }
 
     #[test]
