@@ -75,6 +75,11 @@ impl Neighbours {
         self.links.keys().copied()
     }
 
+    #[cfg(test)]
+    pub(super) fn joining(&self) -> Vec<ClientId> {
+        self.joining.iter().copied().collect()
+    }
+
     pub(super) fn contains(&self, peer: &ClientId) -> bool {
         self.links.contains_key(peer)
     }
@@ -277,7 +282,11 @@ impl Core {
         match answer {
             Some(Answer::Joined { accepted, head }) => {
                 self.judge_head(from, &head, Via::Fetched(from));
-                if accepted {
+                let is_full = self.neighbours.links.len() >= NEIGHBOURS_MAX;
+                if accepted && is_full && !self.neighbours.contains(&from) {
+                    // It was given up meanwhile, and others came.
+                    self.ask(from, Question::Leave, Asked::Leave);
+                } else if accepted {
                     let addresses = self.addresses_of(&from).unwrap_or_default();
                     self.link(from, addresses, true);
                 } else {

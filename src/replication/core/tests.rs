@@ -194,6 +194,10 @@ fn guests_leave_room_for_those_who_are_being_asked() {
         let client = KeyPair::from_seed(&[n; 32]).public();
         bench.give(Input::Met { client, addresses: vec![address(n)] });
     }
+    // Two of them are given up for something else, and answer all the same.
+    for to in bench.core.neighbours.joining().into_iter().take(2) {
+        bench.give(Input::Sent { to, heard: None });
+    }
     for n in 20..40 {
         let key = KeyPair::from_seed(&[n; 32]);
         let question = Question::Join { urgent: false, head: head(&key, n) };
