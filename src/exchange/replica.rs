@@ -42,6 +42,10 @@ impl Core {
             Ordering::Greater if !offer.availability && cfg!(mutant = "tombstone_forgotten_early") => {
                 self.emit(Event::Forgotten(target), output);
             }
+            Ordering::Greater if !offer.availability && cfg!(mutant = "replica_tombstone_dropped_early") => {
+                self.hear(offer, via, output);
+                self.emit(Event::Forgotten(target), output);
+            }
             Ordering::Greater => self.hear(offer, via, output),
             Ordering::Less if cfg!(mutant = "older_sequence_overwrites") => self.hear(offer, via, output),
             Ordering::Equal if cfg!(mutant = "equal_sequence_overwrites") => self.hear(offer, via, output),

@@ -248,6 +248,15 @@ impl Index {
         }
     }
 
+    /// Forgets what a list does not name: only a planted bug does that.
+    pub(super) fn keep_only(&mut self, maker: &ClientId, listed: &[Stamp]) {
+        let of_maker = self.owners.iter().filter(|(_, owner)| *owner == maker).map(|(target, _)| *target);
+        let unlisted = |target: &Target| !listed.iter().any(|stamp| stamp.target == *target);
+        for target in of_maker.filter(unlisted).collect::<Vec<_>>() {
+            self.take(target);
+        }
+    }
+
     /// Forgets what has been dead for long enough.
     pub fn forget_dead(&mut self, now: UnixMillis) {
         while let Some((_, target)) = self.deaths.first().copied().filter(|(at, _)| *at <= now) {
