@@ -82,7 +82,7 @@ pub(crate) enum Deed {
     },
     /// Keeps a copy of its store.
     Backup,
-    /// The copy takes the store's place, or one of a time when it held three quarters of what it holds.
+    /// The copy takes the store's place.
     LoseStore,
     /// The nodes of a set and the others do not reach each other.
     Part {

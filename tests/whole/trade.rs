@@ -20,6 +20,8 @@ use vintner::{
 
 /// How long a bidder waits for a reply.
 const REPLY_TIMEOUT_MS: u64 = 3_000;
+/// After so many events a node's first backup is made.
+const BACKUP_AT: usize = 8;
 /// Inputs in one batch.
 const BATCH_MAX: usize = 16;
 
@@ -209,6 +211,11 @@ impl World {
             let clock = self.clock(n);
             self.ledger.committed(n, &self.nodes, events, clock);
         }
+        // The first copy is made without asking; between two batches, as whole transactions are.
+        let len = self.nodes[n].store.log.len();
+        if self.nodes[n].backup.is_none() && len >= BACKUP_AT {
+            self.nodes[n].backup = Some(len);
+        }
         if !self.nodes[n].store.deferred.is_empty() {
             let later = self.rng.random_range(1..5_000);
             self.after_ms(later, n, What::Flush);
@@ -268,7 +275,7 @@ impl World {
         if !self.is_up(n) || self.is_evil(n) || !self.is_known(n) {
             return;
         }
-        let len = self.nodes[n].backup.unwrap_or(self.nodes[n].store.log.len() * 3 / 4);
+        let Some(len) = self.nodes[n].backup else { return };
         self.crash(n, 1_000);
         self.ledger.store_lost(n);
         self.nodes[n].store.cut(len);
