@@ -1,6 +1,7 @@
 # GNU make and a POSIX shell. `make` alone lists what there is.
 
 SEEDS ?= 300
+SIM ?= simulation replication whole
 VINTNER = target/release/vintner
 DIR ?= .vintner
 WITH ?=
@@ -40,8 +41,8 @@ test: peers ## check the form and the lints, run all tests
 	@if command -v cargo-nextest >/dev/null 2>&1; then cargo nextest run --locked && cargo test --doc --locked; \
 	else cargo test --locked; fi
 
-sim: ## simulate exchange and replication: make sim SEEDS=5000
-	VINTNER_SIM_SEEDS=$(SEEDS) cargo test --release --locked --test simulation --test replication -- --nocapture
+sim: ## simulate exchange, replication and whole nodes: make sim SEEDS=5000 SIM=whole
+	VINTNER_SIM_SEEDS=$(SEEDS) cargo test --release --locked $(addprefix --test ,$(SIM)) -- --nocapture
 
 sim-mutants: ## plant each known bug and see that the simulator finds it
 	@bash tests/mutants.sh

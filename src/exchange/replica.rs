@@ -42,6 +42,10 @@ impl Core {
             Ordering::Greater if !offer.availability && cfg!(mutant = "tombstone_forgotten_early") => {
                 self.emit(Event::Forgotten(target), output);
             }
+            Ordering::Greater if !offer.availability && cfg!(mutant = "replica_tombstone_dropped_early") => {
+                self.hear(offer, via, output);
+                self.emit(Event::Forgotten(target), output);
+            }
             Ordering::Greater => self.hear(offer, via, output),
             Ordering::Less if cfg!(mutant = "older_sequence_overwrites") => self.hear(offer, via, output),
             Ordering::Equal if cfg!(mutant = "equal_sequence_overwrites") => self.hear(offer, via, output),
@@ -78,7 +82,8 @@ impl Core {
         let is_proof = second.target() == target
             && first.sequence == second.sequence
             && first.item().v != second.item().v;
-        if !is_proof || first.is_dead(self.now) || second.is_dead(self.now) {
+        // The proof outlives both values: whoever holds the longer-lived one must hear of it still.
+        if !is_proof || first.is_dead(self.now) && second.is_dead(self.now) {
             self.counters.records_dead += 1;
         } else if first.client_id == self.client_id {
             // Whoever has this node's keys signs beside it: its store does not know what was signed.
@@ -228,6 +233,28 @@ mod tests {
             node.restart();
             assert!(node.core.state().market.available.is_empty());
             assert_eq!(hear(&mut node, &this) + hear(&mut node, &newer), 0);
+            node.tick(2 * HOUR);
+            assert_eq!(node.core.state().market, Market::default());
+        }
+    }
+
+    #[test]
+    fn a_proof_counts_until_both_values_are_dead() {
+        let [this, that] = two_faced();
+        let master = Bench::new(1).master;
+        let new = NewOffer { expires_at: NOW.plus(MINUTE), dies_at: NOW.plus(MINUTE), ..new_offer() };
+        let brief = Arc::new(Offer::create(&master, &network(), this.id, new, NOW).unwrap());
+        for held in [None, Some(&that)] {
+            let mut node = Bench::new(2);
+            if let Some(held) = held {
+                hear(&mut node, held);
+            }
+            node.tick(2 * MINUTE);
+            node.give(Input::Fraud([Arc::clone(&brief), Arc::clone(&that)], Via::Dht));
+            node.tick(MINUTE);
+            let market = &node.core.state().market;
+            assert!(market.equivocated.contains_key(&that.target()) && market.available.is_empty());
+            assert_eq!(hear(&mut node, &that), 0);
             node.tick(2 * HOUR);
             assert_eq!(node.core.state().market, Market::default());
         }

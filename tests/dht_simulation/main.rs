@@ -7,6 +7,7 @@
 
 mod cost;
 mod life;
+#[allow(dead_code, reason = "the simulator of whole nodes uses more of it")]
 mod net;
 mod report;
 

@@ -4,13 +4,13 @@
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap},
+    collections::{BinaryHeap, HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
     time::Duration,
 };
 use vintner::{
     bep44::VerifiedItem,
-    dht::core::{Core, CoreConfig, Input, NodeId, Now, OpId, Outcome, Output, Request, Verdict},
+    dht::core::{Core, CoreConfig, DhtEvent, Input, NodeId, Now, OpId, Outcome, Output, Request, Verdict},
     identity::Signature,
 };
 
@@ -105,6 +105,10 @@ pub struct Net {
     pub done: Vec<(OpId, Now, Outcome)>,
     pub loss_percent: u32,
     pub parted: bool,
+    /// What nodes heard, for those who want it: `None` for those who do not.
+    pub heard: Option<Vec<(Who, DhtEvent)>>,
+    /// Links that carry nothing, one way.
+    pub blocked: HashSet<(Who, Who)>,
     slots: Vec<Slot>,
     queue: BinaryHeap<Reverse<Queued>>,
     serial: u64,
@@ -127,6 +131,8 @@ impl Net {
             done: Vec::new(),
             loss_percent: 0,
             parted: false,
+            heard: None,
+            blocked: HashSet::new(),
             slots: Vec::new(),
             queue: BinaryHeap::new(),
             serial: 0,
@@ -144,13 +150,19 @@ impl Net {
 
     /// A new node, up at once.
     pub fn add(&mut self) -> Who {
+        let who = self.add_down();
+        self.start(who, None, Vec::new());
+        who
+    }
+
+    /// A new node that is not up yet.
+    pub fn add_down(&mut self) -> Who {
         let who = self.slots.len() as Who;
         // Most are near, some are far: 3 to 60 ms, half of them below 18.
         let part = self.rng.random_range(0.0..1.0_f64);
         let distance_us = 3_000 + (part * part * 57_000.0) as u64;
         let (sent, received) = (Traffic::default(), Traffic::default());
         self.slots.push(Slot { node: None, distance_us, side: who.is_multiple_of(2), sent, received });
-        self.start(who, None, Vec::new());
         who
     }
 
@@ -223,7 +235,11 @@ impl Net {
         let Some(mut node) = self.slots[from as usize].node.take() else { return };
         while let Some(output) = node.core.next_output() {
             match output {
-                Output::Event(_) => {}
+                Output::Event(event) => {
+                    if let Some(heard) = &mut self.heard {
+                        heard.push((from, event));
+                    }
+                }
                 Output::Done(op, outcome) => self.done.push((op, now, outcome)),
                 Output::Verify { id, item } => {
                     let known = self.checked.get(&item.sig).filter(|known| ***known == item).cloned();
@@ -270,7 +286,7 @@ impl Net {
             self.lost += 1;
             return;
         };
-        let stopped = self.parted && a.side != b.side;
+        let stopped = self.parted && a.side != b.side || self.blocked.contains(&(from, to));
         let way = a.distance_us + b.distance_us;
         if stopped || self.rng.random_range(0..100) < self.loss_percent {
             self.lost += 1;
@@ -282,6 +298,11 @@ impl Net {
         copy.clear();
         copy.extend_from_slice(bytes);
         self.enqueue(arrives, Event::Datagram { to, from, bytes: copy });
+    }
+
+    /// When the next thing happens.
+    pub fn next(&self) -> Option<Now> {
+        self.queue.peek().map(|Reverse(next)| next.0)
     }
 
     /// Lets time pass.

@@ -2,6 +2,7 @@
 
 mod ledger;
 mod node;
+#[allow(dead_code, reason = "the simulator of whole nodes uses more of it")]
 mod people;
 mod workload;
 mod world;

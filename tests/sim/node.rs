@@ -1,6 +1,6 @@
 //! One simulated computer: a core, a store that survives crashes, a clock of its own.
 
-use super::world::NETWORK;
+use super::people::network;
 use std::collections::VecDeque;
 use vintner::{
     exchange::{Core, Event, Input, Output, State},
@@ -85,7 +85,6 @@ impl Node {
 
     /// A core rebuilt from the store alone.
     pub(super) fn restored(&self, seed: [u8; 32], now: u64) -> (Core, Output) {
-        let network = NETWORK.parse().unwrap();
-        Core::restore(self.master.clone(), network, seed, self.store.log.iter().cloned(), self.clock(now))
+        Core::restore(self.master.clone(), network(), seed, self.store.log.iter().cloned(), self.clock(now))
     }
 }

@@ -1,15 +1,21 @@
 //! Everybody who is not an honest node: a crook who makes offers, strangers who bid by hand, Mallory who forges replies.
 
-use super::{node::EPOCH, world::NETWORK};
+use super::node::EPOCH;
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 use vintner::{
     amount::Price,
     exchange::{BidAnswer, Refusal, RefusalCode},
     identity::{ClientId, KeyPair, MasterKey, Network, Signed},
-    market::{Acceptance, Bid, BidId, Currency, IdMint, NewOffer, Offer, Side, Terms, TradeId, TradeReceipt},
+    market::{
+        Acceptance, Bid, BidId, Currency, IdMint, NewOffer, Offer, OfferId, Side, Terms, TradeId,
+        TradeReceipt,
+    },
     time::UnixMillis,
 };
+
+/// The market.
+pub const NETWORK: &str = "simulated";
 
 pub fn network() -> Network {
     NETWORK.parse().unwrap()
@@ -43,14 +49,19 @@ pub struct Crook {
 
 impl Crook {
     pub fn new() -> Self {
-        let master = MasterKey::from_bytes([200; 32]);
+        Self::with(MasterKey::from_bytes([200; 32]))
+    }
+
+    pub fn with(master: MasterKey) -> Self {
         Self { key: master.client_key(), master, mint: IdMint::default() }
     }
 
-    fn make(&self, at: UnixMillis, id: vintner::market::OfferId, memo: &str) -> Arc<Offer> {
-        let hour = Duration::from_hours(1);
-        let new =
-            NewOffer { memo: Some(memo.into()), ..new_offer(Side::Sell, 100, at, 12 * hour, 12 * hour) };
+    fn make(&self, at: UnixMillis, id: OfferId, memo: &str) -> Arc<Offer> {
+        self.make_for(at, id, memo, Duration::from_hours(12))
+    }
+
+    fn make_for(&self, at: UnixMillis, id: OfferId, memo: &str, half: Duration) -> Arc<Offer> {
+        let new = NewOffer { memo: Some(memo.into()), ..new_offer(Side::Sell, 100, at, half, half) };
         Arc::new(Offer::create(&self.master, &network(), id, new, at).unwrap())
     }
 
@@ -58,6 +69,12 @@ impl Crook {
     pub fn two_faced(&mut self, at: UnixMillis) -> [Arc<Offer>; 2] {
         let id = self.mint.next(&network(), &self.key.public(), at);
         [self.make(at, id, "this"), self.make(at, id, "that")]
+    }
+
+    /// The same, and one of the two values dies after `sooner`.
+    pub fn one_face_dies_sooner(&mut self, at: UnixMillis, sooner: Duration) -> [Arc<Offer>; 2] {
+        let id = self.mint.next(&network(), &self.key.public(), at);
+        [self.make_for(at, id, "this", sooner / 2), self.make(at, id, "that")]
     }
 
     /// An offer that nobody may list before its time.

@@ -22,7 +22,6 @@ use vintner::{
     market::{Bid, Offer, Via},
 };
 
-pub(super) const NETWORK: &str = "simulated";
 /// How long a bidder's driver waits for a reply.
 const REPLY_TIMEOUT_MS: u64 = 3_000;
 /// How long the world stays calm after it heals: well beyond the longest pause between two questions about a bid.

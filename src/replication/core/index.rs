@@ -228,12 +228,13 @@ impl Index {
         self.owners.is_empty()
     }
 
-    /// Holds a version. Returns whether it is news: newer than what was held.
+    /// Holds a version. Returns whether it is news: newer than what was held, or another value of its sequence that dies later. A
+    /// cheat lets one of two values die soon; where it is dead and forgotten, the other comes as the first of its record.
     pub fn hold(&mut self, maker: ClientId, stamp: Stamp, dies_at: UnixMillis) -> bool {
         let Stamp { target, version } = stamp;
         let held = self.entry(&target).map(|held| (held.newest, held.dies_at));
-        let is_old = |(newest, _): &(Version, UnixMillis)| {
-            let equal = newest.sequence == version.sequence;
+        let is_old = |(newest, until): &(Version, UnixMillis)| {
+            let equal = newest.sequence == version.sequence && *until >= dies_at;
             newest.sequence > version.sequence || (equal && !cfg!(mutant = "replica_takes_an_equal_sequence"))
         };
         if held.as_ref().is_some_and(is_old) {
@@ -275,6 +276,15 @@ impl Index {
         of.changed(&target);
         if of.records == 0 {
             self.makers.remove(&maker);
+        }
+    }
+
+    /// Forgets what a list does not name: only a planted bug does that.
+    pub(super) fn keep_only(&mut self, maker: &ClientId, listed: &[Stamp]) {
+        let of_maker = self.owners.iter().filter(|(_, owner)| *owner == maker).map(|(target, _)| *target);
+        let unlisted = |target: &Target| !listed.iter().any(|stamp| stamp.target == *target);
+        for target in of_maker.filter(unlisted).collect::<Vec<_>>() {
+            self.take(target);
         }
     }
 
@@ -416,6 +426,20 @@ mod tests {
         assert_eq!(index.summary(&MAKER, NOW), before);
         assert!(index.covers(&stamp(7, 99)) && index.covers(&stamp(7, 100)) && !index.covers(&stamp(7, 101)));
         assert!(!index.covers(&Stamp { target: Target([7; 20]), version: other }), "that would be fraud");
+    }
+
+    #[test]
+    fn of_two_values_of_one_sequence_the_one_that_dies_later_stays() {
+        let (this, that) = (stamp(7, 100), Version { value: ValueHash([9; 16]), ..stamp(7, 100).version });
+        let that = Stamp { version: that, ..this };
+        for faces in [[(this, 500), (that, 900)], [(that, 900), (this, 500)]] {
+            let mut index = Index::default();
+            for (stamp, dies_at) in faces {
+                index.hold(MAKER, stamp, UnixMillis(dies_at));
+            }
+            assert_eq!(index.newest(&Target([7; 20])), Some(that.version));
+            assert_eq!((index.summary(&MAKER, UnixMillis(600)).records, index.deaths.len()), (1, 1));
+        }
     }
 
     #[test]

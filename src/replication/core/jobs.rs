@@ -260,6 +260,9 @@ impl Core {
             job.adds_up = job.signed.is_some_and(|(root, _)| adds_up(root))
                 || cfg!(mutant = "replica_believes_any_list");
         }
+        if cfg!(mutant = "replica_absence_removes") {
+            self.index.keep_only(&maker, stamps);
+        }
         self.lacks_of(maker, stamps);
     }
 

@@ -16,7 +16,7 @@ use crate::{
     identity::ClientId,
     time::{Now, UnixMillis},
 };
-use std::{collections::BTreeMap, ops::Bound, sync::Arc};
+use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
 
 /// What is known of one maker.
 #[derive(Debug)]
@@ -112,7 +112,8 @@ impl Makers {
 impl Core {
     /// Signs a head and sends it out.
     pub(super) fn beat(&mut self) {
-        let summary = self.index.summary(&self.me, self.wall);
+        let old = if cfg!(mutant = "replica_signs_an_old_root") { 5 * HEAD_EVERY } else { Duration::ZERO };
+        let summary = self.index.summary(&self.me, self.wall.minus(old));
         self.makers.counter = (self.makers.counter + 1).max(self.wall.0);
         let head = Head {
             maker: self.me,
@@ -211,7 +212,7 @@ impl Core {
         self.effects.push(Effect::KeepHead(head.clone()));
         self.spread_head(&head, via);
         // What was fetched is not news that gossip is about to bring the records of.
-        let pause = if matches!(via, Via::Fetched(_)) { std::time::Duration::ZERO } else { SETTLE };
+        let pause = if matches!(via, Via::Fetched(_)) { Duration::ZERO } else { SETTLE };
         self.look_for(&head, via.peer(), pause);
     }
 
@@ -257,7 +258,7 @@ impl Core {
     }
 
     /// Sees whether what a head names is held, now or after a while.
-    fn look_for(&mut self, head: &SignedHead, from: Option<ClientId>, pause: std::time::Duration) {
+    fn look_for(&mut self, head: &SignedHead, from: Option<ClientId>, pause: Duration) {
         if self.holds_all(&head.maker, head.at, head.root) {
             self.makers.is_held(&head.maker, head.counter);
         } else if pause.is_zero() {

@@ -246,7 +246,9 @@ impl Core {
                 Answer::Stamps(self.index.stamps(&maker, bucket, at, limits::STAMPS_AN_ANSWER_MAX))
             }
             Question::Records(targets) => {
-                Answer::Records(targets.into_iter().filter(|t| self.index.newest(t).is_some()).collect())
+                let first = usize::from(cfg!(mutant = "replica_page_lacks_its_first"));
+                let held = targets.into_iter().filter(|t| self.index.newest(t).is_some());
+                Answer::Records(held.skip(first).collect())
             }
             Question::Overall(_) | Question::Roots(..) | Question::Maker(..) | Question::Bucket(..) => {
                 self.counters.not_told += 1;

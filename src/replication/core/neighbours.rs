@@ -75,6 +75,11 @@ impl Neighbours {
         self.links.keys().copied()
     }
 
+    #[cfg(test)]
+    pub(super) fn joining(&self) -> Vec<ClientId> {
+        self.joining.iter().copied().collect()
+    }
+
     pub(super) fn contains(&self, peer: &ClientId) -> bool {
         self.links.contains_key(peer)
     }
@@ -285,7 +290,11 @@ impl Core {
         match answer {
             Some(Answer::Joined { accepted, head }) => {
                 self.judge_head(from, &head, Via::Fetched(from));
-                if accepted {
+                let is_full = self.neighbours.links.len() >= NEIGHBOURS_MAX;
+                if accepted && is_full && !self.neighbours.contains(&from) {
+                    // It was given up meanwhile, and others came.
+                    self.ask(from, Question::Leave, Asked::Leave);
+                } else if accepted {
                     let addresses = self.addresses_of(&from).unwrap_or_default();
                     self.link(from, addresses, true);
                 } else {
@@ -323,7 +332,8 @@ impl Core {
             return false;
         }
         let chosen = self.neighbours.links.values().filter(|link| link.chosen).count();
-        let kept_free = CHOSEN_MIN.saturating_sub(chosen);
+        // Those who are asked at this moment may all say yes.
+        let kept_free = CHOSEN_MIN.saturating_sub(chosen).max(self.neighbours.joining.len());
         if self.neighbours.links.len() + kept_free < NEIGHBOURS_MAX {
             return true;
         }

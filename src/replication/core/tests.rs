@@ -179,3 +179,34 @@ fn a_copy_that_one_peer_sends_again_and_again_is_noted_once() {
     bench.give(Input::Frame { from: bench.peer.public(), messages });
     assert_eq!(bench.core.judging.values().map(Vec::len).collect::<Vec<_>>(), [1]);
 }
+
+#[test]
+fn guests_leave_room_for_those_who_are_being_asked() {
+    let mut bench = Bench::new();
+    let address = |n: u8| SocketAddr::from(([127, 0, 0, 1], 6000 + u16::from(n)));
+    let head = |key: &KeyPair, n| {
+        let root = index::summary_of([]).root;
+        let head =
+            Head { maker: key.public(), counter: 1, at: WALL, records: 0, root, addresses: vec![address(n)] };
+        head.sign(&network(), key).bytes().clone()
+    };
+    for n in 10..20 {
+        let client = KeyPair::from_seed(&[n; 32]).public();
+        bench.give(Input::Met { client, addresses: vec![address(n)] });
+    }
+    // Two of them are given up for something else, and answer all the same.
+    for to in bench.core.neighbours.joining().into_iter().take(2) {
+        bench.give(Input::Sent { to, heard: None });
+    }
+    for n in 20..40 {
+        let key = KeyPair::from_seed(&[n; 32]);
+        let question = Question::Join { urgent: false, head: head(&key, n) };
+        bench.give(Input::Asked { from: key.public(), question, to: AnswerTo(n.into()) });
+    }
+    while bench.asked.iter().any(|(_, question)| matches!(question, Question::Join { .. })) {
+        let join = bench.take(|question| matches!(question, Question::Join { .. }));
+        bench.answer(join, Answer::Joined { accepted: true, head: head(&bench.peer, 1) });
+    }
+    let neighbours = bench.core.status().neighbours.len();
+    assert!((limits::NEIGHBOURS..=limits::NEIGHBOURS_MAX).contains(&neighbours), "{neighbours}");
+}
