@@ -31,13 +31,14 @@ pub(super) fn late(network: &Network, offers: u32, figures: &mut Figures) -> Res
 
     let cpu = cpu_of(&network.processes)?;
     let started = Instant::now();
-    let Joined { api, process } = network.join()?;
+    let joined = network.join()?;
+    let Joined { api, process } = joined;
     let idle = until_answered(network, api)?;
     let before = resident_mb(process)?;
     let holds_all = |node: &Value| node["offers"]["listed"].as_u64() >= Some(u64::from(offers));
-    let joined = until(network, api, "the newcomer to list everything", holds_all)?;
-    figures.insert("join_s".into(), joined.duration_since(started).as_secs_f64());
-    figures.insert("join_fetch_s".into(), joined.duration_since(idle).as_secs_f64());
+    let listed = until(network, api, "the newcomer to list everything", holds_all)?;
+    figures.insert("join_s".into(), listed.duration_since(started).as_secs_f64());
+    figures.insert("join_fetch_s".into(), listed.duration_since(idle).as_secs_f64());
     let others = cpu_of(&network.processes)?.saturating_sub(cpu);
     let own = cpu_of(&[process])?;
     figures.insert("join_own_cpu_us".into(), own.as_secs_f64() * 1e6 / f64::from(offers));
@@ -45,7 +46,7 @@ pub(super) fn late(network: &Network, offers: u32, figures: &mut Figures) -> Res
     std::thread::sleep(SETTLES);
     figures.insert("join_record_kb".into(), (resident_mb(process)? - before) * 1e3 / f64::from(offers));
 
-    network.leave(process)?;
+    joined.leave()?;
     let started = Instant::now();
     let Joined { api, .. } = network.join()?;
     let listed = until(network, api, "the newcomer to list everything again", holds_all)?;

@@ -104,6 +104,19 @@ pub(super) struct Joined {
     pub(super) process: u32,
 }
 
+impl Joined {
+    /// Stops it, as its owner would.
+    pub(super) fn leave(self) -> Result<()> {
+        let mut running = running();
+        let at = running.children.iter().position(|(_, child)| child.id() == self.process);
+        let (_, mut child) = running.children.remove(at.context("it has not joined")?);
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        child.wait()?;
+        Ok(())
+    }
+}
+
 impl Drop for Network {
     fn drop(&mut self) {
         clean_up();
@@ -233,17 +246,6 @@ impl Network {
         let command = our_node(command, self.spare, &self.bootstrap, &data_dir);
         let process = spawn(LATE, command, &self.dir)?;
         Ok(Joined { api: local(api), process })
-    }
-
-    /// Stops the node that joined, as its owner would.
-    pub(super) fn leave(&self, process: u32) -> Result<()> {
-        let mut running = running();
-        let at = running.children.iter().position(|(_, child)| child.id() == process);
-        let (_, mut child) = running.children.remove(at.context("it has not joined")?);
-        let pid = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        child.wait()?;
-        Ok(())
     }
 
     /// An error that says why, when a process has ended.
