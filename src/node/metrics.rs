@@ -273,7 +273,7 @@ mod tests {
         };
         let neighbours = vec![MasterKey::from_bytes([1; 32]).client_key().public()];
         let mut view = ReplicaView {
-            status: Status { neighbours, makers: 5, stale: 2, behind: 0, records: 9 },
+            status: Status { neighbours, makers: 5, stale: 2, behind: 0, records: 9, own_compared: true },
             counters: Counters {
                 duplicates: 3,
                 jobs: 4,

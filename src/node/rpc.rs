@@ -51,13 +51,15 @@ pub(super) fn commands(
     addresses: Addresses,
 ) -> Commands {
     let (greeter, exchange, workers) = (exchange.clone(), exchange.clone(), workers.clone());
-    let (gossip, ask) = (replication.clone(), replication.clone());
+    let (gossip, ask, replication) = (replication.clone(), replication.clone(), replication.clone());
     Commands::default()
         .on(HELLO, move |request, from| {
             let answer = hello(&greeter, &addresses, &request, from.ip().to_canonical());
             async move { answer }
         })
-        .on(OFFER_BID, move |request, _| offer_bid(exchange.clone(), workers.clone(), request))
+        .on(OFFER_BID, move |request, _| {
+            offer_bid(exchange.clone(), workers.clone(), replication.knows_own(), request)
+        })
         .on(GOSSIP, move |request, _| {
             let replication = gossip.clone();
             async move { replication.gossip(request).await }
@@ -81,9 +83,19 @@ fn hello(exchange: &Exchange, addresses: &Addresses, request: &VerifiedRequest, 
         .map_err(|e| malformed(&e.to_string()))
 }
 
-async fn offer_bid(exchange: Exchange, workers: Workers, request: VerifiedRequest) -> Outcome {
+async fn offer_bid(
+    exchange: Exchange,
+    workers: Workers,
+    knows_own: bool,
+    request: VerifiedRequest,
+) -> Outcome {
     let not_now = |code: &str, detail: String| RpcRefusal::new(code, detail, true);
     let refused = |code: &str, detail: String| RpcRefusal::new(code, detail, false);
+    if !knows_own {
+        let detail =
+            "this node has just started and asks the network first whether it has missed a sale; ask again";
+        return Err(not_now("starting", detail.into()));
+    }
     let body: OfferBid = serde_json::from_str(request.body())
         .map_err(|e| refused("malformed", format!("the body is no bid: {e}")))?;
     let network = exchange.network().clone();

@@ -85,7 +85,8 @@ pub struct ReplicationInfo {
 
 impl ReplicationInfo {
     pub(super) fn of(view: &ReplicaView) -> Self {
-        let replication::core::Status { neighbours, makers, stale, behind, records } = view.status.clone();
+        let replication::core::Status { neighbours, makers, stale, behind, records, .. } =
+            view.status.clone();
         Self { neighbours, makers, stale, behind, records, looked: view.looked }
     }
 

@@ -34,7 +34,10 @@ use budget::Budgets;
 use serde::{Deserialize, Serialize};
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Instant,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -80,6 +83,7 @@ pub(super) struct Replication {
     budgets: Arc<Mutex<Budgets>>,
     started: Instant,
     hits: Arc<Hits>,
+    knows_own: Arc<AtomicBool>,
 }
 
 /// How often bounds were reached.
@@ -98,19 +102,33 @@ pub(super) struct Inbox {
     sender: mpsc::Sender<Message>,
     queue: mpsc::Receiver<Message>,
     hits: Arc<Hits>,
+    knows_own: Arc<AtomicBool>,
 }
 
 impl Replication {
     pub(super) fn new() -> (Self, Inbox) {
         let (sender, queue) = mpsc::channel(limits::INBOX_MAX);
         let hits = Arc::<Hits>::default();
-        let inbox = Inbox { sender: sender.clone(), queue, hits: Arc::clone(&hits) };
-        let replication = Self { inbox: sender, budgets: Arc::default(), started: Instant::now(), hits };
+        let knows_own = Arc::<AtomicBool>::default();
+        let inbox = Inbox {
+            sender: sender.clone(),
+            queue,
+            hits: Arc::clone(&hits),
+            knows_own: Arc::clone(&knows_own),
+        };
+        let replication =
+            Self { inbox: sender, budgets: Arc::default(), started: Instant::now(), hits, knows_own };
         (replication, inbox)
     }
 
     pub(super) fn hits(&self) -> &Hits {
         &self.hits
+    }
+
+    /// Whether the network was asked what it knows of this node's own offers: with the store of an earlier day one of them would be sold
+    /// once more.
+    pub(super) fn knows_own(&self) -> bool {
+        self.knows_own.load(Ordering::Relaxed)
     }
 
     /// A neighbour sent a frame.

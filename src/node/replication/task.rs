@@ -4,7 +4,7 @@ use super::{
     Answer, Hits, Inbox, Message,
     asks::{Ask, Asked, Asks, Came},
     judge::{Case, Judge},
-    limits::{AGAIN_AFTER, KEEP_EVERY, TAKEN_AT_ONCE},
+    limits::{AGAIN_AFTER, ALONE_AFTER, KEEP_EVERY, KNOWS_OWN_AFTER, TAKEN_AT_ONCE},
     line::Line,
     post::{Post, carried},
     seek::Seeker,
@@ -37,7 +37,10 @@ use std::{
     collections::{HashMap, VecDeque},
     mem,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -93,6 +96,7 @@ pub(in crate::node) struct Task {
     anchors: Vec<Anchor>,
     keep_at: Instant,
     known: Arc<KnownSources>,
+    knows_own: Arc<AtomicBool>,
     view: Arc<ArcSwap<ReplicaView>>,
 }
 
@@ -101,8 +105,9 @@ impl Task {
     pub(in crate::node) async fn run(setup: Setup, inbox: Inbox, news: mpsc::UnboundedReceiver<News>) {
         let (verdicts, found) = mpsc::unbounded_channel();
         // A hash for each record that is held: not where others wait.
-        let Inbox { sender, queue, hits } = inbox;
-        let task = tokio::task::spawn_blocking(move || (Self::new(setup, sender, verdicts, hits), queue));
+        let Inbox { sender, queue, hits, knows_own } = inbox;
+        let new = move || Self::new(setup, sender, verdicts, hits, knows_own);
+        let task = tokio::task::spawn_blocking(move || (new(), queue));
         if let Ok((task, queue)) = task.await {
             task.work(queue, news, found).await;
         }
@@ -113,6 +118,7 @@ impl Task {
         inbox: mpsc::Sender<Message>,
         verdicts: mpsc::UnboundedSender<Vec<Input>>,
         hits: Arc<Hits>,
+        knows_own: Arc<AtomicBool>,
     ) -> Self {
         let Setup {
             exchange,
@@ -136,7 +142,9 @@ impl Task {
         let config = Config { network: network.clone(), key: key.clone(), addresses };
         let mut core = Core::new(config, seed, Now::ZERO, wall);
         let mut give = |input| core.handle(Now::ZERO, wall, input);
-        restore(&exchange.snapshot().state, &mut give);
+        let snapshot = exchange.snapshot();
+        restore(&snapshot.state, &mut give);
+        knows_own.store(snapshot.state.own.values().all(|own| own.closed.is_some()), Ordering::Relaxed);
         for head in heads {
             give(Input::RestoredHead(head));
         }
@@ -163,6 +171,7 @@ impl Task {
             exchange,
             contacts,
             known,
+            knows_own,
             view,
         }
     }
@@ -311,6 +320,11 @@ impl Task {
             let addresses =
                 status.neighbours.iter().filter_map(|peer| self.core.addresses_of(peer)).flatten();
             self.known.store(Arc::new(addresses.map(|address| address.ip().to_canonical()).collect()));
+        }
+        let up_for = self.started.elapsed();
+        let is_alone = status.neighbours.is_empty() && up_for >= ALONE_AFTER;
+        if status.own_compared || is_alone || up_for >= KNOWS_OWN_AFTER {
+            self.knows_own.store(true, Ordering::Relaxed);
         }
         self.looked |= self.seeking.as_ref().is_some_and(JoinHandle::is_finished);
         self.view.store(Arc::new(ReplicaView { status, counters, looked: self.looked }));

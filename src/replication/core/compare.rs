@@ -66,6 +66,8 @@ impl Core {
                 }
                 if differs {
                     self.compare_on(compare);
+                } else {
+                    self.compared = true;
                 }
             }
             Some(Answer::Roots(roots, more)) => {
@@ -87,6 +89,8 @@ impl Core {
                     self.counters.over_jobs += 1;
                 } else if more && last.is_some() {
                     self.compare_on(Compare { after: last, pages: compare.pages + 1, ..compare });
+                } else {
+                    self.compared = true;
                 }
             }
             Some(Answer::NotTold) | None => {}

@@ -244,6 +244,8 @@ pub struct Status {
     pub behind: usize,
     /// Records that are held, and the dead that are still known.
     pub records: usize,
+    /// Whether somebody else has shown what it holds of this node's own records, and nothing of it is still being fetched.
+    pub own_compared: bool,
 }
 
 impl Status {

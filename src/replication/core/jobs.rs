@@ -70,6 +70,11 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
+    /// Whether this maker's records are being compared, or will be.
+    pub(super) fn is_about(&self, maker: &ClientId) -> bool {
+        self.running.contains_key(maker) || self.waiting.contains_key(maker)
+    }
+
     pub(super) fn remember_source(&mut self, maker: ClientId, from: Option<ClientId>) {
         if let Some(from) = from {
             self.sources.insert(maker, from);

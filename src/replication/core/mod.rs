@@ -71,6 +71,8 @@ pub struct Core {
     tree: Tree,
     jobs: Jobs,
     compare: Option<Compare>,
+    /// Whether a comparison has come to its end.
+    compared: bool,
     /// Copies that are being checked, and who brought them, the first first.
     judging: BTreeMap<CopyHash, Vec<ClientId>>,
     asked: BTreeMap<QuestionId, (ClientId, Asked)>,
@@ -111,6 +113,7 @@ impl Core {
             tree: Tree::default(),
             jobs: Jobs::default(),
             compare: None,
+            compared: false,
             judging: BTreeMap::new(),
             asked: BTreeMap::new(),
             next_question: 0,
@@ -184,6 +187,7 @@ impl Core {
             stale: self.makers.stale(),
             behind: self.makers.behind() + usize::from(self.neighbours.awaits_heads()),
             records: self.index.len(),
+            own_compared: self.compared && !self.jobs.is_about(&self.me),
         }
     }
 
@@ -321,7 +325,8 @@ impl Core {
                     // The exchange keeps nothing of the dead; here they are known, since others count them still.
                     self.index.hold(maker, stamp, dies_at);
                 }
-                if self.index.covers(&stamp) {
+                // What is newer of this node's own records than its store is kept beside it.
+                if self.index.covers(&stamp) || maker == self.me {
                     self.job_progress(maker, &stamp.target);
                 }
             }
