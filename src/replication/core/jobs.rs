@@ -8,10 +8,10 @@ use super::{
     Asked, Core, QuestionId, Root, Stamp, Timer, Version, Via,
     index::{Summary, bucket_of, summary_of},
     limits::{
-        FETCHED_A_JOB_MAX, JOB_PATIENCE, JOBS_MAX, JOBS_WAITING_MAX, QUESTIONS_A_JOB_MAX,
+        FETCHED_A_JOB_MAX, JOB_PATIENCE, JOBS_MAX, JOBS_WAITING_MAX, NAMED_A_JOB_MAX, QUESTIONS_A_JOB_MAX,
         RECORDS_A_QUESTION_MAX, SOURCES_A_JOB_MAX,
     },
-    talk::{Answer, Carried, Question},
+    talk::{Answer, Carried, News, Question},
 };
 use crate::{
     bep44::Target,
@@ -172,6 +172,7 @@ impl Core {
             // The next one, if there is one.
             let Some(source) = job.sources.pop_front() else {
                 self.counters.jobs_in_vain += u64::from(job.signed.is_some());
+                self.name_found(maker, &job);
                 return self.drop_job(&job);
             };
             job.begin(source, self.now);
@@ -180,6 +181,26 @@ impl Core {
             }
             self.jobs.running.insert(maker, job);
         }
+    }
+
+    /// Tells the neighbours what was found that the maker's head does not count: nobody else will ask for it.
+    fn name_found(&mut self, maker: ClientId, job: &Job) {
+        let head = self.makers.head(&maker).map(|head| (head.at, head.root));
+        if job.signed.is_some() || head.is_some_and(|(at, root)| self.holds_all(&maker, at, root)) {
+            return;
+        }
+        let found: Vec<Stamp> = job
+            .listed
+            .keys()
+            .take(NAMED_A_JOB_MAX)
+            .filter_map(|target| Some(Stamp { target: *target, version: self.index.newest(target)? }))
+            .collect();
+        for peer in self.neighbours.ids().collect::<Vec<_>>() {
+            for stamp in &found {
+                self.neighbours.owe(peer, News::Record(*stamp));
+            }
+        }
+        self.time_have();
     }
 
     /// Whether all this is held by now. Who lists something may still deliver something older.

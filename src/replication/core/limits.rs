@@ -87,6 +87,8 @@ pub const QUESTIONS_A_JOB_MAX: usize = 4;
 pub const FETCHED_A_JOB_MAX: usize = QUESTIONS_A_JOB_MAX * RECORDS_A_QUESTION_MAX;
 /// Nodes that are asked about a maker until one shows what its head says.
 pub const SOURCES_A_JOB_MAX: usize = 5;
+/// Records that no head counts and that are named to the neighbours after one such comparison; others find the rest as this node did.
+pub const NAMED_A_JOB_MAX: usize = 100;
 /// How long gossip has to bring what a head names before it is asked for.
 pub const SETTLE: Duration = Duration::from_secs(2);
 /// How long a comparison may make no progress.

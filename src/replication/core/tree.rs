@@ -96,7 +96,7 @@ impl Core {
         self.time_have();
     }
 
-    fn time_have(&mut self) {
+    pub(super) fn time_have(&mut self) {
         if !self.tree.have_timer && self.neighbours.owes_any() {
             self.tree.have_timer = true;
             self.timers.set(self.now.plus(HAVE_AFTER), Timer::Have);
