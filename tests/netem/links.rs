@@ -38,8 +38,17 @@ struct Weather {
     rng: StdRng,
     /// The side of each host; nothing passes between sides.
     sides: Vec<u8>,
-    carried: u64,
-    lost: u64,
+    packets: Packets,
+}
+
+/// Packets that were sent, so far.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Packets {
+    pub(crate) udp: u64,
+    pub(crate) tcp: u64,
+    pub(crate) bytes: u64,
+    /// Of these, the ones that were lost by bad luck.
+    pub(crate) lost: u64,
 }
 
 /// Host `n`'s address on the wide network.
@@ -60,10 +69,10 @@ impl Links {
     /// Makes `hosts` hosts. Fails with a sentence about what this machine lacks.
     pub(crate) fn new(hosts: usize, seed: u64) -> Self {
         check_machine();
-        (0..hosts).for_each(|n| clear(&namespace(n)));
+        (0..hosts).for_each(unplug);
         let ports: Vec<Tun> = (0..hosts).map(plug).collect();
-        let weather =
-            Weather { rng: StdRng::seed_from_u64(seed), sides: vec![0; hosts], carried: 0, lost: 0 };
+        let rng = StdRng::seed_from_u64(seed);
+        let weather = Weather { rng, sides: vec![0; hosts], packets: Packets::default() };
         let switch = Arc::new(Switch { ports, weather: Mutex::new(weather) });
         for from in 0..hosts {
             tokio::spawn(Arc::clone(&switch).carry(from));
@@ -82,16 +91,14 @@ impl Links {
         self.switch.weather.lock().unwrap().sides.fill(0);
     }
 
-    /// Packets that were sent, and those of them that were lost by bad luck.
-    pub(crate) fn packets(&self) -> (u64, u64) {
-        let weather = self.switch.weather.lock().unwrap();
-        (weather.carried, weather.lost)
+    pub(crate) fn packets(&self) -> Packets {
+        self.switch.weather.lock().unwrap().packets
     }
 }
 
 impl Drop for Links {
     fn drop(&mut self) {
-        (0..self.hosts).for_each(|n| clear(&namespace(n)));
+        (0..self.hosts).for_each(unplug);
     }
 }
 
@@ -118,9 +125,13 @@ impl Switch {
         if weather.sides[from] != weather.sides[to] {
             return None;
         }
-        weather.carried += 1;
+        weather.packets.bytes += packet.len() as u64;
+        match packet[9] {
+            6 => weather.packets.tcp += 1,
+            _ => weather.packets.udp += 1,
+        }
         if weather.rng.random_ratio(LOST_PERCENT, 100) {
-            weather.lost += 1;
+            weather.packets.lost += 1;
             return None;
         }
         Some((to, DELAY - JITTER + weather.rng.random_range(Duration::ZERO..=2 * JITTER)))
@@ -147,9 +158,10 @@ fn plug(n: usize) -> Tun {
 }
 
 /// Removes a host and its links, if it is there.
-fn clear(host: &str) {
-    // What it does not find is gone already.
-    let _ = Command::new("ip").args(["netns", "del", host]).output();
+fn unplug(n: usize) {
+    // A namespace that is deleted lives on until its last process has ended, and would keep the link until then.
+    run_ip(&["link", "del", &format!("vth{}", n + 1)]);
+    run_ip(&["netns", "del", &namespace(n)]);
 }
 
 fn run_ip(args: &[&str]) -> Output {
@@ -174,5 +186,5 @@ fn check_machine() {
         "no network namespace can be made: {}; run this as root (in a container: --privileged)",
         String::from_utf8_lossy(&probe.stderr).trim()
     );
-    clear("vintner-probe");
+    run_ip(&["netns", "del", "vintner-probe"]);
 }

@@ -34,6 +34,7 @@ async fn twelve_nodes_on_a_bad_network_end_with_equal_lists() {
     let mut world = World::start(seed).await;
     let all: Vec<usize> = (0..NODES).collect();
 
+    println!("{}", world.at_rest(Duration::from_secs(10)).await);
     let mut times = world.announce(48).await;
     times.sort();
     let of = |percent: usize| times[(times.len() * percent).div_ceil(100) - 1];

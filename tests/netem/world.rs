@@ -261,13 +261,17 @@ impl World {
 
     /// Waits until all nodes hold the same versions of the same records; how long that took.
     pub(crate) async fn equal(&self, within: Duration) -> Duration {
-        let started = Instant::now();
+        let (started, mut told_at) = (Instant::now(), Duration::ZERO);
         loop {
             let replicas = self.replicas().await;
             if replicas[0].is_some() && replicas.iter().all(|replica| *replica == replicas[0]) {
                 return started.elapsed();
             }
             assert!(started.elapsed() < within, "after {within:?}: {}", told(&replicas));
+            if started.elapsed() > told_at + Duration::from_secs(10) {
+                told_at = started.elapsed();
+                println!("  after {told_at:.0?} {}", told(&replicas));
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
@@ -334,14 +338,31 @@ impl World {
         }
     }
 
+    /// What a host sends while nobody does anything, in words.
+    pub(crate) async fn at_rest(&self, lasts: Duration) -> String {
+        let before = self.links.packets();
+        tokio::time::sleep(lasts).await;
+        let after = self.links.packets();
+        let rate = |count: u64| count as f64 / lasts.as_secs_f64() / (NODES + GRAPES) as f64;
+        format!(
+            "at rest a host sends {:.1} packets of UDP and {:.1} of TCP in a second, {:.1} kB",
+            rate(after.udp - before.udp),
+            rate(after.tcp - before.tcp),
+            rate(after.bytes - before.bytes) / 1000.0
+        )
+    }
+
     pub(crate) fn summary(&self) -> String {
-        let (sent, lost) = self.links.packets();
+        let packets = self.links.packets();
         let book = self.book.lock().unwrap();
         format!(
-            "{} offers, {} withdrawn, {} sold; {sent} packets, {lost} of them lost",
+            "{} offers, {} withdrawn, {} sold; {} packets of UDP and {} of TCP, {} of them lost",
             book.offers.len(),
             book.withdrawn.len(),
-            book.trades.len()
+            book.trades.len(),
+            packets.udp,
+            packets.tcp,
+            packets.lost
         )
     }
 }
