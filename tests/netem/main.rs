@@ -16,8 +16,8 @@ mod testnet;
 use std::time::{Duration, Instant};
 use world::{NODES, World};
 
-/// How long both sides of the partition go on without each other.
-const PARTED: Duration = Duration::from_mins(1);
+/// How many seconds both sides of the partition go on without each other, unless `VINTNER_NETEM_PARTED` says another number.
+const PARTED: u64 = 60;
 /// How long a process is stopped: long enough for its neighbours to give it up.
 const FROZEN: Duration = Duration::from_secs(30);
 /// How long the others go on without the one that was killed.
@@ -28,8 +28,8 @@ const EQUAL_WITHIN: Duration = Duration::from_mins(2);
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs root and five minutes: make netem"]
 async fn twelve_nodes_on_a_bad_network_end_with_equal_lists() {
-    let seed = std::env::var("VINTNER_NETEM_SEED").ok();
-    let seed = seed.map_or_else(rand_seed, |text| text.parse().expect("VINTNER_NETEM_SEED is a number"));
+    let seed = variable("VINTNER_NETEM_SEED", uuid::Uuid::now_v7().as_u64_pair().1);
+    let parted = Duration::from_secs(variable("VINTNER_NETEM_PARTED", PARTED));
     println!("VINTNER_NETEM_SEED={seed}");
     let mut world = World::start(seed).await;
     let all: Vec<usize> = (0..NODES).collect();
@@ -47,7 +47,7 @@ async fn twelve_nodes_on_a_bad_network_end_with_equal_lists() {
     world.links.part(&[0, 1, 2, 3, NODES]);
     let started = Instant::now();
     world.doubtful_bid(0, 4).await;
-    tokio::join!(world.trade(&all[..4], PARTED), world.trade(&all[4..], PARTED));
+    tokio::join!(world.trade(&all[..4], parted), world.trade(&all[4..], parted));
     println!("parted for {:.0?}, {}", started.elapsed(), world.difference().await);
     world.links.heal();
     println!("after the partition: equal after {:.1?}", world.equal(EQUAL_WITHIN).await);
@@ -70,6 +70,7 @@ async fn twelve_nodes_on_a_bad_network_end_with_equal_lists() {
     println!("{}", world.summary());
 }
 
-fn rand_seed() -> u64 {
-    uuid::Uuid::now_v7().as_u64_pair().1
+fn variable(name: &str, default: u64) -> u64 {
+    let text = std::env::var(name).ok();
+    text.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
