@@ -1,7 +1,7 @@
 //! `make bench`: our network and the same network on stock Grenache, measured in turns by one client in one run.
 //!
-//! `docs/benchmarks.md` says what each figure means. [`processes`] starts and ends the processes of either side. [`offers`], [`grape`],
-//! [`ring`] and [`datagrams`] measure them, [`library`] and [`hundred`] the DHT inside this one. [`load`] and [`http`] are the client for
+//! `docs/benchmarks.md` says what each figure means. [`processes`] starts and ends the processes of either side. [`offers`], [`join`],
+//! [`grape`], [`ring`] and [`datagrams`] measure them, [`library`] and [`hundred`] the DHT inside this one. [`load`] and [`http`] are the client for
 //! HTTP, [`flood`] that for datagrams. [`report`] writes the table, [`machine`] says where.
 
 mod datagrams;
@@ -10,6 +10,7 @@ mod flood;
 mod grape;
 mod http;
 mod hundred;
+mod join;
 mod library;
 mod load;
 mod machine;
@@ -48,6 +49,9 @@ struct Options {
     /// Offers for the figure of memory
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     offers: u32,
+    /// Offers that a late joiner has to fetch
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    join_offers: u32,
     /// Items for the figure of a grape's memory
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     items: u64,
@@ -82,6 +86,8 @@ enum Part {
     Creates,
     /// Resident memory
     Memory,
+    /// A node that joins late; in the first round only
+    Join,
     /// The Grape HTTP API
     Grape,
     /// Datagrams a second that one node answers on one core
@@ -132,6 +138,7 @@ fn run(mut options: Options) -> Result<()> {
             seconds: 1,
             runs: 20,
             offers: 1000,
+            join_offers: 5000,
             items: 5000,
             ring_seconds: 5,
             ..options
@@ -225,6 +232,10 @@ fn measure(system: &System, options: &Options, round: u32, dir: &Path) -> Result
         on_a_network(system, dir, |network| {
             offers::memory(network, u64::from(options.offers), &mut figures)
         })?;
+    }
+    if wanted(Part::Join) && round == 1 && *system != System::Stock {
+        eprintln!("  a late joiner, {} offers", options.join_offers);
+        on_a_network(system, dir, |network| join::late(network, options.join_offers, &mut figures))?;
     }
     if wanted(Part::Grape) {
         eprintln!("  Grape HTTP");

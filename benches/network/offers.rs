@@ -210,6 +210,12 @@ fn listed(network: &Network, api: SocketAddr) -> Result<HashSet<String>> {
     }
 }
 
+/// Makes so many offers on the first node. Gives how many answers were wrong.
+pub(super) fn fill(network: &Network, offers: u64) -> Result<u64> {
+    let (_, load) = drive_creates(network, FILL_CONNECTIONS, Until::Requests(offers))?;
+    Ok(load.wrong)
+}
+
 /// Resident memory of nodes that have done nothing yet, the mean of the three; and once the first has made `offers`, of itself and
 /// of the two that list them.
 pub(super) fn memory(network: &Network, offers: u64, figures: &mut Figures) -> Result<()> {

@@ -18,6 +18,8 @@ const START_TIMEOUT: Duration = Duration::from_mins(1);
 const START_POLL: Duration = Duration::from_millis(50);
 /// Stock nodes announce their ids a second after they listen, and say nothing when that is done.
 const STOCK_SETTLES: Duration = Duration::from_secs(3);
+/// The node that joins late.
+const LATE: &str = "node-late";
 /// Lines of a log that are shown when its process has ended.
 const LOG_LINES_SHOWN: usize = 10;
 
@@ -89,7 +91,17 @@ pub(super) struct Network {
     pub(super) node_processes: [u32; EACH],
     /// All six.
     pub(super) processes: Vec<u32>,
+    bootstrap: [String; EACH],
+    /// Ports of one more node, the same each time.
+    spare: [u16; 3],
     dir: PathBuf,
+}
+
+/// One more node.
+pub(super) struct Joined {
+    /// Its API.
+    pub(super) api: SocketAddr,
+    pub(super) process: u32,
 }
 
 impl Drop for Network {
@@ -107,11 +119,13 @@ struct Ports {
     api: [u16; EACH],
     /// Stock nodes have a grape's HTTP API inside.
     http: [u16; EACH],
+    /// DHT, RPC and API of one more node.
+    spare: [u16; 3],
 }
 
 impl Ports {
     fn free() -> Result<Self> {
-        let (udp, tcp) = (free_udp(2 * EACH)?, free_tcp(4 * EACH)?);
+        let (udp, tcp) = (free_udp(2 * EACH + 1)?, free_tcp(4 * EACH + 2)?);
         let some =
             |ports: &[u16], n: usize| -> [u16; EACH] { std::array::from_fn(|at| ports[n * EACH + at]) };
         Ok(Self {
@@ -121,6 +135,7 @@ impl Ports {
             rpc: some(&tcp, 1),
             api: some(&tcp, 2),
             http: some(&tcp, 3),
+            spare: [udp[2 * EACH], tcp[4 * EACH], tcp[4 * EACH + 1]],
         })
     }
 }
@@ -166,6 +181,8 @@ impl Network {
             grapes: ports.grape_http.map(local),
             node_processes,
             processes,
+            bootstrap,
+            spare: ports.spare,
             dir: dir.to_owned(),
         };
         network.wait_until_ready()?;
@@ -206,6 +223,27 @@ impl Network {
                     && ask("/api/v1/node").is_ok_and(|answer| knows_all(&answer.body))
             }
         }
+    }
+
+    /// Starts one more node of ours, or the same once more.
+    pub(super) fn join(&self) -> Result<Joined> {
+        let [_, _, api] = self.spare;
+        let command = vintner(&self.system).context("only our nodes join late")?;
+        let data_dir = self.dir.join(LATE);
+        let command = our_node(command, self.spare, &self.bootstrap, &data_dir);
+        let process = spawn(LATE, command, &self.dir)?;
+        Ok(Joined { api: local(api), process })
+    }
+
+    /// Stops the node that joined, as its owner would.
+    pub(super) fn leave(&self, process: u32) -> Result<()> {
+        let mut running = running();
+        let at = running.children.iter().position(|(_, child)| child.id() == process);
+        let (_, mut child) = running.children.remove(at.context("it has not joined")?);
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        child.wait()?;
+        Ok(())
     }
 
     /// An error that says why, when a process has ended.
@@ -326,16 +364,20 @@ fn grape(
 }
 
 fn node(system: &System, ports: &Ports, n: usize, bootstrap: &[String; EACH], dir: &Path) -> Command {
-    let Some(mut command) = vintner(system) else {
+    let Some(command) = vintner(system) else {
         let options = serde_json::json!({
             "dht": ports.dht[n], "http": ports.http[n], "rpc": ports.rpc[n], "api": ports.api[n], "bootstrap": bootstrap,
         });
         return stock("node.js", &options);
     };
+    let ports = [ports.dht[n], ports.rpc[n], ports.api[n]];
+    our_node(command, ports, bootstrap, &dir.join(format!("node-{}", n + 1)))
+}
+
+fn our_node(mut command: Command, ports: [u16; 3], bootstrap: &[String; EACH], data_dir: &Path) -> Command {
+    let [dht, rpc, api] = ports.map(|port| local(port).to_string());
     command.args(["node", "--network", "bench", "--bootstrap", &bootstrap.join(",")]);
-    command.args(["--api", &local(ports.api[n]).to_string(), "--rpc", &local(ports.rpc[n]).to_string()]);
-    command.args(["--dht", &local(ports.dht[n]).to_string(), "--data-dir"]);
-    command.arg(dir.join(format!("node-{}", n + 1)));
+    command.args(["--api", &api, "--rpc", &rpc, "--dht", &dht, "--data-dir"]).arg(data_dir);
     command
 }
 

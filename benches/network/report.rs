@@ -42,6 +42,14 @@ const fn share(figure: &'static str, label: &'static str, goal: Goal) -> Row {
     Row { figure, label, unit: "%", less: true, goal }
 }
 
+const fn seconds(figure: &'static str, label: &'static str, goal: Goal) -> Row {
+    Row { figure, label, unit: "s", less: true, goal }
+}
+
+const fn number_to(figure: &'static str, label: &'static str, unit: &'static str, goal: Goal) -> Row {
+    Row { figure, label, unit, less: true, goal }
+}
+
 const fn number_of(figure: &'static str, label: &'static str, unit: &'static str) -> Row {
     Row { figure, label, unit, less: true, goal: Goal::None }
 }
@@ -65,6 +73,12 @@ const ROWS: &[Row] = &[
     memory("idle_mb", "memory, idle node", Goal::AtMost(20.0)),
     memory("full_maker_mb", "memory, maker of many offers", Goal::None),
     memory("full_reader_mb", "memory, reader of many offers", Goal::None),
+    seconds("join_s", "a late joiner of 100,000 offers, from its start", Goal::AtMost(10.0)),
+    seconds("join_fetch_s", "the same, from its first answer", Goal::None),
+    cpu("join_own_cpu_us", "processor time a record, the joiner"),
+    cpu("join_others_cpu_us", "processor time a record, all others"),
+    number_to("join_record_kb", "memory a record of a replica", "kB", Goal::AtMost(2.0)),
+    seconds("restart_s", "a restart with 100,000 records, until they are listed", Goal::AtMost(1.0)),
     rate("grape_get_1_per_s", "grape get, 1 connection", Goal::None),
     rate("grape_get_32_per_s", "grape get, 32 connections", Goal::Times(2.5)),
     rate("grape_lookup_1_per_s", "grape lookup, 1 connection", Goal::None),

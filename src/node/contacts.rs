@@ -11,7 +11,6 @@ use crate::{
     grenache::{
         caller::RequestError,
         client::{CallError, Client},
-        envelope::VerifiedReply,
     },
     identity::{ClientId, KeyPair, Network, encode_hex},
     metrics::{Counter, Page},
@@ -21,7 +20,7 @@ use crate::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -62,12 +61,16 @@ pub(super) struct Card {
     /// The caller's nonce, in an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<String>,
+    /// From where the caller asked, in an answer: in a container it does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<IpAddr>,
 }
 
 impl Card {
     pub(super) fn new(network: &Network, client_id: ClientId, addresses: &[SocketAddr]) -> Self {
         let addresses = addresses.iter().copied().take(ADDRESSES_MAX).collect();
-        Self { v: 1, network: network.clone(), kind: "node".into(), client_id, addresses, nonce: None }
+        let (network, kind) = (network.clone(), "node".into());
+        Self { v: 1, network, kind, client_id, addresses, nonce: None, seen: None }
     }
 
     /// As the mutable item under the client key.
@@ -281,7 +284,8 @@ impl Contacts {
     }
 }
 
-/// Has whoever is at `address` prove that it is `client`, on `network`.
+/// Has whoever is at `address` prove that it is `client`, on `network`. Gives when it answered, and from where it was asked as it
+/// says.
 pub(super) async fn hello(
     http: &Client,
     key: &KeyPair,
@@ -289,7 +293,7 @@ pub(super) async fn hello(
     client: ClientId,
     address: SocketAddr,
     now: impl Fn() -> UnixMillis,
-) -> Result<VerifiedReply, CallError> {
+) -> Result<(UnixMillis, Option<IpAddr>), CallError> {
     let bad = |reason: &str| CallError::from(RequestError::NotAReply { address, reason: reason.into() });
     let nonce = nonce().ok_or_else(|| bad("no randomness for a nonce"))?;
     let body = serde_json::to_string(&Hello { nonce: nonce.clone() }).map_err(|e| bad(&e.to_string()))?;
@@ -299,7 +303,7 @@ pub(super) async fn hello(
     if card.nonce.as_deref() != Some(&nonce) || card.client_id != client || card.network != *network {
         return Err(bad("its hello is for another nonce, client or network"));
     }
-    Ok(reply)
+    Ok((reply.at, card.seen))
 }
 
 fn nonce() -> Option<String> {

@@ -14,7 +14,7 @@ use crate::{
     identity::{ClientId, KeyPair, Network},
     time::UnixMillis,
 };
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// A node that answered, and what its signed answer said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Greeted {
     pub address: SocketAddr,
     /// Its clock less ours, in milliseconds, as exactly as half the way there and back.
     pub ahead_ms: i64,
+    /// From where it was asked, as it says.
+    pub seen: Option<IpAddr>,
 }
 
 /// Where nodes of `network` say that they are: hints from strangers.
@@ -42,10 +44,10 @@ pub async fn greet(
 ) -> Result<Greeted, CallError> {
     let client_id = who_is_at(client, key, network, address, now()).await?;
     let asked_at = now();
-    let reply = hello(client, key, network, client_id, address, &now).await?;
+    let (at, seen) = hello(client, key, network, client_id, address, &now).await?;
     let middle = i128::midpoint(i128::from(asked_at.0), i128::from(now().0));
-    let ahead_ms = i64::try_from(i128::from(reply.at.0) - middle).unwrap_or(i64::MAX);
-    Ok(Greeted { client_id, address, ahead_ms })
+    let ahead_ms = i64::try_from(i128::from(at.0) - middle).unwrap_or(i64::MAX);
+    Ok(Greeted { client_id, address, ahead_ms, seen })
 }
 
 /// Who says that it is at `address`. A node names itself when it is asked by another's id; the hello then proves it.

@@ -20,7 +20,6 @@ use queue::{Look, QUEUE_MAX, Queue};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{
-        Notify,
         broadcast::error::{RecvError, TryRecvError},
         mpsc,
     },
@@ -40,8 +39,6 @@ const EVENTS_AT_ONCE: usize = 256;
 const ATTEMPTS: u32 = 4;
 /// The pause between them; it doubles.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(50);
-/// How far apart known records are read again after a restart: 50 a second.
-const REVISIT_APART: Duration = Duration::from_millis(20);
 
 /// Announcements and records, counted.
 #[derive(Debug, Default)]
@@ -113,20 +110,6 @@ impl Listener {
             self.heard.queue_full.inc();
         }
     }
-
-    /// After a restart: what changed while this node was away? One after the other, in no hurry.
-    pub(super) async fn revisit(self, exchange: Exchange) {
-        let snapshot = exchange.snapshot();
-        let own = exchange.client_id();
-        let records = snapshot.state.market.available.values();
-        let targets: Vec<Target> =
-            records.filter(|offer| offer.client_id != own).map(|o| o.target()).collect();
-        drop(snapshot);
-        for target in targets {
-            self.fetch(target);
-            tokio::time::sleep(REVISIT_APART).await;
-        }
-    }
 }
 
 /// The hash in an announcement: `NEW_OFFER:<hash>`, also with a space after the colon.
@@ -141,8 +124,8 @@ pub(super) fn is_heard(event: &DhtEvent) -> bool {
     match event {
         DhtEvent::Announce { name, .. } => announced(name).is_some(),
         DhtEvent::Stored(item) => item.salt.is_empty(),
-        DhtEvent::Node { .. } | DhtEvent::Address { .. } | DhtEvent::Warning(_) => true,
-        DhtEvent::Peer { .. } | DhtEvent::Ready => false,
+        DhtEvent::Address { .. } | DhtEvent::Warning(_) => true,
+        DhtEvent::Node { .. } | DhtEvent::Peer { .. } | DhtEvent::Ready => false,
     }
 }
 
@@ -153,8 +136,6 @@ pub(super) struct Ears {
     pub contacts: Contacts,
     pub workers: Workers,
     pub heard: Arc<Heard>,
-    /// Told when a node joins.
-    pub newcomers: Arc<Notify>,
 }
 
 impl Ears {
@@ -235,12 +216,11 @@ impl Ears {
             // Offers have no salt; whatever else is stored here is no business of ours.
             DhtEvent::Stored(item) if item.salt.is_empty() => self.add(queue.bring(item)),
             DhtEvent::Warning(warning) => tracing::warn!("DHT: {warning}"),
-            DhtEvent::Node { .. } => self.newcomers.notify_one(),
             DhtEvent::Address { ip, node_id } => {
                 tracing::info!(%ip, %node_id, "the network sees this node at this address");
                 self.exchange.note(META_DHT_NODE, dht_note(node_id, self.dht.local_addr()));
             }
-            DhtEvent::Stored(_) | DhtEvent::Peer { .. } | DhtEvent::Ready => {}
+            DhtEvent::Stored(_) | DhtEvent::Node { .. } | DhtEvent::Peer { .. } | DhtEvent::Ready => {}
         }
     }
 

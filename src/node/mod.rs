@@ -41,7 +41,7 @@ use crate::{
         service::{KnownSources, LIMITS, RATE},
     },
     identity::KeyPair,
-    listener::{Serving, Traffic},
+    listener::{Limits, Serving, Traffic},
     store::{CommitError, Store, StoreError, keyfile},
     time::UnixMillis,
     workers::Workers,
@@ -50,7 +50,7 @@ use arc_swap::ArcSwap;
 use contacts::{Card, Contacts};
 use listener::{Ears, Heard, Listener};
 use publisher::{Attempts, Publisher};
-use replication::{Replication, TALK_TIMEOUT};
+use replication::{CONNECTIONS_PER_IP_MAX, Replication, TALK_TIMEOUT};
 use std::{
     io,
     net::{SocketAddr, SocketAddrV4},
@@ -60,7 +60,7 @@ use std::{
 };
 use tokio::{
     net::TcpListener,
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinHandle,
 };
 
@@ -204,7 +204,7 @@ impl Node {
             clock: Arc::new(clock::now),
             rate: RATE,
             known: Arc::clone(&known),
-            limits: LIMITS,
+            limits: Limits { connections_per_ip_max: CONNECTIONS_PER_IP_MAX, ..LIMITS },
         };
         let (rpc_served, rpc_traffic) =
             (Arc::new(Meter::of_server(&rpc::COMMANDS)), Arc::<Traffic>::default());
@@ -215,7 +215,6 @@ impl Node {
         let serving = server::serve(tcp, server_config, commands, workers.clone())?;
 
         let (listener, wanted) = Listener::new();
-        let newcomers = Arc::new(Notify::new());
         let heard = Arc::clone(&listener.heard);
         let ears = Ears {
             dht: dht.clone(),
@@ -223,7 +222,6 @@ impl Node {
             contacts: contacts.clone(),
             workers: workers.clone(),
             heard: Arc::clone(&heard),
-            newcomers: Arc::clone(&newcomers),
         };
         let replica = Arc::<ArcSwap<ReplicaView>>::default();
         let setup = replication::Setup {
@@ -236,6 +234,7 @@ impl Node {
             key: key.clone(),
             network: config.network.clone(),
             addresses: advertised.clone(),
+            rpc_port: rpc.port(),
             seed: writer::seed()?,
             heads: Vec::new(),
             anchors: Vec::new(),
@@ -249,7 +248,7 @@ impl Node {
             key: key.clone(),
             workers: workers.clone(),
         };
-        let publisher = Publisher::new(dht.clone(), exchange.clone(), listener.clone(), rpc.port());
+        let publisher = Publisher::new(dht.clone(), exchange.clone(), listener, rpc.port());
         let published = Arc::clone(&publisher.counted);
         let (report, ended) = watch::channel(None);
         let writer_ended = std::mem::replace(&mut writer.ended, tokio::sync::oneshot::channel().1);
@@ -257,8 +256,7 @@ impl Node {
             tokio::spawn(ears.run(wanted, fetches_queue)),
             tokio::spawn(asker.run(asks_queue)),
             tokio::spawn(replication::Task::run(setup, replication_inbox, news_queue)),
-            tokio::spawn(publisher.run(publications_queue, newcomers)),
-            tokio::spawn(listener.revisit(exchange.clone())),
+            tokio::spawn(publisher.run(publications_queue)),
             tokio::spawn(async move {
                 let ended = writer_ended
                     .await

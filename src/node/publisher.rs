@@ -1,9 +1,8 @@
 //! Brings own records to the network and keeps them there.
 //!
-//! A new version is put (BEP44) and then announced as `NEW_OFFER:<hash>`, at once (a closed one after a moment, its announcement at
+//! A new version is put (BEP44) after a moment that belongs to gossip, and then announced as `NEW_OFFER:<hash>` (a closed one at
 //! leisure), and again with a growing pause until both succeeded. After that it is announced again every [`ANNOUNCE_EVERY`], and put
-//! again every [`PUT_EVERY`], before the nodes that store it forget it; all that until it dies. In a network small enough that every node hears every announcement, a node that
-//! joins is told at once.
+//! again every [`PUT_EVERY`], before the nodes that store it forget it; all that until it dies.
 
 use super::{exchange::Exchange, listener::Listener, writer::Publication};
 use crate::{
@@ -18,16 +17,16 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, mpsc},
+    sync::mpsc,
     task::JoinSet,
     time::{Instant, sleep_until},
 };
 
 /// What an announcement of an offer starts with; the hash follows in 40 hex digits.
 pub(super) const ANNOUNCEMENT: &str = "NEW_OFFER:";
-/// How long a closed record waits before it is put. The buyer's node has just been told of the trade and has it to check and to
-/// store; whoever believes the offer open meanwhile is refused by its maker.
-const PUT_CLOSED_AFTER: Duration = Duration::from_micros(500);
+/// How long a version waits before it is put. Gossip brings it to the nodes of the market meanwhile, undisturbed; and the buyer's node
+/// has just been told of a trade and has it to check and to store.
+const PUT_AFTER: Duration = Duration::from_millis(2);
 /// How long it then waits before it is announced, and longer when many are closed, since closed records are announced
 /// [`ANNOUNCE_APART`]: the nodes on which it was put have seen already that it is closed.
 const ANNOUNCE_CLOSED_AFTER: Duration = Duration::from_millis(500);
@@ -37,12 +36,6 @@ const ANNOUNCE_EVERY: Duration = Duration::from_mins(1);
 const ANNOUNCE_APART: Duration = Duration::from_millis(100);
 /// How often a record is put again. BEP44 lets nodes forget an item after two hours.
 const PUT_EVERY: Duration = Duration::from_hours(1);
-/// Up to how many known nodes a newcomer is told of everything: the bucket size, within which announcements reach all.
-const NEWCOMERS_UP_TO: usize = 20;
-/// How long after a newcomer appears: it has to learn of others first, and several may come together.
-const NEWCOMER_AFTER: Duration = Duration::from_secs(1);
-/// How far the announcements to it are apart: fifty a second.
-const NEWCOMER_APART: Duration = Duration::from_millis(20);
 /// Records that are being brought out at the same time: enough to keep a neighbourhood of twenty busy, and so few that their
 /// answers do not wait long enough in each other's line to look lost.
 const IN_FLIGHT_MAX: usize = 32;
@@ -108,24 +101,17 @@ impl Publisher {
     }
 
     /// Works until the core is gone.
-    pub(super) async fn run(
-        mut self,
-        mut publications: mpsc::UnboundedReceiver<Publication>,
-        newcomers: Arc<Notify>,
-    ) {
+    pub(super) async fn run(mut self, mut publications: mpsc::UnboundedReceiver<Publication>) {
         loop {
             let next = self.due.first().map(|(at, _)| *at).filter(|_| self.attempts.len() < IN_FLIGHT_MAX);
             tokio::select! {
                 publication = publications.recv() => match publication {
                     Some(Publication::Publish(offer)) => {
-                        // Whoever caused it hears of it first.
-                        tokio::task::yield_now().await;
                         self.publish(offer);
                     }
                     Some(Publication::Unpublish(target)) => self.unpublish(target),
                     None => return,
                 },
-                () = newcomers.notified() => self.newcomer(),
                 Some(attempt) = self.attempts.join_next() => {
                     if let Ok(attempt) = attempt {
                         self.finished(attempt).await;
@@ -142,7 +128,6 @@ impl Publisher {
             // A core that was rebuilt after a full disk begins with everything; what is under way goes on.
             return;
         }
-        let pause = if offer.availability { Duration::ZERO } else { PUT_CLOSED_AFTER };
         let in_flight = self.records.get(&target).is_some_and(|r| r.due.is_none());
         self.unschedule(target);
         let record = Record {
@@ -156,27 +141,9 @@ impl Publisher {
         };
         self.records.insert(target, record);
         if !in_flight {
-            self.schedule(target, pause);
+            self.schedule(target, PUT_AFTER);
         }
         self.start_due();
-    }
-
-    /// Brings the next announcement of every record forward.
-    fn newcomer(&mut self) {
-        if self.dht.status().nodes > NEWCOMERS_UP_TO {
-            return;
-        }
-        let soonest = Instant::now() + NEWCOMER_AFTER;
-        let later: Vec<Target> =
-            self.due.range((soonest, Target([0; 20]))..).map(|(_, target)| *target).collect();
-        for (n, target) in later.into_iter().enumerate() {
-            let pause = NEWCOMER_AFTER + NEWCOMER_APART * n as u32;
-            let at = Instant::now() + pause;
-            if self.records.get(&target).and_then(|r| r.due).is_some_and(|due| due > at) {
-                self.unschedule(target);
-                self.schedule(target, pause);
-            }
-        }
     }
 
     fn unpublish(&mut self, target: Target) {

@@ -20,7 +20,7 @@ use crate::{
 };
 use serde::{Deserialize, Serialize};
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, PoisonError, RwLock},
 };
 use tokio::sync::{Semaphore, mpsc};
@@ -53,8 +53,8 @@ pub(super) fn commands(
     let (greeter, exchange, workers) = (exchange.clone(), exchange.clone(), workers.clone());
     let (gossip, ask) = (replication.clone(), replication.clone());
     Commands::default()
-        .on(HELLO, move |request, _| {
-            let answer = hello(&greeter, &addresses, &request);
+        .on(HELLO, move |request, from| {
+            let answer = hello(&greeter, &addresses, &request, from.ip().to_canonical());
             async move { answer }
         })
         .on(OFFER_BID, move |request, _| offer_bid(exchange.clone(), workers.clone(), request))
@@ -68,7 +68,7 @@ pub(super) fn commands(
         })
 }
 
-fn hello(exchange: &Exchange, addresses: &Addresses, request: &VerifiedRequest) -> Outcome {
+fn hello(exchange: &Exchange, addresses: &Addresses, request: &VerifiedRequest, from: IpAddr) -> Outcome {
     let malformed = |detail: &str| RpcRefusal::new("malformed", detail, false);
     let hello: Hello =
         serde_json::from_str(request.body()).map_err(|_| malformed("a hello is {\"nonce\": \"...\"}"))?;
@@ -77,7 +77,8 @@ fn hello(exchange: &Exchange, addresses: &Addresses, request: &VerifiedRequest) 
     }
     let addresses = addresses.read().unwrap_or_else(PoisonError::into_inner);
     let card = Card::new(exchange.network(), exchange.client_id(), &addresses);
-    serde_json::to_string(&Card { nonce: Some(hello.nonce), ..card }).map_err(|e| malformed(&e.to_string()))
+    serde_json::to_string(&Card { nonce: Some(hello.nonce), seen: Some(from), ..card })
+        .map_err(|e| malformed(&e.to_string()))
 }
 
 async fn offer_bid(exchange: Exchange, workers: Workers, request: VerifiedRequest) -> Outcome {

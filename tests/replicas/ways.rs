@@ -3,21 +3,25 @@
 use crate::{
     equal, has_neighbours, node,
     testnet::{
-        Net, create, lists,
+        Net, create, listed_everywhere, lists,
         process::{NodeProcess, grape, vintner},
         until,
     },
 };
 use serde_json::json;
 use std::{fs, net::Ipv4Addr, os::unix::fs::DirBuilderExt, time::Instant};
-use vintner::node::Node;
+use vintner::node::{Node, NodeConfig};
+
+async fn have_neighbours(nodes: &[Node]) {
+    for node in nodes {
+        until("neighbours", || async { !node.replica().status.neighbours.is_empty() }).await;
+    }
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_node_lists_is_brought_by_its_neighbours() {
     let net = Net::start(1, 3).await;
-    for node in &net.nodes {
-        until("neighbours", || async { !node.replica().status.neighbours.is_empty() }).await;
-    }
+    have_neighbours(&net.nodes).await;
     let mut offers = Vec::new();
     for n in 0..30 {
         offers.push(create(&net.nodes[n % 3], "100").await);
@@ -27,6 +31,25 @@ async fn what_a_node_lists_is_brought_by_its_neighbours() {
     }
     let received: u64 = net.nodes.iter().map(|node| node.replica().counters.records_received).sum();
     assert!(received >= 30, "gossip brought {received} records");
+    net.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_that_do_not_know_their_address_are_told_it() {
+    let mut net = Net::start(1, 0).await;
+    for n in 0..3 {
+        // As in a container.
+        let rpc = "0.0.0.0:0".parse().unwrap();
+        net.nodes.push(Node::start(NodeConfig { rpc, ..net.config(n) }).await.unwrap());
+    }
+    have_neighbours(&net.nodes).await;
+    let offer = create(&net.nodes[0], "100").await;
+    listed_everywhere(&net.nodes, offer).await;
+    for node in &net.nodes {
+        until("everything to be synced", || async { node.status().replication.synced().is_ok() }).await;
+    }
+    let received: u64 = net.nodes.iter().map(|node| node.replica().counters.records_received).sum();
+    assert!(received > 0, "the offer came by gossip");
     net.stop().await;
 }
 

@@ -17,8 +17,12 @@ pub(super) const ADDRESSES_TRIED_MAX: usize = 4;
 /// Records and heads that are checked in one job of a worker: less than a millisecond.
 pub(super) const JUDGED_AT_ONCE: usize = 8;
 
-/// Frames to one neighbour that wait for its word: a link of 100 ms is kept busy with a frame every 10 ms.
-pub(super) const FRAMES_IN_FLIGHT_MAX: usize = 10;
+/// Frames to one neighbour that wait for its word, each on a connection: on a link of 100 ms one leaves every 25 ms.
+pub(super) const FRAMES_IN_FLIGHT_MAX: usize = 4;
+/// Questions to one node that wait for its answer, each on a connection.
+pub(super) const ASKS_A_PEER_MAX: usize = 6;
+/// Connections from one address: that of a whole test network, or of an office.
+pub(in crate::node) const CONNECTIONS_PER_IP_MAX: usize = 192;
 /// How long the next frame to a neighbour collects for each message of the one before beyond the first: who has little to say says
 /// it at once, who has much says it in few frames.
 pub(super) const COLLECT_A_MESSAGE: Duration = Duration::from_micros(1_500);

@@ -25,7 +25,11 @@ impl Line {
         cmd: &str,
         body: &str,
     ) -> Option<Result<String, RpcRefusal>> {
-        let known = self.contacts.known(&to);
+        let known = match self.contacts.known(&to) {
+            // It did not say where it is.
+            None if addresses.is_empty() => self.contacts.find(to).await.ok(),
+            known => known,
+        };
         let others = addresses.iter().copied().filter(|address| known != Some(*address));
         for address in known.into_iter().chain(others).take(ADDRESSES_TRIED_MAX) {
             match self.client.call_signed(address, &self.key, to, cmd, body, clock::now).await {

@@ -9,6 +9,7 @@
 //! Two commands carry it, both signed like every other: `gossip` is a frame, answered by whether its sender is a neighbour; `ask` is a
 //! question, answered by an answer. Their bodies are [`parcel`]s of the bytes that [`crate::replication::core::talk`] describes.
 
+mod asks;
 mod budget;
 mod judge;
 mod limits;
@@ -17,8 +18,9 @@ mod parcel;
 mod post;
 mod seek;
 mod task;
+mod whereabouts;
 
-pub(super) use limits::TALK_TIMEOUT;
+pub(super) use limits::{CONNECTIONS_PER_IP_MAX, TALK_TIMEOUT};
 pub(super) use task::{Setup, Task};
 
 use crate::{
@@ -31,7 +33,7 @@ use crate::{
 use budget::Budgets;
 use serde::{Deserialize, Serialize};
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -52,10 +54,23 @@ struct Gossiped {
 /// What the task is told by others than the exchange core.
 #[derive(Debug)]
 enum Message {
-    Frame { from: ClientId, messages: Vec<Talk<Carried>>, reply: oneshot::Sender<bool> },
-    Asked { from: ClientId, question: Question, reply: oneshot::Sender<Vec<u8>> },
+    Frame {
+        from: ClientId,
+        messages: Vec<Talk<Carried>>,
+        reply: oneshot::Sender<bool>,
+    },
+    Asked {
+        from: ClientId,
+        question: Question,
+        reply: oneshot::Sender<Vec<u8>>,
+    },
     Garbled(ClientId),
-    Met { client: ClientId, addresses: Vec<SocketAddr> },
+    /// A node is there, and says from where it was asked.
+    Met {
+        client: ClientId,
+        addresses: Vec<SocketAddr>,
+        seen: Option<IpAddr>,
+    },
 }
 
 /// What others' requests are given to. Clones share it.

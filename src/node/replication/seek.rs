@@ -51,7 +51,11 @@ impl Seeker {
             Ok(met) => {
                 self.contacts.seen(met.client_id, address);
                 // A full inbox is no place for more nodes.
-                _ = self.inbox.try_send(Message::Met { client: met.client_id, addresses: vec![address] });
+                _ = self.inbox.try_send(Message::Met {
+                    client: met.client_id,
+                    addresses: vec![address],
+                    seen: met.seen,
+                });
                 true
             }
             Err(error) => {

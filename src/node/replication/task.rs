@@ -1,13 +1,14 @@
 //! The task that owns the core.
 
 use super::{
-    ASK, Answer, Hits, Inbox, Message,
+    Answer, Hits, Inbox, Message,
+    asks::{Ask, Asked, Asks, Came},
     judge::{Case, Judge},
     limits::{AGAIN_AFTER, ANCHORS, KEEP_EVERY, TAKEN_AT_ONCE},
     line::Line,
-    parcel,
     post::{Post, carried},
     seek::Seeker,
+    whereabouts::Whereabouts,
 };
 use crate::{
     dht::Dht,
@@ -17,7 +18,7 @@ use crate::{
     market::{Offer, Via},
     node::{Exchange, clock, contacts::Contacts, listener::Heard, status::ReplicaView, writer::News},
     replication::core::{
-        AnswerTo, Config, Core, Effect, Input, QuestionId, SignedHead, Stamp, Version,
+        AnswerTo, Config, Core, Effect, Input, SignedHead, Stamp, Version,
         talk::{Answer as Told, Carried},
     },
     time::Now,
@@ -31,7 +32,7 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    task::{JoinHandle, JoinSet},
+    task::JoinHandle,
     time::{Instant, sleep_until},
 };
 
@@ -45,8 +46,9 @@ pub(in crate::node) struct Setup {
     pub heard: Arc<Heard>,
     pub key: KeyPair,
     pub network: Network,
-    /// Where this node's RPC is.
+    /// Where this node's RPC is; nothing when only others can tell.
     pub addresses: Vec<SocketAddr>,
+    pub rpc_port: u16,
     pub seed: [u8; 32],
     /// Heads from an earlier run.
     pub heads: Vec<SignedHead>,
@@ -65,11 +67,11 @@ pub(in crate::node) struct Task {
     exchange: Exchange,
     contacts: Contacts,
     judge: Judge,
-    line: Line,
     post: Post,
+    whereabouts: Whereabouts,
     answers: HashMap<AnswerTo, oneshot::Sender<Vec<u8>>>,
     next_answer: u64,
-    asks: JoinSet<Asked>,
+    asks: Asks,
     seeker: Seeker,
     seeking: Option<JoinHandle<()>>,
     /// Whether a search has come to its end.
@@ -81,19 +83,6 @@ pub(in crate::node) struct Task {
     keep_at: Instant,
     known: Arc<KnownSources>,
     view: Arc<ArcSwap<ReplicaView>>,
-}
-
-/// What came of a question.
-struct Asked {
-    id: QuestionId,
-    to: ClientId,
-    came: Came,
-}
-
-enum Came {
-    Nothing,
-    Nonsense,
-    Answer(Told<Carried>),
 }
 
 impl Task {
@@ -124,6 +113,7 @@ impl Task {
             key,
             network,
             addresses,
+            rpc_port,
             seed,
             heads,
             anchors,
@@ -131,6 +121,7 @@ impl Task {
             view,
         } = setup;
         let (started, wall) = (Instant::now(), clock::now());
+        let whereabouts = Whereabouts::new(rpc_port, !addresses.is_empty());
         let config = Config { network: network.clone(), key: key.clone(), addresses };
         let mut core = Core::new(config, seed, Now::ZERO, wall);
         let mut give = |input| core.handle(Now::ZERO, wall, input);
@@ -146,11 +137,11 @@ impl Task {
             core,
             started,
             judge: Judge { exchange: exchange.clone(), workers, heard, verdicts },
-            post: Post::new(line.clone(), hits),
-            line,
+            asks: Asks::new(line.clone()),
+            post: Post::new(line, hits),
+            whereabouts,
             answers: HashMap::new(),
             next_answer: 0,
-            asks: JoinSet::new(),
             seeker: Seeker { dht, client, contacts: contacts.clone(), key, network, inbox },
             seeking: None,
             looked: false,
@@ -200,11 +191,7 @@ impl Task {
                 delivered = self.post.delivered() => {
                     self.give(Input::Sent { to: delivered.to, heard: delivered.heard });
                 }
-                Some(asked) = self.asks.join_next(), if !self.asks.is_empty() => {
-                    if let Ok(asked) = asked {
-                        self.told(asked);
-                    }
-                }
+                asked = self.asks.answered() => self.told(asked),
                 () = sleep_until(wake_at) => self.give(Input::Tick),
             }
         }
@@ -251,7 +238,15 @@ impl Task {
                 self.give(Input::Asked { from, question, to });
             }
             Message::Garbled(from) => self.give(Input::Garbled(from)),
-            Message::Met { client, addresses } => self.give(Input::Met { client, addresses }),
+            Message::Met { client, addresses, seen } => {
+                if let Some(seen) = seen
+                    && let Some(addresses) = self.whereabouts.seen(client, seen)
+                {
+                    tracing::info!(?addresses, "the network sees this node's RPC here");
+                    self.give(Input::Moved(addresses));
+                }
+                self.give(Input::Met { client, addresses });
+            }
         }
     }
 
@@ -314,15 +309,7 @@ impl Task {
         match effect {
             Effect::Send { to, message } => self.post.add(to, message),
             Effect::Ask { to, addresses, id, question } => {
-                let line = self.line.clone();
-                self.asks.spawn(async move {
-                    let body = parcel::wrap(&question.to_bytes());
-                    let came = match line.call(to, &addresses, ASK, &body).await {
-                        Some(Ok(body)) => read_answer(&body),
-                        Some(Err(_)) | None => Came::Nothing,
-                    };
-                    Asked { id, to, came }
-                });
+                self.asks.add(to, Ask { id, addresses, question });
             }
             Effect::Answer { to, answer } => {
                 if let Some(reply) = self.answers.remove(&to) {
@@ -375,10 +362,6 @@ fn restore(state: &State, give: &mut impl FnMut(Input)) {
             give(Input::Restored { maker: offer.client_id, stamp, dies_at: offer.dies_at });
         }
     }
-}
-
-fn read_answer(body: &str) -> Came {
-    parcel::unwrap(body).and_then(|bytes| Told::read(&bytes).ok()).map_or(Came::Nonsense, Came::Answer)
 }
 
 fn stamp(offer: &Offer) -> Option<Stamp> {

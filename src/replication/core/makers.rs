@@ -132,6 +132,14 @@ impl Core {
         }
     }
 
+    /// Others must know from now on, and those first who are asked to be neighbours.
+    pub(super) fn moved(&mut self, addresses: Vec<std::net::SocketAddr>) {
+        if self.addresses != addresses {
+            self.addresses = addresses;
+            self.beat();
+        }
+    }
+
     /// Forgets makers that have been silent for long and of whom no record is held.
     pub(super) fn forget_makers(&mut self) {
         let forgotten: Vec<ClientId> = self

@@ -145,7 +145,7 @@ impl Core {
             Input::Asked { from, question, to } => self.asked(from, question, to),
             Input::Answered { id, answer } => self.answered(id, answer),
             Input::Met { client, addresses } => self.met(client, addresses),
-            Input::Moved(addresses) => self.addresses = addresses,
+            Input::Moved(addresses) => self.moved(addresses),
             Input::Tick => {}
         }
         self.tick();
