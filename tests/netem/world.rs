@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
+use vintner::exchange::limits::ASK_AGAIN_AFTER_DEADLINE_MAX;
 
 /// Node processes.
 pub(crate) const NODES: usize = 12;
@@ -19,6 +20,8 @@ pub(crate) const NODES: usize = 12;
 const GRAPES: usize = 3;
 /// How long anything but equality may take.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a bid may stay in doubt: one whose deadline has passed is asked again this seldom.
+const ANSWERED_WITHIN: Duration = ASK_AGAIN_AFTER_DEADLINE_MAX.saturating_add(PATIENCE);
 /// How often a node is asked whether it has something.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -288,8 +291,8 @@ impl World {
             let started = Instant::now();
             while !self.bid_with(bidder, &offer, key.clone()).await {
                 self.book.lock().unwrap().doubtful.pop();
-                assert!(started.elapsed() < PATIENCE, "the bid {key} on {offer} stays in doubt");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                assert!(started.elapsed() < ANSWERED_WITHIN, "the bid {key} on {offer} stays in doubt");
+                tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
         // A bid of the last moment may still have sold one.
