@@ -7,7 +7,7 @@ DIR ?= .vintner
 WITH ?=
 NETWORK = MAKE="$(MAKE)" VINTNER="$(VINTNER)" DIR="$(DIR)" WITH="$(WITH)" sh scripts/network.sh
 
-.PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants sim-dht flood fuzz fuzz-keep openapi bench bench-docs bench-micro
+.PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants sim-dht flood netem fuzz fuzz-keep openapi bench bench-docs bench-micro
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,15 @@ sim-dht: ## simulate the DHT while a tenth of the nodes crash each minute: make 
 # In a minute all stores are full, and what still grew would show.
 flood: ## send 50,000 hostile datagrams a second to a grape beside lookups: make flood SECONDS=60
 	VINTNER_FLOOD_SECONDS=$(if $(filter file,$(origin SECONDS)),60,$(SECONDS)) cargo test --release --locked --test flood -- --nocapture
+
+# Linux only. Each node is a process in a network namespace; the test itself carries their packets, so no kernel module but tun is
+# needed, and `tc` is not.
+netem: ## run 12 nodes on a network of 50 ms and 5% loss, part it, kill some (needs root, iproute2 and /dev/net/tun)
+	@[ "$$(uname -s)" = Linux ] || { echo "network namespaces need Linux"; exit 1; }
+	@command -v ip >/dev/null 2>&1 || { echo "ip is missing; install the package iproute2"; exit 1; }
+	@[ -e /dev/net/tun ] || { echo "there is no /dev/net/tun; load the module: modprobe tun"; exit 1; }
+	@[ "$$(id -u)" = 0 ] || { echo "network namespaces and TUN devices need root; run: sudo make netem"; exit 1; }
+	cargo test --release --locked --test netem -- --ignored --nocapture
 
 openapi: ## write openapi/openapi.json anew
 	@cargo run --quiet --locked --bin vintner -- openapi > openapi/openapi.json.new

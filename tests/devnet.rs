@@ -81,6 +81,37 @@ fn the_tour_works_and_everything_is_there_again_after_a_restart() {
     });
 }
 
+/// Twenty-three processes of a debug build start at once.
+const MANY_PATIENCE: Duration = Duration::from_mins(3);
+
+#[test]
+fn twenty_nodes_start_together_and_list_the_same() {
+    let (dir, ports) = (tempfile::tempdir().unwrap(), Ports::find());
+    let started = Instant::now();
+    let mut devnet = Devnet::of(20, dir.path(), ports);
+    devnet.ready_within(MANY_PATIENCE);
+    println!("20 nodes and {GRAPES} grapes were ready after {:.1?}", started.elapsed());
+    let apis: Vec<String> = (0..20).map(|node| ports.api(node)).collect();
+    let mut made: Vec<String> = Vec::new();
+    for api in apis.iter().step_by(4).cycle().take(10) {
+        let offer = json(api, &["offers", "create", "--quantity", "0.5", "--price", "64000"]);
+        made.push(offer["id"].as_str().unwrap().to_owned());
+    }
+    // Newest first, by time; ids of one millisecond by chance.
+    made.sort();
+    made.reverse();
+    let created = Instant::now();
+    for api in &apis {
+        while ids(api) != made {
+            assert!(created.elapsed() < MANY_PATIENCE, "{api} lists {:?}, not {made:?}", ids(api));
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    println!("10 offers of 5 nodes were on every list {:.1?} after the last", created.elapsed());
+    devnet.signal("-TERM");
+    assert_eq!(devnet.ended(), Some(0));
+}
+
 #[test]
 fn a_taken_port_is_named_and_nothing_is_started() {
     let (dir, ports) = (tempfile::tempdir().unwrap(), Ports::find());

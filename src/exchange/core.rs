@@ -70,6 +70,8 @@ pub struct OverLimit {
 pub(super) struct Asking {
     pub attempts: u32,
     pub in_flight: bool,
+    /// When it is asked again.
+    pub again_at: Option<UnixMillis>,
 }
 
 /// Who waits for the answer to an own bid, and whether an earlier request had made the bid.
@@ -178,7 +180,12 @@ impl Core {
             Input::Fraud(values, via) => self.fraud(values, via, output),
             // A node is always there for itself, also when nobody else hears of it.
             Input::Stale { maker, .. } if maker == self.client_id => {}
-            Input::Stale { maker, stale } => self.state.market.set_stale(maker, stale),
+            Input::Stale { maker, stale } => {
+                self.state.market.set_stale(maker, stale);
+                if !stale {
+                    self.ask_who_is_back(maker, output);
+                }
+            }
             Input::BidReceived { bid, reply } => self.bid_received(bid, reply, output),
             Input::BidAnswered { bid, heard } => self.bid_answered(bid, heard, output),
             Input::Published { offer, sequence, stored_on, announced_to } => {

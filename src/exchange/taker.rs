@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     amount::Price,
-    identity::Signed,
+    identity::{ClientId, Signed},
     market::{Acceptance, BID_VALID_FOR_MAX, Bid, BidId, TradeReceipt},
 };
 use rand::RngExt;
@@ -107,6 +107,9 @@ impl Core {
         if !asking.in_flight {
             asking.in_flight = true;
             asking.attempts += 1;
+            if let Some(at) = asking.again_at.take() {
+                self.timers.cancel(at, Timer::Ask(id));
+            }
             output.effects.push(Effect::Ask(bid.bid.clone()));
         }
     }
@@ -163,7 +166,18 @@ impl Core {
         if cfg!(mutant = "asked_only_once") {
             return;
         }
-        self.set_timer(self.now.plus(jittered), Timer::Ask(bid.id));
+        let at = self.now.plus(jittered);
+        self.asking.entry(bid.id).or_default().again_at = Some(at);
+        self.set_timer(at, Timer::Ask(bid.id));
+    }
+
+    /// A maker is back: the bids that it has not answered need not wait any longer.
+    pub(super) fn ask_who_is_back(&mut self, maker: ClientId, output: &mut Output) {
+        let is_its = |bid: &&Arc<BidOut>| bid.outcome == BidOutcome::InDoubt && bid.bid.maker == maker;
+        let ids: Vec<BidId> = self.state.bids_out.values().filter(is_its).map(|bid| bid.bid.id).collect();
+        for id in ids {
+            self.ask(id, output);
+        }
     }
 
     /// After a restart: every bid without an answer is asked at once.

@@ -24,7 +24,7 @@ pub const NODES: u16 = 3;
 /// How often this process has looked for ports.
 static SEARCHES: AtomicU32 = AtomicU32::new(0);
 
-/// Five blocks of ports of which none is taken now.
+/// A hundred ports of which none is taken now: five blocks of ten or twenty.
 #[derive(Clone, Copy)]
 pub struct Ports(pub u16);
 
@@ -40,8 +40,8 @@ impl Ports {
         let base = (0..150u16).map(|n| 12_000 + (first as u16 + n) % 150 * 100);
         Self(
             base.into_iter()
-                .find(|base| (*base..base + 50).all(is_free))
-                .expect("no fifty free ports in a row"),
+                .find(|base| (*base..base + 100).all(is_free))
+                .expect("no hundred free ports in a row"),
         )
     }
 
@@ -59,9 +59,14 @@ pub struct Devnet {
 
 impl Devnet {
     pub fn start(dir: &Path, ports: Ports) -> Self {
-        let port = |block: u16| (ports.0 + block * 10).to_string();
+        Self::of(NODES, dir, ports)
+    }
+
+    /// With so many nodes, twenty at most. More than ten need twice as many ports.
+    pub fn of(nodes: u16, dir: &Path, ports: Ports) -> Self {
+        let port = |block: u16| (ports.0 + block * nodes.max(10)).to_string();
         let mut child = Command::new(VINTNER)
-            .args(["devnet", "--grapes", &GRAPES.to_string(), "--nodes", &NODES.to_string(), "--data-dir"])
+            .args(["devnet", "--grapes", &GRAPES.to_string(), "--nodes", &nodes.to_string(), "--data-dir"])
             .arg(dir)
             .args(["--api-port", &port(0), "--rpc-port", &port(1), "--dht-port", &port(2)])
             .args(["--grape-dht-port", &port(3), "--grape-http-port", &port(4)])
@@ -77,12 +82,16 @@ impl Devnet {
     }
 
     pub fn ready(&self) {
+        self.ready_within(PATIENCE);
+    }
+
+    pub fn ready_within(&self, patience: Duration) {
         let start = Instant::now();
         loop {
             match self.lines.recv_timeout(Duration::from_millis(100)) {
                 Ok(line) if line.contains("network ready") => return,
                 Ok(_) | Err(RecvTimeoutError::Timeout) => {
-                    assert!(start.elapsed() < PATIENCE, "no `network ready` line");
+                    assert!(start.elapsed() < patience, "no `network ready` line");
                 }
                 Err(RecvTimeoutError::Disconnected) => panic!("devnet ended before it was ready"),
             }

@@ -4,6 +4,7 @@ use super::{free_tcp_port, free_udp_port, until};
 use reqwest::{Client, Response};
 use serde_json::Value;
 use std::{
+    collections::BTreeMap,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -16,11 +17,25 @@ pub struct Process(Child);
 
 impl Process {
     pub fn spawn(args: &[String]) -> Self {
+        Self::of(Command::new(BINARY).args(args))
+    }
+
+    /// As `spawn`, in a network namespace of Linux. `ip` becomes the program, so that signals reach it.
+    pub fn spawn_within(namespace: &str, args: &[String]) -> Self {
+        Self::of(Command::new("ip").args(["netns", "exec", namespace, BINARY]).args(args))
+    }
+
+    fn of(command: &mut Command) -> Self {
         let log =
             || if std::env::var_os("VINTNER_TEST_LOGS").is_some() { Stdio::inherit() } else { Stdio::null() };
-        let mut command = Command::new(BINARY);
-        command.args(args).stdin(Stdio::null()).stdout(log()).stderr(log());
-        Self(command.spawn().unwrap_or_else(|error| panic!("{BINARY}: {error}")))
+        command.stdin(Stdio::null()).stdout(log()).stderr(log());
+        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
+    /// Sends it a signal, by its name.
+    pub fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success());
     }
 
     /// SIGKILL: no handler runs, nothing is flushed.
@@ -32,7 +47,7 @@ impl Process {
     /// SIGTERM; how it ended, and how long that took.
     pub fn terminate(&mut self) -> (std::process::ExitStatus, Duration) {
         let started = std::time::Instant::now();
-        assert!(Command::new("kill").arg(self.0.id().to_string()).status().unwrap().success());
+        self.signal("TERM");
         (self.0.wait().unwrap(), started.elapsed())
     }
 
@@ -66,11 +81,16 @@ pub fn grape() -> (Process, String) {
     (Process::spawn(&args.map(str::to_owned)), format!("127.0.0.1:{dht}"))
 }
 
+fn spawn(args: &[String], namespace: Option<&str>) -> Process {
+    namespace.map_or_else(|| Process::spawn(args), |namespace| Process::spawn_within(namespace, args))
+}
+
 /// A node that keeps its ports and its data directory when it is started again.
 pub struct NodeProcess {
     pub process: Process,
     pub api: String,
     args: Vec<String>,
+    namespace: Option<String>,
     http: Client,
 }
 
@@ -95,10 +115,16 @@ impl NodeProcess {
         ]
         .map(str::to_owned)
         .to_vec();
+        Self::start_with(args, &local(api), None)
+    }
+
+    /// Starts `vintner` with these arguments, which say that its API is at `api`.
+    pub fn start_with(args: Vec<String>, api: &str, namespace: Option<String>) -> Self {
         // reqwest is built without a provider of its own; a second installation changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = Client::builder().timeout(Duration::from_secs(20)).build().unwrap();
-        Self { process: Process::spawn(&args), api: format!("http://{}/api/v1", local(api)), args, http }
+        let http = Client::builder().timeout(Duration::from_secs(20)).no_proxy().build().unwrap();
+        let process = spawn(&args, namespace.as_deref());
+        Self { process, api: format!("http://{api}/api/v1"), args, namespace, http }
     }
 
     /// The settings, as another command takes them.
@@ -112,7 +138,7 @@ impl NodeProcess {
     }
 
     pub fn restart(&mut self) {
-        self.process = Process::spawn(&self.args);
+        self.process = spawn(&self.args, self.namespace.as_deref());
     }
 
     pub async fn ready(&self) {
@@ -136,6 +162,12 @@ impl NodeProcess {
         Some((status, answer.json().await.ok()?))
     }
 
+    /// Takes an own offer back. As `post`.
+    pub async fn withdraw(&self, offer: &str) -> Option<(u16, Value)> {
+        let answer = self.http.delete(format!("{}/offers/{offer}", self.api)).send().await.ok()?;
+        Some((answer.status().as_u16(), answer.json().await.ok()?))
+    }
+
     /// As `post`, while the test does something else.
     pub fn post_later(
         &self,
@@ -151,10 +183,33 @@ impl NodeProcess {
         })
     }
 
+    /// The value of a series of its metrics, written as on their page; 0 while there is none.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let page =
+            self.http.get(format!("{}/metrics", self.url())).send().await.unwrap().text().await.unwrap();
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_default()
+    }
+
     /// All trades, by id.
     pub async fn trades(&self) -> Vec<Value> {
         let page = self.get("/trades?limit=1000").await.unwrap_or_default();
         page["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Everything that it holds, open or not, of silent makers too: each record's hash and sequence. `None` when it does not answer.
+    pub async fn replica(&self) -> Option<BTreeMap<String, u64>> {
+        let (mut held, mut after) = (BTreeMap::new(), String::new());
+        loop {
+            let page = self.get(&format!("/offers?availability=all&include=stale&limit=1000{after}")).await?;
+            for offer in page["items"].as_array()? {
+                held.insert(offer["hash"].as_str()?.to_owned(), offer["sequence"].as_u64()?);
+            }
+            match page["next_cursor"].as_str() {
+                Some(cursor) => after = format!("&cursor={cursor}"),
+                None => return Some(held),
+            }
+        }
     }
 
     pub async fn lists(&self, offer: &str) -> bool {

@@ -187,3 +187,28 @@ fn callers_of_a_core_that_is_thrown_away_are_told_what_is_stored() {
     assert!(replies.contains(&Ok(Done::Bid { bid: stored.id, again: false })));
     assert!(replies.contains(&Err(CommandError::StorageFull)));
 }
+
+#[test]
+fn a_maker_that_is_back_is_asked_at_once_and_only_once() {
+    let (mut maker, mut taker) = (Bench::new(1), Bench::new(2));
+    let offer = maker.create();
+    taker.give(Input::Record(Arc::clone(&offer), Via::Dht));
+    let bid = asked(&taker.bid_on(&offer, Duration::ZERO, None)).remove(0);
+    for _ in 0..20 {
+        taker.hears(bid.id, None);
+        taker.tick(MINUTE);
+    }
+    taker.hears(bid.id, None);
+    let back = |stale| Input::Stale { maker: offer.client_id, stale };
+    assert!(asked(&taker.give(back(true))).is_empty());
+    for times in [1, 0, 0] {
+        taker.give(back(true));
+        assert_eq!(asked(&taker.give(back(false))).len(), times, "it is under way");
+    }
+    taker.hears(bid.id, None);
+    let next = taker.core.next_timeout().unwrap();
+    taker.now = next;
+    assert_eq!(asked(&taker.tick(Duration::ZERO)).len(), 1);
+    taker.hears(bid.id, None);
+    assert!(taker.core.next_timeout().unwrap() > next.plus(MINUTE), "there is one timer, not one a return");
+}

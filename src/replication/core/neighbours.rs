@@ -49,6 +49,7 @@ struct Neighbour {
 struct BackOff {
     failures: u32,
     until: Now,
+    is_ban: bool,
 }
 
 /// The heads of the makers after this one.
@@ -157,15 +158,23 @@ impl Neighbours {
         self.back_off.get(peer).is_some_and(|back_off| now < back_off.until)
     }
 
+    /// Whether it is left alone for what it sent, and not because it did not answer.
+    fn is_banned(&self, peer: &ClientId, now: Now) -> bool {
+        self.back_off.get(peer).is_some_and(|back_off| back_off.is_ban && now < back_off.until)
+    }
+
     fn leave_alone(&mut self, peer: ClientId, now: Now, least: Duration) {
         if self.back_off.len() >= STRANGERS_MAX && !self.back_off.contains_key(&peer) {
             let first = self.back_off.iter().min_by_key(|(_, back_off)| back_off.until).map(|(id, _)| *id);
             first.and_then(|id| self.back_off.remove(&id));
         }
-        let back_off = self.back_off.entry(peer).or_insert(BackOff { failures: 0, until: now });
+        let fresh = BackOff { failures: 0, until: now, is_ban: false };
+        let back_off = self.back_off.entry(peer).or_insert(fresh);
         let pause =
             BACK_OFF_MIN.saturating_mul(1 << back_off.failures.min(16)).clamp(least, BACK_OFF_MAX.max(least));
-        *back_off = BackOff { failures: back_off.failures + 1, until: now.plus(pause) };
+        let is_ban = least >= BAN || back_off.is_ban && now < back_off.until;
+        let until = if is_ban { back_off.until.max(now.plus(pause)) } else { now.plus(pause) };
+        *back_off = BackOff { failures: back_off.failures + 1, until, is_ban };
     }
 
     /// Whether one more at these addresses would be one too many of one network prefix.
@@ -220,6 +229,10 @@ impl Core {
             unlucky.and_then(|id| strangers.remove(&id));
         }
         strangers.insert(client, addresses);
+        // It has just shown that it is there.
+        if !self.neighbours.is_banned(&client, self.now) {
+            self.neighbours.back_off.remove(&client);
+        }
         if self.neighbours.links.len() < NEIGHBOURS {
             self.ask_to_join();
         }
@@ -320,8 +333,7 @@ impl Core {
     fn may_join(&mut self, from: ClientId, urgent: bool, head: &[u8]) -> bool {
         let Ok(head) = UncheckedHead::read(head) else { return false };
         let claim = head.claim();
-        let is_banned =
-            self.neighbours.back_off.get(&from).is_some_and(|b| b.until > self.now.plus(BACK_OFF_MAX / 2));
+        let is_banned = self.neighbours.is_banned(&from, self.now);
         if from == self.me || claim.maker != from || is_banned || self.makers.own().is_none() {
             return false;
         }
