@@ -167,7 +167,9 @@ impl Core {
             return;
         }
         let at = self.now.plus(jittered);
-        self.asking.entry(bid.id).or_default().again_at = Some(at);
+        if let Some(before) = self.asking.entry(bid.id).or_default().again_at.replace(at) {
+            self.timers.cancel(before, Timer::Ask(bid.id));
+        }
         self.set_timer(at, Timer::Ask(bid.id));
     }
 
