@@ -106,7 +106,7 @@ pub fn rebuild(
             | Effect::Unpublish(_)
             | Effect::Fetch(_)
             | Effect::Held(..)
-            | Effect::Fraud(_) => {}
+            | Effect::Fraud { .. } => {}
         }
     }
     core.take_over_heard(&failed.state, &mut output);

@@ -341,7 +341,12 @@ pub enum Effect {
     /// This version of another maker's record is held from now on.
     Held(Arc<Offer>, Via),
     /// Two values of one sequence of this record are held from now on: others must know.
-    Fraud(Target),
+    Fraud {
+        /// Which record.
+        target: Target,
+        /// When the later of the two dies.
+        dies_at: UnixMillis,
+    },
     /// An own record is dead: stop renewing it.
     Unpublish(Target),
     /// A maker said that this record is not what we hold: read it again from the DHT.

@@ -106,9 +106,9 @@ impl Core {
             self.counters.over.equivocations += 1;
             return;
         }
-        let target = held.target();
+        let (target, dies_at) = (held.target(), held.dies_at.max(other.dies_at));
         self.emit(Event::Equivocated(held, other), output);
-        output.effects.push(Effect::Fraud(target));
+        output.effects.push(Effect::Fraud { target, dies_at });
     }
 
     /// An own record comes back. What the store does not know, or knows only older, was lost here: by a restored backup, a
@@ -226,8 +226,10 @@ mod tests {
             let proof = [Arc::clone(&that), Arc::clone(&this)];
             for times in 1..=2 {
                 let output = node.give(Input::Fraud(proof.clone(), Via::Dht));
-                let told =
-                    output.effects.iter().filter(|e| matches!(e, Effect::Fraud(t) if *t == this.target()));
+                let told = output
+                    .effects
+                    .iter()
+                    .filter(|e| matches!(e, Effect::Fraud { target, .. } if *target == this.target()));
                 assert_eq!(told.count(), usize::from(times == 1));
             }
             node.restart();

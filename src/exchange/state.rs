@@ -412,6 +412,13 @@ impl Market {
         self.stale.contains(&offer.client_id)
     }
 
+    /// Until when a record counts: one that was signed twice for as long as either value does.
+    pub fn counts_until(&self, offer: &Offer) -> UnixMillis {
+        let values =
+            self.equivocated.get(&offer.target()).map(|(first, second)| first.dies_at.max(second.dies_at));
+        values.map_or(offer.dies_at, |until| until.max(offer.dies_at))
+    }
+
     /// What is held of a maker.
     pub fn records_of(&self, maker: ClientId) -> impl Iterator<Item = &Arc<Offer>> {
         let from = (maker, Target([0; 20]));

@@ -257,7 +257,8 @@ impl Node {
             key: key.clone(),
             workers: workers.clone(),
         };
-        let publisher = Publisher::new(dht.clone(), exchange.clone(), listener, rpc.port());
+        let publisher =
+            Publisher::new(dht.clone(), exchange.clone(), listener, Arc::clone(&replica), rpc.port());
         let published = Arc::clone(&publisher.counted);
         let (report, ended) = watch::channel(None);
         let writer_ended = std::mem::replace(&mut writer.ended, tokio::sync::oneshot::channel().1);

@@ -4,13 +4,14 @@
 //! leisure), and again with a growing pause until both succeeded. After that it is announced again every [`ANNOUNCE_EVERY`], and put
 //! again every [`PUT_EVERY`], before the nodes that store it forget it; all that until it dies.
 
-use super::{exchange::Exchange, listener::Listener, writer::Publication};
+use super::{exchange::Exchange, listener::Listener, status::ReplicaView, writer::Publication};
 use crate::{
     bep44::Target,
     dht::{Dht, DhtError, Put, PutOutcome},
     market::Offer,
     metrics::Counter,
 };
+use arc_swap::ArcSwap;
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
@@ -24,9 +25,9 @@ use tokio::{
 
 /// What an announcement of an offer starts with; the hash follows in 40 hex digits.
 pub(super) const ANNOUNCEMENT: &str = "NEW_OFFER:";
-/// How long a version waits before it is put. Gossip brings it to the nodes of the market meanwhile, undisturbed; and the buyer's node
-/// has just been told of a trade and has it to check and to store.
-const PUT_AFTER: Duration = Duration::from_millis(2);
+/// How long a version waits before it is put, on a node that has neighbours. Gossip brings it to the nodes of the market meanwhile,
+/// undisturbed; and of an offer that is taken at once only the closed version is put.
+const PUT_AFTER: Duration = Duration::from_millis(25);
 /// How long it then waits before it is announced, and longer when many are closed, since closed records are announced
 /// [`ANNOUNCE_APART`]: the nodes on which it was put have seen already that it is closed.
 const ANNOUNCE_CLOSED_AFTER: Duration = Duration::from_millis(500);
@@ -84,6 +85,7 @@ pub(super) struct Publisher {
     dht: Dht,
     exchange: Exchange,
     listener: Listener,
+    replica: Arc<ArcSwap<ReplicaView>>,
     rpc_port: u16,
     records: HashMap<Target, Record>,
     due: BTreeSet<(Instant, Target)>,
@@ -94,10 +96,16 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(dht: Dht, exchange: Exchange, listener: Listener, rpc_port: u16) -> Self {
+    pub(super) fn new(
+        dht: Dht,
+        exchange: Exchange,
+        listener: Listener,
+        replica: Arc<ArcSwap<ReplicaView>>,
+        rpc_port: u16,
+    ) -> Self {
         let (records, due, attempts) = (HashMap::new(), BTreeSet::new(), JoinSet::new());
         let (last_closed, counted) = (Instant::now(), Arc::default());
-        Self { dht, exchange, listener, rpc_port, records, due, last_closed, attempts, counted }
+        Self { dht, exchange, listener, replica, rpc_port, records, due, last_closed, attempts, counted }
     }
 
     /// Works until the core is gone.
@@ -141,7 +149,8 @@ impl Publisher {
         };
         self.records.insert(target, record);
         if !in_flight {
-            self.schedule(target, PUT_AFTER);
+            let has_neighbours = !self.replica.load().status.neighbours.is_empty();
+            self.schedule(target, if has_neighbours { PUT_AFTER } else { Duration::ZERO });
         }
         self.start_due();
     }

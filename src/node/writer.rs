@@ -106,7 +106,7 @@ pub(super) enum News {
     /// This version of another's is held.
     Held(Arc<Offer>, Via),
     /// Two values of one sequence of this record are.
-    Fraud(Target),
+    Fraud { target: Target, dies_at: UnixMillis },
 }
 
 /// What the publisher is told.
@@ -398,7 +398,9 @@ impl<J: Journal> Writer<J> {
                     drop(self.outlets.publications.send(Publication::Publish(offer)));
                 }
                 Effect::Held(offer, via) => drop(self.outlets.news.send(News::Held(offer, via))),
-                Effect::Fraud(target) => drop(self.outlets.news.send(News::Fraud(target))),
+                Effect::Fraud { target, dies_at } => {
+                    drop(self.outlets.news.send(News::Fraud { target, dies_at }));
+                }
                 Effect::Unpublish(target) => {
                     drop(self.outlets.publications.send(Publication::Unpublish(target)));
                 }

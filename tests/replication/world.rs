@@ -475,7 +475,7 @@ impl World {
             if first {
                 self.give(n, Input::Held { maker, stamp: Stamp { target, version: one }, dies_at, via });
             }
-            self.give(n, Input::Fraud(target));
+            self.give(n, Input::Fraud { target, dies_at });
         } else if held.is_none_or(|held| held.item.seq < record.item.seq && held.twin.is_none()) {
             self.held_at.entry((target, stamp.version.sequence)).or_default().push(now);
             self.nodes[n].replica.insert(target, record);

@@ -440,7 +440,7 @@ impl World {
                     self.after(delay, Happening::Published(n, life, offer));
                 }
             }
-            Effect::Unpublish(_) | Effect::Held(..) | Effect::Fraud(_) => {}
+            Effect::Unpublish(_) | Effect::Held(..) | Effect::Fraud { .. } => {}
             Effect::Fetch(target) => {
                 let found: Vec<_> = self.history.iter().filter(|o| o.target() == target).cloned().collect();
                 if !found.is_empty() {

@@ -36,7 +36,7 @@ impl World {
             let held = stamp(offer);
             let twice = market.equivocated.contains_key(target);
             let stamp = if twice { Stamp { version: Version::FRAUD, ..held } } else { held };
-            let (maker, dies_at) = (offer.client_id, offer.dies_at);
+            let (maker, dies_at) = (offer.client_id, market.counts_until(offer));
             core.handle(now, wall, Input::Restored { maker, stamp, dies_at });
         }
         for head in self.peers[n].heads.values() {

@@ -331,9 +331,9 @@ impl World {
                 self.put(n, &offer);
             }
             Effect::Held(offer, via) => self.holds(n, &offer, via),
-            Effect::Fraud(target) => {
+            Effect::Fraud { target, dies_at } => {
                 self.tell(|| format!("node {n} sees that {target} was signed twice"));
-                self.give(n, News::Fraud(target));
+                self.give(n, News::Fraud { target, dies_at });
             }
             Effect::Fetch(target) => self.look_up(n, target),
             Effect::Unpublish(_) => {}

@@ -78,13 +78,16 @@ impl Judge {
             Ok(offer) => offer,
             Err(verdict) => return verdict,
         };
-        let genuine = Verdict::Genuine { maker: offer.client_id, stamp, dies_at: offer.dies_at };
+        let (maker, mut dies_at) = (offer.client_id, offer.dies_at);
         let taken = match record.twin.map(read) {
             None => self.exchange.record(offer, via),
-            Some(Ok(twin)) => self.exchange.fraud([offer, twin], via),
+            Some(Ok(twin)) => {
+                dies_at = dies_at.max(twin.dies_at);
+                self.exchange.fraud([offer, twin], via)
+            }
             Some(Err(verdict)) => return verdict,
         };
-        if taken.is_err() { Verdict::Busy } else { genuine }
+        if taken.is_err() { Verdict::Busy } else { Verdict::Genuine { maker, stamp, dies_at } }
     }
 
     fn read(
@@ -119,7 +122,7 @@ fn known(market: &Market, record: &Carried, stamp: Stamp) -> Option<Verdict> {
     let genuine = |version| Verdict::Genuine {
         maker: held.client_id,
         stamp: Stamp { version, ..stamp },
-        dies_at: held.dies_at,
+        dies_at: market.counts_until(held),
     };
     if market.equivocated.contains_key(&stamp.target) {
         return Some(genuine(Version::FRAUD));

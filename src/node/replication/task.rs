@@ -233,7 +233,7 @@ impl Task {
         match news {
             News::Own(offer) => self.held(&offer, Via::Own),
             News::Held(offer, via) => self.held(&offer, via),
-            News::Fraud(target) => self.give(Input::Fraud(target)),
+            News::Fraud { target, dies_at } => self.give(Input::Fraud { target, dies_at }),
         }
     }
 
@@ -388,7 +388,11 @@ fn restore(state: &State, give: &mut impl FnMut(Input)) {
         let version = if is_fraud { Some(Version::FRAUD) } else { Version::of(offer.item()) };
         if let Some(version) = version {
             let stamp = Stamp { target: *target, version };
-            give(Input::Restored { maker: offer.client_id, stamp, dies_at: offer.dies_at });
+            give(Input::Restored {
+                maker: offer.client_id,
+                stamp,
+                dies_at: state.market.counts_until(offer),
+            });
         }
     }
 }

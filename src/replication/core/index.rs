@@ -255,9 +255,10 @@ impl Index {
     }
 
     /// Notes that the maker of a record that is held signed two values of one sequence. Returns whether that is news.
-    pub fn hold_fraud(&mut self, target: Target) -> bool {
+    /// It counts for as long as the longer-lived of the two.
+    pub fn hold_fraud(&mut self, target: Target, dies_at: UnixMillis) -> bool {
         let Some(maker) = self.owners.get(&target).copied() else { return false };
-        let Some(dies_at) = self.entry(&target).map(|held| held.dies_at) else { return false };
+        let Some(dies_at) = self.entry(&target).map(|held| held.dies_at.max(dies_at)) else { return false };
         let fraud = Stamp { target, version: Version::FRAUD };
         self.hold(maker, fraud, dies_at)
     }
@@ -459,8 +460,10 @@ mod tests {
         let (mut one, mut other) = (Index::default(), Index::default());
         one.hold(MAKER, stamp(7, 100), dies_later());
         other.hold(MAKER, stamp(7, 300), dies_later());
-        assert!(one.hold_fraud(Target([7; 20])) && other.hold_fraud(Target([7; 20])));
-        assert!(!one.hold_fraud(Target([7; 20])));
+        assert!(
+            one.hold_fraud(Target([7; 20]), dies_later()) && other.hold_fraud(Target([7; 20]), dies_later())
+        );
+        assert!(!one.hold_fraud(Target([7; 20]), dies_later()));
         assert_eq!(one.overall(UnixMillis(200)), other.overall(UnixMillis(200)));
         assert!(one.covers(&stamp(7, u64::MAX - 1)));
         assert!(!one.hold(MAKER, stamp(7, 500), dies_later()));

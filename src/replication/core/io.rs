@@ -65,7 +65,12 @@ pub enum Input {
         via: Via,
     },
     /// The exchange core holds two values of one sequence.
-    Fraud(Target),
+    Fraud {
+        /// Which record.
+        target: Target,
+        /// When the later of the two dies.
+        dies_at: UnixMillis,
+    },
     /// The store held this version when the node started.
     Restored {
         /// Whose.

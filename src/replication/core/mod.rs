@@ -137,7 +137,7 @@ impl Core {
         self.wall = self.wall.max(wall);
         match input {
             Input::Held { maker, stamp, dies_at, via } => self.held(maker, stamp, dies_at, via),
-            Input::Fraud(target) => self.fraud(target),
+            Input::Fraud { target, dies_at } => self.fraud(target, dies_at),
             Input::Restored { maker, stamp, dies_at } => self.restored(maker, stamp, dies_at),
             Input::RestoredHead(head) => self.restored_head(head),
             Input::Judged { copy, verdict } => self.judged(copy, verdict),
@@ -355,9 +355,9 @@ impl Core {
     }
 
     /// The maker of a record signed two values of one sequence; both are kept.
-    fn fraud(&mut self, target: Target) {
+    fn fraud(&mut self, target: Target, dies_at: UnixMillis) {
         if !cfg!(mutant = "replica_keeps_fraud_to_itself")
-            && self.index.hold_fraud(target)
+            && self.index.hold_fraud(target, dies_at)
             && let Some(maker) = self.index.maker(&target)
         {
             self.spread_record(maker, Stamp { target, version: Version::FRAUD }, Via::Own);
