@@ -94,7 +94,7 @@ openapi: ## write openapi/openapi.json anew
 	@cargo run --quiet --locked --bin vintner -- openapi > openapi/openapi.json.new
 	@mv openapi/openapi.json.new openapi/openapi.json
 
-# What `make bench` is told: rounds, seconds of each load; QUICK=1, OURS_ONLY=1, ONLY=latency,creates,memory,grape,datagrams,
+# What `make bench` is told: rounds, seconds of each load; QUICK=1, OURS_ONLY=1, ONLY=latency,creates,memory,join,grape,datagrams,
 # library,ring,hundred, AGAINST=path/to/another/build/of/vintner.
 ROUNDS ?= 3
 SECONDS ?= 5
