@@ -98,7 +98,7 @@ impl World {
         let gone = self.honest().find(|m| market.stale.contains(&self.nodes[*m].id));
         let clock = self.clock(n);
         let core = self.peers[n].core.as_mut()?;
-        let behind = core.behind().find(|head| !evil.contains(&head.maker)).map(|head| head.maker);
+        let behind = core.behind().find(|head| !evil.contains(&head.maker)).cloned();
         let is_in_index = |target: &Target, held: Stamp, core: &mut Core| {
             let version = if market.equivocated.contains_key(target) { Version::FRAUD } else { held.version };
             core.index().newest(target) == Some(version)
@@ -110,9 +110,17 @@ impl World {
             Some(format!("node {n} takes node {m} for stale, which lives"))
         } else if core.status().neighbours.is_empty() && self.nodes.len() > 1 {
             Some(format!("node {n} has no neighbours"))
-        } else if let Some(maker) = behind {
-            let maker = self.by_id.get(&maker);
-            Some(format!("node {n} does not know that it holds all that node {maker:?} has"))
+        } else if let Some(head) = behind {
+            let held = core.index().summary(&head.maker, head.at);
+            Some(format!(
+                "node {n} does not know that it holds all that node {:?} has: its head {} of {} names {} records, held were {}, {}",
+                self.by_id.get(&head.maker),
+                head.counter,
+                head.at,
+                head.records,
+                held.records,
+                if held.root == head.root { "the same" } else { "others" },
+            ))
         } else {
             unknown.map(|target| format!("node {n} holds {target}, and its index says something else"))
         }

@@ -103,9 +103,9 @@ impl Makers {
         self.behind = self.behind + after.1 - before.1;
     }
 
-    /// Everything that this head says is held.
+    /// Everything that this head says is held. A comparison may end when a later head is held already.
     pub(super) fn is_held(&mut self, id: &ClientId, counter: u64) {
-        self.change(id, |maker| maker.held = Some(counter));
+        self.change(id, |maker| maker.held = maker.held.max(Some(counter)));
     }
 }
 
