@@ -147,15 +147,14 @@ async fn a_trade_moves_the_numbers_of_both_sides_and_of_nobody_else() {
         assert_eq!(page.value("vintner_queue_depth", &[("queue", "writer_inbox")]), 0.0, "{name}");
         assert!(page.value("vintner_store_bytes", &[("file", "database")]) > 0.0, "{name}");
     }
-    assert!(other.value("vintner_announcements_heard_total", &[]) >= 1.0);
     assert_eq!(other.value("vintner_records_taken_total", &[]), 2.0, "the open version and the closed one");
     let published = || async {
         apis[0].metrics().await.value("vintner_publications_total", &[("outcome", "done")]) > 0.0
     };
     until("the publication to be counted", published).await;
     let announced =
-        || async { apis[2].metrics().await.value("vintner_announcements_heard_total", &[]) >= 2.0 };
-    until("the closed record to be announced, too", announced).await;
+        || async { apis[2].metrics().await.value("vintner_announcements_heard_total", &[]) >= 1.0 };
+    until("the closed record to be announced", announced).await;
     net.stop().await;
 }
 
