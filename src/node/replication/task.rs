@@ -188,6 +188,8 @@ impl Task {
             tokio::select! {
                 some = news.recv() => {
                     let Some(some) = some else { return };
+                    // Whoever caused it hears of it first.
+                    tokio::task::yield_now().await;
                     self.news(some);
                     for _ in 1..TAKEN_AT_ONCE {
                         let Ok(some) = news.try_recv() else { break };
