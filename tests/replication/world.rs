@@ -236,20 +236,10 @@ impl World {
             for effect in effects {
                 match effect {
                     Effect::Send { to, message } => {
-                        let message = match message {
-                            Message::Record(target) => match self.carry(n, &target) {
-                                Some(record) => Message::Record(record),
-                                None => continue,
-                            },
-                            Message::Head(bytes) => {
-                                self.saw_head(n, &bytes);
-                                Message::Head(bytes)
-                            }
-                            Message::Have(news) => Message::Have(news),
-                            Message::Want(news) => Message::Want(news),
-                            Message::Prune(makers) => Message::Prune(makers),
-                            Message::Graft(makers) => Message::Graft(makers),
-                        };
+                        if let Message::Head(head) = &message {
+                            self.saw_head(n, head);
+                        }
+                        let Some(message) = message.carry(|target| self.carry(n, target)) else { continue };
                         frames.entry(to).or_default().push(message);
                     }
                     Effect::Ask { to, id, question, .. } => self.ask(n, to, id, &question),
@@ -332,29 +322,12 @@ impl World {
 
     fn answer(&mut self, n: usize, to: AnswerTo, answer: Answer<Target>) {
         let (from, id) = ((to.0 >> 40) as usize, QuestionId(to.0 & ((1 << 40) - 1)));
-        let answer: Answer<Carried> = match answer {
-            Answer::Joined { accepted, head } => {
-                if !head.is_empty() {
-                    self.saw_head(n, &head);
-                }
-                Answer::Joined { accepted, head }
-            }
-            Answer::Left => Answer::Left,
-            Answer::Heads(heads, more) => {
-                for head in &heads {
-                    self.saw_head(n, head);
-                }
-                Answer::Heads(heads, more)
-            }
-            Answer::Overall(root) => Answer::Overall(root),
-            Answer::Roots(roots, more) => Answer::Roots(roots, more),
-            Answer::Buckets(buckets) => Answer::Buckets(buckets),
-            Answer::Stamps(stamps) => Answer::Stamps(stamps),
-            Answer::Records(targets) => {
-                Answer::Records(targets.iter().filter_map(|target| self.carry(n, target)).collect())
-            }
-            Answer::NotTold => Answer::NotTold,
-        };
+        match &answer {
+            Answer::Joined { head, .. } if !head.is_empty() => self.saw_head(n, head),
+            Answer::Heads(heads, _) => heads.iter().for_each(|head| self.saw_head(n, head)),
+            _ => {}
+        }
+        let answer = answer.carry(|target| self.carry(n, &target));
         let answer = if self.nodes[n].is_evil { self.lie(answer) } else { answer };
         let bytes = answer.to_bytes();
         self.nodes[n].bytes_sent += bytes.len() as u64;

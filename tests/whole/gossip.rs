@@ -59,20 +59,10 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Send { to, message } => {
-                    let message = match message {
-                        Message::Record(target) => match self.carried(n, &target) {
-                            Some(record) => Message::Record(record),
-                            None => continue,
-                        },
-                        Message::Head(bytes) => {
-                            self.says(n, &bytes);
-                            Message::Head(bytes)
-                        }
-                        Message::Have(news) => Message::Have(news),
-                        Message::Want(news) => Message::Want(news),
-                        Message::Prune(makers) => Message::Prune(makers),
-                        Message::Graft(makers) => Message::Graft(makers),
-                    };
+                    if let Message::Head(head) = &message {
+                        self.says(n, head);
+                    }
+                    let Some(message) = message.carry(|target| self.carried(n, target)) else { continue };
                     if !self.withholds(n, &message) {
                         frames.entry(to).or_default().push(message);
                     }
@@ -164,27 +154,12 @@ impl World {
 
     fn put_answer(&mut self, n: usize, to: AnswerTo, answer: Answer<Target>) {
         let Some((asker, id)) = self.questions.get(&to.0).copied() else { return };
-        let answer: Answer<Carried> = match answer {
-            Answer::Joined { accepted, head } => {
-                self.says(n, &head);
-                Answer::Joined { accepted, head }
-            }
-            Answer::Left => Answer::Left,
-            Answer::Heads(heads, more) => {
-                for head in &heads {
-                    self.says(n, head);
-                }
-                Answer::Heads(heads, more)
-            }
-            Answer::Overall(root) => Answer::Overall(root),
-            Answer::Roots(roots, more) => Answer::Roots(roots, more),
-            Answer::Buckets(buckets) => Answer::Buckets(buckets),
-            Answer::Stamps(stamps) => Answer::Stamps(stamps),
-            Answer::Records(targets) => {
-                Answer::Records(targets.iter().filter_map(|target| self.carried(n, target)).collect())
-            }
-            Answer::NotTold => Answer::NotTold,
-        };
+        match &answer {
+            Answer::Joined { head, .. } => self.says(n, head),
+            Answer::Heads(heads, _) => heads.iter().for_each(|head| self.says(n, head)),
+            _ => {}
+        }
+        let answer = answer.carry(|target| self.carried(n, &target));
         let answer = if self.is_evil(n) { self.lie(n, answer) } else { answer };
         let bytes: Arc<[u8]> = answer.to_bytes().into();
         self.ledger.check(bytes.len() <= TALK_BYTES_MAX, || format!("an answer of {} bytes", bytes.len()));

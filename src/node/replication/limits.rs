@@ -30,8 +30,6 @@ pub(super) const COLLECT_A_MESSAGE: Duration = Duration::from_micros(1_500);
 pub(super) const COLLECT_MAX: Duration = Duration::from_millis(10);
 /// Messages that wait for a neighbour; beyond it the oldest are dropped, and heads will tell of them.
 pub(super) const QUEUE_MAX: usize = 10_000;
-/// Messages that are looked at for one frame: more never fit.
-pub(super) const FRAME_MESSAGES_MAX: usize = 2_000;
 
 /// Bytes a second that one node may send in frames or ask for: a hundred megabits, ten times what a busy market needs.
 pub(super) const BYTES_A_SECOND_MAX: u64 = 12_500_000;

@@ -24,7 +24,6 @@ pub(super) use limits::{CONNECTIONS_PER_IP_MAX, TALK_TIMEOUT};
 pub(super) use task::{Setup, Task};
 
 use crate::{
-    bep44::Target,
     grenache::envelope::{Outcome, RpcRefusal, VerifiedRequest},
     identity::ClientId,
     metrics::Counter,
@@ -192,6 +191,3 @@ impl Replication {
 fn stopping() -> RpcRefusal {
     RpcRefusal::new("stopping", "this node is stopping; ask another one", true)
 }
-
-/// What an answer's records are while they wait to be filled in.
-type Answer = crate::replication::core::talk::Answer<Target>;

@@ -2,7 +2,7 @@
 
 use super::{
     GOSSIP, Gossiped, Hits,
-    limits::{COLLECT_A_MESSAGE, COLLECT_MAX, FRAME_MESSAGES_MAX, FRAMES_IN_FLIGHT_MAX, QUEUE_MAX},
+    limits::{COLLECT_A_MESSAGE, COLLECT_MAX, FRAMES_IN_FLIGHT_MAX, QUEUE_MAX},
     line::Line,
     parcel,
 };
@@ -12,7 +12,7 @@ use crate::{
     grenache::envelope::RpcRefusal,
     identity::ClientId,
     node::Snapshot,
-    replication::core::talk::{Carried, Message, write_frame},
+    replication::core::talk::{Carried, Frame, Message},
 };
 use std::{
     collections::{HashMap, VecDeque},
@@ -75,11 +75,11 @@ impl Post {
         for (to, queue) in &mut self.queues {
             while queue.is_waiting() && queue.not_before <= now {
                 let shown = shown.get_or_insert_with(&snapshot);
-                let Some((frame, count)) = queue.take_frame(&shown.state.market) else { break };
-                let extra = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
+                let Some(frame) = queue.take_frame(&shown.state.market) else { break };
+                let extra = u32::try_from(frame.messages() - 1).unwrap_or(u32::MAX);
                 queue.not_before = now + COLLECT_A_MESSAGE.saturating_mul(extra).min(COLLECT_MAX);
                 queue.in_flight += 1;
-                self.frames.spawn(deliver(self.line.clone(), *to, addresses(to), frame));
+                self.frames.spawn(deliver(self.line.clone(), *to, addresses(to), frame.into_bytes()));
             }
         }
         self.queues.retain(|_, queue| queue.in_flight > 0 || !queue.messages.is_empty());
@@ -107,38 +107,17 @@ impl Queue {
         !self.messages.is_empty() && self.in_flight < FRAMES_IN_FLIGHT_MAX
     }
 
-    /// The bytes of as many messages as fit, and how many these are.
-    fn take_frame(&mut self, market: &Market) -> Option<(Vec<u8>, usize)> {
-        let mut messages = Vec::new();
-        // How many messages stand behind each of those that are still good.
-        let mut taken = Vec::new();
-        for (n, message) in self.messages.iter().take(FRAME_MESSAGES_MAX).enumerate() {
-            if let Some(message) = carry(message, market) {
-                messages.push(message);
-                taken.push(n + 1);
-            }
+    /// As many messages as fit; a record that is no longer held is left out.
+    fn take_frame(&mut self, market: &Market) -> Option<Frame> {
+        let mut frame = Frame::default();
+        while let Some(message) = self.messages.front() {
+            match message.carry(|target| carried(market, target)) {
+                Some(message) if !frame.add(&message) => break,
+                _ => self.messages.pop_front(),
+            };
         }
-        let (frame, written) = write_frame(&messages);
-        let done = if written == messages.len() {
-            self.messages.len().min(FRAME_MESSAGES_MAX)
-        } else {
-            taken[written - 1]
-        };
-        self.messages.drain(..done);
-        (written > 0).then_some((frame, written))
+        (frame.messages() > 0).then_some(frame)
     }
-}
-
-/// The message with the record in it, unless it is no longer held.
-fn carry(message: &Message<Target>, market: &Market) -> Option<Message<Carried>> {
-    Some(match message {
-        Message::Record(target) => Message::Record(carried(market, target)?),
-        Message::Head(head) => Message::Head(head.clone()),
-        Message::Have(news) => Message::Have(news.clone()),
-        Message::Want(news) => Message::Want(news.clone()),
-        Message::Prune(makers) => Message::Prune(makers.clone()),
-        Message::Graft(makers) => Message::Graft(makers.clone()),
-    })
 }
 
 /// The newest version of a record, or both values of one that was signed twice.

@@ -1,7 +1,7 @@
 //! The task that owns the core.
 
 use super::{
-    Answer, Hits, Inbox, Message,
+    Hits, Inbox, Message,
     asks::{Ask, Asked, Asks, Came},
     judge::{Case, Judge},
     limits::{AGAIN_AFTER, ALONE_AFTER, KEEP_EVERY, KNOWS_OWN_AFTER, TAKEN_AT_ONCE},
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     dht::Dht,
-    exchange::{Market, State},
+    exchange::State,
     grenache::{client::Client, service::KnownSources},
     identity::{ClientId, KeyPair, Network},
     market::{Offer, Via},
@@ -25,10 +25,7 @@ use crate::{
         status::ReplicaView,
         writer::News,
     },
-    replication::core::{
-        AnswerTo, Config, Core, Effect, Input, SignedHead, Stamp, Version,
-        talk::{Answer as Told, Carried},
-    },
+    replication::core::{AnswerTo, Config, Core, Effect, Input, SignedHead, Stamp, Version},
     time::Now,
     workers::Workers,
 };
@@ -340,7 +337,8 @@ impl Task {
             }
             Effect::Answer { to, answer } => {
                 if let Some(reply) = self.answers.remove(&to) {
-                    let answer = filled_in(answer, &self.exchange.snapshot().state.market);
+                    let snapshot = self.exchange.snapshot();
+                    let answer = answer.carry(|target| carried(&snapshot.state.market, &target));
                     // Whoever asked may have stopped waiting.
                     let _ = reply.send(answer.to_bytes());
                 }
@@ -401,21 +399,4 @@ fn restore(state: &State, give: &mut impl FnMut(Input)) {
 
 fn stamp(offer: &Offer) -> Option<Stamp> {
     Some(Stamp { target: offer.target(), version: Version::of(offer.item())? })
-}
-
-/// The answer with the records in it, as far as they are held.
-fn filled_in(answer: Answer, market: &Market) -> Told<Carried> {
-    match answer {
-        Answer::Joined { accepted, head } => Told::Joined { accepted, head },
-        Answer::Left => Told::Left,
-        Answer::Heads(heads, more) => Told::Heads(heads, more),
-        Answer::Overall(root) => Told::Overall(root),
-        Answer::Roots(roots, more) => Told::Roots(roots, more),
-        Answer::Buckets(buckets) => Told::Buckets(buckets),
-        Answer::Stamps(stamps) => Told::Stamps(stamps),
-        Answer::Records(targets) => {
-            Told::Records(targets.iter().filter_map(|target| carried(market, target)).collect())
-        }
-        Answer::NotTold => Told::NotTold,
-    }
 }

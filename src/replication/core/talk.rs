@@ -174,6 +174,37 @@ impl News {
     }
 }
 
+impl<R> Message<R> {
+    /// With the record that `find` gives for the one that is named, if there is one.
+    pub fn carry<S>(&self, find: impl FnOnce(&R) -> Option<S>) -> Option<Message<S>> {
+        Some(match self {
+            Self::Record(record) => Message::Record(find(record)?),
+            Self::Head(head) => Message::Head(head.clone()),
+            Self::Have(news) => Message::Have(news.clone()),
+            Self::Want(news) => Message::Want(news.clone()),
+            Self::Prune(makers) => Message::Prune(makers.clone()),
+            Self::Graft(makers) => Message::Graft(makers.clone()),
+        })
+    }
+}
+
+impl<R> Answer<R> {
+    /// With the records that `find` gives for those that are named, as far as there are any.
+    pub fn carry<S>(self, find: impl FnMut(R) -> Option<S>) -> Answer<S> {
+        match self {
+            Self::Joined { accepted, head } => Answer::Joined { accepted, head },
+            Self::Left => Answer::Left,
+            Self::Heads(heads, more) => Answer::Heads(heads, more),
+            Self::Overall(root) => Answer::Overall(root),
+            Self::Roots(roots, more) => Answer::Roots(roots, more),
+            Self::Buckets(buckets) => Answer::Buckets(buckets),
+            Self::Stamps(stamps) => Answer::Stamps(stamps),
+            Self::Records(records) => Answer::Records(records.into_iter().filter_map(find).collect()),
+            Self::NotTold => Answer::NotTold,
+        }
+    }
+}
+
 impl Message<Carried> {
     /// Writes one to the end of a frame.
     fn write(&self, writer: &mut Writer) {
@@ -218,21 +249,47 @@ impl Message<Carried> {
     }
 }
 
-/// Writes as many of the messages as fit into one frame, the first in any case. Returns how many.
-#[must_use]
-pub fn write_frame(messages: &[Message<Carried>]) -> (Vec<u8>, usize) {
-    let (mut frame, mut written) = (Vec::new(), 0);
-    for message in messages {
+/// A frame that is being written.
+#[derive(Debug, Default)]
+pub struct Frame {
+    bytes: Vec<u8>,
+    messages: usize,
+}
+
+impl Frame {
+    /// Adds a message if it fits, the first in any case. Returns whether it did.
+    #[must_use]
+    pub fn add(&mut self, message: &Message<Carried>) -> bool {
         let mut writer = Writer::default();
         message.write(&mut writer);
         let bytes = writer.finish();
-        if written > 0 && frame.len() + bytes.len() > TALK_BYTES_MAX {
-            break;
+        let fits = self.messages == 0 || self.bytes.len() + bytes.len() <= TALK_BYTES_MAX;
+        if fits {
+            self.bytes.extend_from_slice(&bytes);
+            self.messages += 1;
         }
-        frame.extend_from_slice(&bytes);
-        written += 1;
+        fits
     }
-    (frame, written)
+
+    /// How many messages it has.
+    #[must_use]
+    pub fn messages(&self) -> usize {
+        self.messages
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// Writes as many of the messages as fit into one frame. Returns how many.
+#[must_use]
+pub fn write_frame(messages: &[Message<Carried>]) -> (Vec<u8>, usize) {
+    let mut frame = Frame::default();
+    let written = messages.iter().take_while(|message| frame.add(message)).count();
+    (frame.into_bytes(), written)
 }
 
 /// Reads a whole frame. An empty one asks whether somebody is there.
@@ -433,164 +490,4 @@ fn read_head(reader: &mut Reader<'_>) -> Result<Arc<[u8]>, Malformed> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::Signature;
-    use proptest::prelude::*;
-
-    fn items() -> impl Strategy<Value = MutableItem> {
-        (any::<[u8; 32]>(), any::<i64>(), any::<u8>(), prop::collection::vec(any::<u8>(), 0..1000)).prop_map(
-            |(k, seq, sig, v)| MutableItem {
-                k: PublicKey(k),
-                seq,
-                v: v.into(),
-                sig: Signature([sig; 64]),
-                salt: [].into(),
-            },
-        )
-    }
-
-    fn records() -> impl Strategy<Value = Carried> {
-        (items(), prop::option::of(prop::collection::vec(any::<u8>(), 0..1000))).prop_map(|(item, other)| {
-            let twin = other.map(|v| MutableItem { v: v.into(), ..item.clone() });
-            Carried { twin: twin.filter(|twin| twin.v != item.v), item }
-        })
-    }
-
-    fn stamps() -> impl Strategy<Value = Stamp> {
-        (any::<[u8; 20]>(), any::<u64>(), any::<[u8; 16]>()).prop_map(|(target, sequence, value)| Stamp {
-            target: Target(target),
-            version: Version { sequence, value: ValueHash(value) },
-        })
-    }
-
-    fn makers() -> impl Strategy<Value = ClientId> {
-        any::<[u8; 32]>().prop_map(PublicKey)
-    }
-
-    fn news() -> impl Strategy<Value = Vec<News>> {
-        let head = (makers(), any::<u64>()).prop_map(|(maker, counter)| News::Head { maker, counter });
-        prop::collection::vec(prop_oneof![stamps().prop_map(News::Record), head], 0..20)
-    }
-
-    fn messages() -> impl Strategy<Value = Message<Carried>> {
-        prop_oneof![
-            records().prop_map(Message::Record),
-            news().prop_map(Message::Have),
-            news().prop_map(Message::Want),
-            prop::collection::vec(makers(), 0..9).prop_map(Message::Prune),
-            prop::collection::vec(makers(), 0..9).prop_map(Message::Graft),
-        ]
-    }
-
-    fn times() -> impl Strategy<Value = UnixMillis> {
-        (0..1_u64 << 53).prop_map(UnixMillis)
-    }
-
-    fn questions() -> impl Strategy<Value = Question> {
-        prop_oneof![
-            Just(Question::Leave),
-            prop::option::of(makers()).prop_map(Question::Heads),
-            times().prop_map(Question::Overall),
-            (times(), prop::option::of(makers())).prop_map(|(at, after)| Question::Roots(at, after)),
-            (makers(), times()).prop_map(|(maker, at)| Question::Maker(maker, at)),
-            (makers(), times(), any::<u8>()).prop_map(|(maker, at, byte)| Question::Bucket(maker, at, byte)),
-            prop::collection::vec(any::<[u8; 20]>().prop_map(Target), 0..RECORDS_A_QUESTION_MAX)
-                .prop_map(Question::Records),
-        ]
-    }
-
-    fn answers() -> impl Strategy<Value = Answer<Carried>> {
-        let root = || any::<[u8; 32]>().prop_map(Root);
-        let summary = (any::<u8>(), root(), any::<u32>())
-            .prop_map(|(byte, root, records)| (byte, Summary { root, records }));
-        prop_oneof![
-            Just(Answer::Left),
-            Just(Answer::NotTold),
-            root().prop_map(Answer::Overall),
-            (prop::collection::vec((makers(), root()), 0..9), any::<bool>())
-                .prop_map(|(roots, more)| Answer::Roots(roots, more)),
-            prop::collection::vec(summary, 0..9).prop_map(Answer::Buckets),
-            prop::collection::vec(stamps(), 0..9).prop_map(Answer::Stamps),
-            prop::collection::vec(records(), 0..9).prop_map(Answer::Records),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn what_is_written_is_read(
-            messages in prop::collection::vec(messages(), 0..9),
-            question in questions(),
-            answer in answers(),
-        ) {
-            let (frame, written) = write_frame(&messages);
-            prop_assert_eq!(read_frame(&frame), Ok(messages[..written].to_vec()));
-            prop_assert_eq!(Question::read(&question.to_bytes()), Ok(question.clone()));
-            prop_assert_eq!(Answer::read(&answer.to_bytes()), Ok(answer));
-            for cut in 0..question.to_bytes().len() {
-                prop_assert!(Question::read(&question.to_bytes()[..cut]).is_err());
-            }
-        }
-
-        #[test]
-        fn no_bytes_are_read_but_by_what_they_say(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            if let Ok(messages) = read_frame(&bytes) {
-                prop_assert_eq!(write_frame(&messages).0, &bytes[..]);
-            }
-            if let Ok(question) = Question::read(&bytes) {
-                prop_assert_eq!(question.to_bytes(), &bytes[..]);
-            }
-            if let Ok(answer) = Answer::read(&bytes) {
-                prop_assert_eq!(answer.to_bytes(), &bytes[..]);
-            }
-        }
-    }
-
-    #[test]
-    fn a_list_that_says_it_is_long_reserves_nothing() {
-        for tag in [3_u8, 4, 5, 6] {
-            assert!(read_frame(&[tag, 0xff, 0xff]).is_err());
-            assert!(read_frame(&[tag, 0x03, 0xe8]).is_err());
-        }
-        assert!(Question::read(&[8, 0xff, 0xff]).is_err() && Answer::read(&[8, 0xff, 0xff]).is_err());
-        assert!(read_frame(&vec![5; TALK_BYTES_MAX + 1]).is_err());
-    }
-
-    #[test]
-    fn a_proof_of_fraud_is_two_values_of_one_sequence_under_one_key() {
-        let item = MutableItem {
-            k: PublicKey([1; 32]),
-            seq: 7,
-            v: vec![1].into(),
-            sig: Signature([2; 64]),
-            salt: [].into(),
-        };
-        let with = |twin: MutableItem| {
-            write_frame(&[Message::Record(Carried { item: item.clone(), twin: Some(twin) })]).0
-        };
-        let good = MutableItem { v: vec![2].into(), ..item.clone() };
-        assert!(read_frame(&with(good.clone())).is_ok());
-        for bad in [
-            item.clone(),
-            MutableItem { seq: 8, ..good.clone() },
-            MutableItem { k: PublicKey([3; 32]), ..good },
-        ] {
-            assert!(read_frame(&with(bad)).is_err());
-        }
-    }
-
-    #[test]
-    fn a_frame_holds_as_much_as_fits() {
-        let item = MutableItem {
-            k: PublicKey([1; 32]),
-            seq: 7,
-            v: vec![1; 1000].into(),
-            sig: Signature([2; 64]),
-            salt: [].into(),
-        };
-        let messages = vec![Message::Record(Carried { item, twin: None }); 200];
-        let (frame, written) = write_frame(&messages);
-        assert!(frame.len() <= TALK_BYTES_MAX && (RECORDS_A_QUESTION_MAX - 5..200).contains(&written));
-        assert_eq!(read_frame(&frame).unwrap().len(), written);
-    }
-}
+mod tests;
