@@ -376,9 +376,12 @@ impl<J: Journal> Writer<J> {
         }
     }
 
-    /// Lets effects go. A receiver that is gone has stopped waiting, or the node is stopping: the store knows what is open.
+    /// Lets effects go, what somebody waits for before what goes to other nodes. A receiver that is gone has stopped waiting, or the
+    /// node is stopping: the store knows what is open.
     fn release(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
+        let is_waited_for = |effect: &Effect| matches!(effect, Effect::Reply { .. } | Effect::Answer { .. });
+        let (first, then): (Vec<_>, Vec<_>) = effects.into_iter().partition(is_waited_for);
+        for effect in first.into_iter().chain(then) {
             match effect {
                 Effect::Reply { to, reply } => {
                     self.meter.replied(&reply);
