@@ -149,6 +149,7 @@ pub(super) fn start(dir: &Path) -> std::io::Result<()> {
         network: network(),
         key: master(OWN).client_key(),
         addresses: vec!["127.0.0.1:1337".parse().expect("an address")],
+        has_open: false,
     };
     let mut replica = replication::Core::new(config, [1; 32], Now::ZERO, NOW);
     for offer in snapshot.state.market.records.values() {

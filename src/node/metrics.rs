@@ -1,9 +1,6 @@
 //! A node on the page that Prometheus reads. Whatever the node knows anyway is read here, when somebody asks.
 
-use super::{
-    Node, clock,
-    status::{ReplicaView, ReplicationInfo},
-};
+use super::{Node, clock, status::ReplicaView};
 use crate::{
     dht::core::krpc::code,
     exchange::{BidOutcome, OverLimit, State},
@@ -200,7 +197,7 @@ fn outbox(state: &State, now: UnixMillis, page: &mut Page) {
 fn replica(view: &ReplicaView, page: &mut Page) {
     let ReplicaView { status, counters, .. } = view;
     page.gauge("vintner_synced", "1 while everything is held that is on offer, as /readyz?sync=true says")
-        .is(u8::from(ReplicationInfo::of(view).synced().is_ok()));
+        .is(u8::from(view.synced().is_ok()));
     page.gauge("vintner_replication_neighbours", "Nodes that pass records on to this one")
         .is(status.neighbours.len());
     let mut makers = page.gauge("vintner_replication_makers", "Other makers");
@@ -273,7 +270,7 @@ mod tests {
         };
         let neighbours = vec![MasterKey::from_bytes([1; 32]).client_key().public()];
         let mut view = ReplicaView {
-            status: Status { neighbours, makers: 5, stale: 2, behind: 0, records: 9, own_compared: true },
+            status: Status { neighbours, makers: 5, stale: 2, behind: 0, records: 9, knows_own: true },
             counters: Counters {
                 duplicates: 3,
                 jobs: 4,

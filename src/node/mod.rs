@@ -26,9 +26,7 @@ mod writer;
 
 pub use config::NodeConfig;
 pub use exchange::{Exchange, Snapshot};
-pub use status::{
-    DhtInfo, HeardInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, ReplicaView, ReplicationInfo, StoreInfo,
-};
+pub use status::{DhtInfo, HeardInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, ReplicaView, StoreInfo};
 pub use writer::{Journal, JournalError, StartError};
 
 use crate::{
@@ -217,7 +215,8 @@ impl Node {
         };
         let (rpc_served, rpc_traffic) =
             (Arc::new(Meter::of_server(&rpc::COMMANDS)), Arc::<Traffic>::default());
-        let (replication, replication_inbox) = Replication::new();
+        let replica = Arc::<ArcSwap<ReplicaView>>::default();
+        let (replication, replication_inbox) = Replication::new(Arc::clone(&replica));
         let addresses = Arc::new(RwLock::new(advertised.clone()));
         let commands = rpc::commands(&exchange, &replication, &workers, addresses)
             .counted(Arc::clone(&rpc_served), Arc::clone(&rpc_traffic));
@@ -232,7 +231,6 @@ impl Node {
             workers: workers.clone(),
             heard: Arc::clone(&heard),
         };
-        let replica = Arc::<ArcSwap<ReplicaView>>::default();
         let setup = replication::Setup {
             exchange: exchange.clone(),
             dht: dht.clone(),
@@ -365,7 +363,7 @@ impl Node {
                     seen_at: contact.seen_at,
                 })
                 .collect(),
-            replication: ReplicationInfo::of(&inner.replica.load()),
+            replication: inner.replica.load_full(),
             offers: OffersInfo {
                 listed: state.market.available.len(),
                 records: state.market.records.len(),

@@ -62,7 +62,7 @@ pub(super) fn commands(
         })
         .on(GOSSIP, move |request, _| {
             let replication = gossip.clone();
-            async move { replication.gossip(request).await }
+            async move { replication.gossip(request) }
         })
         .on(ASK, move |request, _| {
             let replication = ask.clone();

@@ -2,10 +2,10 @@
 
 use crate::{
     identity::{ClientId, Network},
-    replication,
+    replication::core::{Counters, Status},
     time::UnixMillis,
 };
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 /// How a node stands.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct NodeStatus {
     /// Other trading nodes whose address was checked by a hello.
     pub peers: Vec<PeerInfo>,
     /// How complete its copy of what is on offer is.
-    pub replication: ReplicationInfo,
+    pub replication: Arc<ReplicaView>,
     /// Its market.
     pub offers: OffersInfo,
     /// Its store.
@@ -59,57 +59,35 @@ impl NodeStatus {
 #[derive(Clone, Debug, Default)]
 pub struct ReplicaView {
     /// Neighbours, makers, what is lacking.
-    pub status: replication::core::Status,
+    pub status: Status,
     /// What happened so far.
-    pub counters: replication::core::Counters,
+    pub counters: Counters,
     /// Whether other nodes were looked for since the start, to the end.
     pub looked: bool,
 }
 
-/// How far the node's copy of what is on offer is complete.
-#[derive(Clone, Debug, Default)]
-pub struct ReplicationInfo {
-    /// Other nodes that pass records on to this one.
-    pub neighbours: Vec<ClientId>,
-    /// Other makers that are known.
-    pub makers: usize,
-    /// Of these, the ones that have been silent for too long.
-    pub stale: usize,
-    /// Of these, the ones of whom less is held than their heads say.
-    pub behind: usize,
-    /// Records that are held, and the dead that are still known.
-    pub records: usize,
-    /// Whether other nodes were looked for since the start.
-    pub looked: bool,
-}
-
-impl ReplicationInfo {
-    pub(super) fn of(view: &ReplicaView) -> Self {
-        let replication::core::Status { neighbours, makers, stale, behind, records, .. } =
-            view.status.clone();
-        Self { neighbours, makers, stale, behind, records, looked: view.looked }
-    }
-
+impl ReplicaView {
     /// Whether everything is held that is on offer; otherwise the sentence that says what is missing.
     ///
     /// Nothing that is known to be missing is not enough: a node that nobody passes records on to does not hear what is missing.
     /// Only one that knows no other maker has nothing to miss: a network of one.
     pub fn synced(&self) -> Result<(), String> {
-        let makers = |count| if count == 1 { "1 maker".to_owned() } else { format!("{count} makers") };
-        if self.behind > 0 {
+        let Status { neighbours, makers, behind, .. } = &self.status;
+        let count = |count| if count == 1 { "1 maker".to_owned() } else { format!("{count} makers") };
+        if *behind > 0 {
             return Err(format!(
                 "the node is behind {}: it holds less than their heads say, and is fetching the rest",
-                makers(self.behind)
+                count(*behind)
             ));
         }
-        if self.neighbours.is_empty() && !self.looked {
+        if neighbours.is_empty() && !self.looked {
             return Err("the node has just started and is looking for other nodes".into());
         }
-        if self.neighbours.is_empty() && self.makers > 0 {
+        if neighbours.is_empty() && *makers > 0 {
             return Err(format!(
                 "no other node passes records on to this one, so it cannot tell what it lacks of the {} that it knows; check \
                  that other nodes can be reached",
-                makers(self.makers)
+                count(*makers)
             ));
         }
         Ok(())
@@ -189,7 +167,7 @@ pub struct HeardInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{identity::MasterKey, replication::core::Status};
+    use crate::identity::MasterKey;
 
     #[test]
     fn whoever_hears_nobody_is_synced_only_in_a_network_of_one() {
@@ -197,9 +175,9 @@ mod tests {
         let says = |neighbours: &[ClientId], makers, behind| {
             let status = Status { neighbours: neighbours.to_vec(), makers, behind, ..Status::default() };
             let view = ReplicaView { status, looked: true, ..ReplicaView::default() };
-            ReplicationInfo::of(&view).synced().err().unwrap_or_default()
+            view.synced().err().unwrap_or_default()
         };
-        let just_started = ReplicationInfo::of(&ReplicaView::default()).synced();
+        let just_started = ReplicaView::default().synced();
         assert!(just_started.unwrap_err().contains("just started"));
         assert_eq!(says(&[], 0, 0), "", "alone");
         assert_eq!(says(&one, 0, 0), "", "beside one that offers nothing");

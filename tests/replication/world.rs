@@ -173,8 +173,12 @@ impl World {
         let node = &mut self.nodes[n];
         node.started += 1;
         node.next_wake = None;
-        let config =
-            Config { network: self.network.clone(), key: node.key.clone(), addresses: vec![node.address] };
+        let config = Config {
+            network: self.network.clone(),
+            key: node.key.clone(),
+            addresses: vec![node.address],
+            has_open: false,
+        };
         let mut core = Core::new(config, seed, now, wall);
         for record in node.replica.values() {
             let stamp = record.stamp();

@@ -29,7 +29,7 @@ impl World {
     pub(crate) fn start_replication(&mut self, n: usize) {
         let (wall, now, seed) = (self.clock(n), self.now, rand::RngExt::random(&mut self.rng));
         let (key, address) = (self.nodes[n].key.clone(), self.peers[n].address);
-        let config = Config { network: self.network.clone(), key, addresses: vec![address] };
+        let config = Config { network: self.network.clone(), key, addresses: vec![address], has_open: false };
         let mut core = Core::new(config, seed, now, wall);
         let market = &self.nodes[n].store.state.market;
         for (target, offer) in &market.records {

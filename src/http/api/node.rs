@@ -75,9 +75,11 @@ mod tests {
     use super::*;
     use crate::{
         identity::MasterKey,
-        node::{DhtInfo, HeardInfo, OffersInfo, OutboxInfo, ReplicationInfo, StoreInfo},
+        node::{DhtInfo, HeardInfo, OffersInfo, OutboxInfo, ReplicaView, StoreInfo},
+        replication::core::Status,
         time::UnixMillis,
     };
+    use std::sync::Arc;
 
     /// Of a node that lacks something of so many makers, and can trade or not.
     fn status(behind: usize, ready: bool) -> NodeStatus {
@@ -92,12 +94,10 @@ mod tests {
             advertised: Vec::new(),
             dht: DhtInfo { node_id: String::new(), address, nodes: usize::from(ready), items: 0, peers: 0 },
             peers: Vec::new(),
-            replication: ReplicationInfo {
-                neighbours: vec![key.public()],
-                makers: 3,
-                behind,
-                ..ReplicationInfo::default()
-            },
+            replication: Arc::new(ReplicaView {
+                status: Status { neighbours: vec![key.public()], makers: 3, behind, ..Status::default() },
+                ..ReplicaView::default()
+            }),
             offers: OffersInfo { listed: 0, records: 0, own: 0, trades: 0 },
             store: StoreInfo { path: "".into(), bytes: 0, schema_version: 1 },
             outbox: OutboxInfo { bids_in_doubt: 0, unpublished: 0 },

@@ -170,11 +170,11 @@ impl From<NodeStatus> for NodeView {
             peers: status.peers.into_iter().map(peer).collect(),
             replication: ReplicationView {
                 synced: status.replication.synced().is_ok(),
-                behind: status.replication.behind,
-                makers: status.replication.makers,
-                stale: status.replication.stale,
-                neighbours: status.replication.neighbours,
-                records: status.replication.records,
+                behind: status.replication.status.behind,
+                makers: status.replication.status.makers,
+                stale: status.replication.status.stale,
+                neighbours: status.replication.status.neighbours.clone(),
+                records: status.replication.status.records,
             },
             offers: OffersView {
                 listed: status.offers.listed,

@@ -48,10 +48,6 @@ pub(super) const SEEK_PAUSES: [Duration; 5] = [
     Duration::from_millis(600),
     Duration::from_millis(1_200),
 ];
-/// How long a node that has just started and finds nobody waits before it decides on bids: whoever bids asks again.
-pub(super) const ALONE_AFTER: Duration = Duration::from_secs(10);
-/// How long it waits when it finds others, and they do not answer.
-pub(super) const KNOWS_OWN_AFTER: Duration = Duration::from_secs(30);
 /// How often heads and anchors are given to the store.
 pub(super) const KEEP_EVERY: Duration = Duration::from_secs(5);
 /// How soon something that found the writer busy is tried again.

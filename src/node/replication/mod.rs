@@ -27,16 +27,15 @@ use crate::{
     grenache::envelope::{Outcome, RpcRefusal, VerifiedRequest},
     identity::ClientId,
     metrics::Counter,
+    node::status::ReplicaView,
     replication::core::talk::{Carried, Message as Talk, Question, read_frame},
 };
+use arc_swap::ArcSwap;
 use budget::Budgets;
 use serde::{Deserialize, Serialize};
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -59,7 +58,6 @@ enum Message {
     Frame {
         from: ClientId,
         messages: Vec<Talk<Carried>>,
-        reply: oneshot::Sender<bool>,
     },
     Asked {
         from: ClientId,
@@ -82,7 +80,7 @@ pub(super) struct Replication {
     budgets: Arc<Mutex<Budgets>>,
     started: Instant,
     hits: Arc<Hits>,
-    knows_own: Arc<AtomicBool>,
+    view: Arc<ArcSwap<ReplicaView>>,
 }
 
 /// How often bounds were reached.
@@ -101,22 +99,16 @@ pub(super) struct Inbox {
     sender: mpsc::Sender<Message>,
     queue: mpsc::Receiver<Message>,
     hits: Arc<Hits>,
-    knows_own: Arc<AtomicBool>,
 }
 
 impl Replication {
-    pub(super) fn new() -> (Self, Inbox) {
+    /// `view` is what the task shows.
+    pub(super) fn new(view: Arc<ArcSwap<ReplicaView>>) -> (Self, Inbox) {
         let (sender, queue) = mpsc::channel(limits::INBOX_MAX);
         let hits = Arc::<Hits>::default();
-        let knows_own = Arc::<AtomicBool>::default();
-        let inbox = Inbox {
-            sender: sender.clone(),
-            queue,
-            hits: Arc::clone(&hits),
-            knows_own: Arc::clone(&knows_own),
-        };
+        let inbox = Inbox { sender: sender.clone(), queue, hits: Arc::clone(&hits) };
         let replication =
-            Self { inbox: sender, budgets: Arc::default(), started: Instant::now(), hits, knows_own };
+            Self { inbox: sender, budgets: Arc::default(), started: Instant::now(), hits, view };
         (replication, inbox)
     }
 
@@ -127,19 +119,18 @@ impl Replication {
     /// Whether the network was asked what it knows of this node's own offers: with the store of an earlier day one of them would be sold
     /// once more.
     pub(super) fn knows_own(&self) -> bool {
-        self.knows_own.load(Ordering::Relaxed)
+        self.view.load().status.knows_own
     }
 
-    /// A neighbour sent a frame.
-    pub(super) async fn gossip(&self, request: VerifiedRequest) -> Outcome {
+    /// A neighbour sent a frame. It is answered before it is worked off.
+    pub(super) fn gossip(&self, request: VerifiedRequest) -> Outcome {
         let from = request.from();
         self.spend(from, request.body().len())?;
         let Some(messages) = parcel::unwrap(request.body()).and_then(|bytes| read_frame(&bytes).ok()) else {
             return Err(self.garbled(from));
         };
-        let (reply, neighbour) = oneshot::channel();
-        self.tell(Message::Frame { from, messages, reply })?;
-        let neighbour = neighbour.await.map_err(|_| stopping())?;
+        self.tell(Message::Frame { from, messages })?;
+        let neighbour = self.view.load().status.neighbours.contains(&from);
         serde_json::to_string(&Gossiped { neighbour })
             .map_err(|error| RpcRefusal::new("internal", error.to_string(), true))
     }

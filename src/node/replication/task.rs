@@ -4,7 +4,7 @@ use super::{
     Hits, Inbox, Message,
     asks::{Ask, Asked, Asks, Came},
     judge::{Case, Judge},
-    limits::{AGAIN_AFTER, ALONE_AFTER, KEEP_EVERY, KNOWS_OWN_AFTER, TAKEN_AT_ONCE},
+    limits::{AGAIN_AFTER, KEEP_EVERY, TAKEN_AT_ONCE},
     line::Line,
     post::{Post, carried},
     seek::Seeker,
@@ -34,10 +34,7 @@ use std::{
     collections::{HashMap, VecDeque},
     mem,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -93,7 +90,6 @@ pub(in crate::node) struct Task {
     anchors: Vec<Anchor>,
     keep_at: Instant,
     known: Arc<KnownSources>,
-    knows_own: Arc<AtomicBool>,
     view: Arc<ArcSwap<ReplicaView>>,
 }
 
@@ -102,8 +98,8 @@ impl Task {
     pub(in crate::node) async fn run(setup: Setup, inbox: Inbox, news: mpsc::UnboundedReceiver<News>) {
         let (verdicts, found) = mpsc::unbounded_channel();
         // A hash for each record that is held: not where others wait.
-        let Inbox { sender, queue, hits, knows_own } = inbox;
-        let new = move || Self::new(setup, sender, verdicts, hits, knows_own);
+        let Inbox { sender, queue, hits } = inbox;
+        let new = move || Self::new(setup, sender, verdicts, hits);
         let task = tokio::task::spawn_blocking(move || (new(), queue));
         if let Ok((task, queue)) = task.await {
             task.work(queue, news, found).await;
@@ -115,7 +111,6 @@ impl Task {
         inbox: mpsc::Sender<Message>,
         verdicts: mpsc::UnboundedSender<Vec<Input>>,
         hits: Arc<Hits>,
-        knows_own: Arc<AtomicBool>,
     ) -> Self {
         let Setup {
             exchange,
@@ -136,12 +131,12 @@ impl Task {
         } = setup;
         let (started, wall) = (Instant::now(), clock::now());
         let whereabouts = Whereabouts::new(rpc_port, !addresses.is_empty());
-        let config = Config { network: network.clone(), key: key.clone(), addresses };
+        let snapshot = exchange.snapshot();
+        let has_open = snapshot.state.own.values().any(|own| own.closed.is_none());
+        let config = Config { network: network.clone(), key: key.clone(), addresses, has_open };
         let mut core = Core::new(config, seed, Now::ZERO, wall);
         let mut give = |input| core.handle(Now::ZERO, wall, input);
-        let snapshot = exchange.snapshot();
         restore(&snapshot.state, &mut give);
-        knows_own.store(snapshot.state.own.values().all(|own| own.closed.is_some()), Ordering::Relaxed);
         for head in heads {
             give(Input::RestoredHead(head));
         }
@@ -168,7 +163,6 @@ impl Task {
             exchange,
             contacts,
             known,
-            knows_own,
             view,
         }
     }
@@ -185,8 +179,6 @@ impl Task {
             tokio::select! {
                 some = news.recv() => {
                     let Some(some) = some else { return };
-                    // Whoever caused it hears of it first.
-                    tokio::task::yield_now().await;
                     self.news(some);
                     for _ in 1..TAKEN_AT_ONCE {
                         let Ok(some) = news.try_recv() else { break };
@@ -245,11 +237,7 @@ impl Task {
     /// Another node has something.
     fn message(&mut self, message: Message) {
         match message {
-            Message::Frame { from, messages, reply } => {
-                self.give(Input::Frame { from, messages });
-                // Whoever sent it may have stopped waiting.
-                let _ = reply.send(self.core.is_neighbour(&from));
-            }
+            Message::Frame { from, messages } => self.give(Input::Frame { from, messages }),
             Message::Asked { from, question, reply } => {
                 let to = AnswerTo(self.next_answer);
                 self.next_answer += 1;
@@ -319,11 +307,6 @@ impl Task {
             let addresses =
                 status.neighbours.iter().filter_map(|peer| self.core.addresses_of(peer)).flatten();
             self.known.store(Arc::new(addresses.map(|address| address.ip().to_canonical()).collect()));
-        }
-        let up_for = self.started.elapsed();
-        let is_alone = status.neighbours.is_empty() && up_for >= ALONE_AFTER;
-        if status.own_compared || is_alone || up_for >= KNOWS_OWN_AFTER {
-            self.knows_own.store(true, Ordering::Relaxed);
         }
         self.looked |= self.seeking.as_ref().is_some_and(JoinHandle::is_finished);
         self.view.store(Arc::new(ReplicaView { status, counters, looked: self.looked }));

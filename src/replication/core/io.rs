@@ -22,6 +22,8 @@ pub struct Config {
     pub key: KeyPair,
     /// Where the node's RPC is.
     pub addresses: Vec<SocketAddr>,
+    /// Whether others may take something of what the node has made in earlier runs.
+    pub has_open: bool,
 }
 
 /// The number of a question of ours.
@@ -249,14 +251,7 @@ pub struct Status {
     pub behind: usize,
     /// Records that are held, and the dead that are still known.
     pub records: usize,
-    /// Whether somebody else has shown what it holds of this node's own records, and nothing of it is still being fetched.
-    pub own_compared: bool,
-}
-
-impl Status {
-    /// Whether everything is held that is known to exist.
-    #[must_use]
-    pub fn is_synced(&self) -> bool {
-        self.behind == 0
-    }
+    /// Whether the network was asked what it knows of this node's own records, as far as somebody answers: with the store of an earlier
+    /// day it would sell once more what it has sold.
+    pub knows_own: bool,
 }

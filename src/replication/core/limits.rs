@@ -97,3 +97,7 @@ pub const JOB_PATIENCE: Duration = Duration::from_secs(10);
 pub const COMPARE_EVERY: Duration = Duration::from_mins(1);
 /// How old the state is that is then compared: younger records are on their way.
 pub const COMPARE_AS_OF: Duration = Duration::from_secs(10);
+/// How long a node that finds nobody waits before it counts as knowing its own records.
+pub const ALONE_AFTER: Duration = Duration::from_secs(10);
+/// How long it waits when it finds others, and they do not answer.
+pub const KNOWS_OWN_AFTER: Duration = Duration::from_secs(30);

@@ -73,6 +73,8 @@ pub struct Core {
     compare: Option<Compare>,
     /// Whether a comparison has come to its end.
     compared: bool,
+    started: Now,
+    knows_own: bool,
     /// Copies that are being checked, and who brought them, the first first.
     judging: BTreeMap<CopyHash, Vec<ClientId>>,
     asked: BTreeMap<QuestionId, (ClientId, Asked)>,
@@ -98,7 +100,7 @@ impl Core {
     /// A core that holds nothing and knows nobody. `seed` must be unpredictable: it chooses the neighbours.
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32], now: Now, wall: UnixMillis) -> Self {
-        let Config { network, key, addresses } = config;
+        let Config { network, key, addresses, has_open } = config;
         let mut core = Self {
             me: key.public(),
             key,
@@ -114,6 +116,8 @@ impl Core {
             jobs: Jobs::default(),
             compare: None,
             compared: false,
+            started: now,
+            knows_own: !has_open,
             judging: BTreeMap::new(),
             asked: BTreeMap::new(),
             next_question: 0,
@@ -187,7 +191,7 @@ impl Core {
             stale: self.makers.stale(),
             behind: self.makers.behind() + usize::from(self.neighbours.awaits_heads()),
             records: self.index.len(),
-            own_compared: self.compared && !self.jobs.is_about(&self.me),
+            knows_own: self.knows_own,
         }
     }
 
@@ -216,6 +220,16 @@ impl Core {
         }
         self.ask_for_heads();
         self.start_jobs();
+        self.knows_own |= self.was_told_of_own();
+    }
+
+    /// Whether somebody has shown what it holds of this node's own records, and nothing of it is still being fetched; or nobody does.
+    fn was_told_of_own(&self) -> bool {
+        let up_for = self.now.since(self.started);
+        let is_alone = self.neighbours.ids().next().is_none();
+        self.compared && !self.jobs.is_about(&self.me)
+            || is_alone && up_for >= limits::ALONE_AFTER
+            || up_for >= limits::KNOWS_OWN_AFTER
     }
 
     fn send(&mut self, to: ClientId, message: Message<Target>) {

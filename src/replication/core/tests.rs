@@ -18,7 +18,12 @@ impl Bench {
     /// A node with one neighbour, which it has asked for its heads and for everything.
     fn new() -> Self {
         let (key, peer) = (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]));
-        let config = Config { network: network(), key, addresses: vec!["127.0.0.1:5000".parse().unwrap()] };
+        let config = Config {
+            network: network(),
+            key,
+            addresses: vec!["127.0.0.1:5000".parse().unwrap()],
+            has_open: false,
+        };
         let core = Core::new(config, [3; 32], Now::ZERO, WALL);
         let mut bench = Self { core, now: Now::ZERO, peer, asked: Vec::new(), heads: Vec::new() };
         bench.give(Input::Tick);
