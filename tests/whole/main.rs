@@ -16,7 +16,7 @@
 //! `plan.rs` makes the list of all that happens from the seed. All along `../sim/ledger.rs` watches: no offer has two trades, both sides of
 //! a trade agree, what was acknowledged is not lost, nobody holds what nobody signed, bounds hold. Then the world heals, and within
 //! three head intervals (`verdict.rs`) all honest nodes hold the same, list what is open and nothing else, know that they hold all, and
-//! take nobody for gone who is there. A node whose store is behind knows it within a minute. When a seed fails, `shrink.rs` looks for
+//! take nobody for gone who is there. A node whose store is behind knows it soon after its next head. When a seed fails, `shrink.rs` looks for
 //! the few happenings that are enough.
 //!
 //! The same seed gives the same run. `VINTNER_SIM_SEEDS=5000` runs more of them, `VINTNER_SIM_NODES=60` larger networks,

@@ -25,7 +25,7 @@ use crate::{bep44::Target, identity::ClientId, time::UnixMillis};
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    ops::Bound,
+    ops::{Bound, RangeInclusive},
 };
 
 /// From how many records on the hashes of a maker's buckets are kept, 20 KB: below it, hashing all of them anew takes less than a
@@ -339,12 +339,15 @@ impl Index {
         summaries.map(|(byte, bucket)| (byte, bucket.what)).filter(|(_, bucket)| bucket.records > 0).collect()
     }
 
-    /// The versions in one of a maker's buckets, by target, at most `max` of them.
-    pub fn stamps(&self, maker: &ClientId, bucket: u8, at: UnixMillis, max: usize) -> Vec<Stamp> {
-        let entries = records(&self.entries, *maker, bucket, bucket);
-        let stamps =
-            entries.filter_map(|(target, entry)| Some(Stamp { target: *target, version: entry.as_of(at)? }));
-        stamps.take(max).collect()
+    /// The versions in some of a maker's buckets, by target.
+    pub fn stamps(
+        &self,
+        maker: &ClientId,
+        buckets: RangeInclusive<u8>,
+        at: UnixMillis,
+    ) -> impl Iterator<Item = Stamp> {
+        records(&self.entries, *maker, *buckets.start(), *buckets.end())
+            .filter_map(move |(target, entry)| Some(Stamp { target: *target, version: entry.as_of(at)? }))
     }
 
     /// The roots of the makers after `after`, at most `max`, and whether there are more.
@@ -511,7 +514,7 @@ mod tests {
                 let buckets = told.buckets(&maker, at);
                 prop_assert_eq!(told.summary(&maker, at), summary_of(buckets.clone()));
                 for (byte, summary) in buckets {
-                    let stamps = told.stamps(&maker, byte, at, usize::MAX);
+                    let stamps: Vec<Stamp> = told.stamps(&maker, byte..=byte, at).collect();
                     prop_assert_eq!((bucket_of(&stamps), stamps.len()), (summary.root, summary.records as usize));
                 }
             }

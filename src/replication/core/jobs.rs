@@ -19,7 +19,10 @@ use crate::{
     time::{Now, UnixMillis},
 };
 use rand::RngExt;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::RangeInclusive,
+};
 
 /// What a question of a job is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,6 +53,10 @@ struct Job {
     questions: BTreeMap<QuestionId, Part>,
     /// What was delivered and is being checked.
     arriving: BTreeSet<Target>,
+    /// What came, from whichever source, as far as it may be named.
+    found: BTreeSet<Target>,
+    /// What is held and the source does not list, as far as it may be named.
+    unlisted: BTreeSet<Target>,
     progress_at: Now,
 }
 
@@ -129,6 +136,8 @@ impl Core {
             lacking: BTreeSet::new(),
             questions: BTreeMap::new(),
             arriving: BTreeSet::new(),
+            found: BTreeSet::new(),
+            unlisted: BTreeSet::new(),
             progress_at: self.now,
         };
         self.jobs.running.insert(maker, job);
@@ -157,11 +166,15 @@ impl Core {
     fn work(&mut self, maker: ClientId) {
         loop {
             let Some(mut job) = self.jobs.running.remove(&maker) else { return };
+            let shown = job.adds_up && job.is_idle() && self.came(&job.listed);
             if let Some((root, counter)) = job.signed
-                && (self.holds_all(&maker, job.at, root)
-                    || job.adds_up && job.is_idle() && self.came(&job.listed))
+                && (shown || self.holds_all(&maker, job.at, root))
             {
                 self.makers.is_held(&maker, counter);
+                if shown {
+                    job.found.append(&mut job.unlisted);
+                }
+                self.name_found(maker, &job);
                 return self.drop_job(&job);
             }
             if job.source.is_some() && !job.is_idle() {
@@ -183,16 +196,22 @@ impl Core {
         }
     }
 
-    /// Tells the neighbours what was found that the maker's head does not count: nobody else will ask for it.
+    /// Tells the neighbours what was found and what they may not find themselves. What no head counts, nobody else will ask for: the
+    /// maker may have lost it with its store, and must hear of it. And what a head counts but its maker withholds, few others may have.
+    /// A node that has just come finds much that is no news: it is quiet.
     fn name_found(&mut self, maker: ClientId, job: &Job) {
-        let head = self.makers.head(&maker).map(|head| (head.at, head.root));
-        if job.signed.is_some() || head.is_some_and(|(at, root)| self.holds_all(&maker, at, root)) {
+        let named = match job.signed {
+            Some(_) => self.makers.behind() <= JOBS_MAX,
+            None => {
+                let head = self.makers.head(&maker).map(|head| (head.at, head.root));
+                !head.is_some_and(|(at, root)| self.holds_all(&maker, at, root))
+            }
+        };
+        if job.found.is_empty() || !named {
             return;
         }
-        let found: Vec<Stamp> = job
-            .listed
-            .keys()
-            .take(NAMED_A_JOB_MAX)
+        let found = job.found.iter();
+        let found: Vec<Stamp> = found
             .filter_map(|target| Some(Stamp { target: *target, version: self.index.newest(target)? }))
             .collect();
         for peer in self.neighbours.ids().collect::<Vec<_>>() {
@@ -272,6 +291,7 @@ impl Core {
             job.listed.clear();
             job.lacking.clear();
             job.arriving.clear();
+            job.unlisted.clear();
             for id in questions.keys() {
                 if let Some((_, asked)) = self.asked.get_mut(id) {
                     *asked = Asked::Leave;
@@ -290,6 +310,7 @@ impl Core {
             self.index.keep_only(&maker, stamps);
         }
         self.lacks_of(maker, stamps);
+        self.note_unlisted(maker, 0..=u8::MAX, stamps);
     }
 
     fn maker_hashed(&mut self, maker: ClientId, buckets: &[(u8, Summary)]) {
@@ -304,6 +325,9 @@ impl Core {
             job.buckets = theirs.filter(|(byte, root)| ours.get(byte) != Some(root)).collect();
             job.unasked = job.buckets.keys().copied().collect();
         }
+        for bucket in ours.into_keys().filter(|byte| !buckets.iter().any(|(listed, _)| listed == byte)) {
+            self.note_unlisted(maker, bucket..=bucket, &[]);
+        }
     }
 
     fn bucket_listed(&mut self, maker: ClientId, bucket: u8, stamps: &[Stamp]) {
@@ -312,6 +336,7 @@ impl Core {
             job.adds_up &= in_order(stamps) && hash == Some(bucket_of(stamps));
         }
         self.lacks_of(maker, stamps);
+        self.note_unlisted(maker, bucket..=bucket, stamps);
     }
 
     fn lacks_of(&mut self, maker: ClientId, stamps: &[Stamp]) {
@@ -320,6 +345,19 @@ impl Core {
             job.lacking.extend(lacking.iter().map(|stamp| stamp.target));
             job.listed.extend(lacking.iter().map(|stamp| (stamp.target, stamp.version)));
         }
+    }
+
+    /// Remembers what is held in these buckets and would be news to whoever lists that.
+    fn note_unlisted(&mut self, maker: ClientId, buckets: RangeInclusive<u8>, listed: &[Stamp]) {
+        let Some(job) = self.jobs.running.get_mut(&maker) else { return };
+        let listed: BTreeMap<Target, Version> = listed.iter().map(|s| (s.target, s.version)).collect();
+        let is_news = |stamp: &Stamp| {
+            let known = listed.get(&stamp.target);
+            known.is_none_or(|known| *known != stamp.version && known.sequence <= stamp.version.sequence)
+        };
+        let held = self.index.stamps(&maker, buckets, job.at).filter(is_news);
+        let room = NAMED_A_JOB_MAX.saturating_sub(job.unlisted.len());
+        job.unlisted.extend(held.take(room).map(|stamp| stamp.target));
     }
 
     fn delivered(&mut self, maker: ClientId, from: ClientId, asked: Vec<Target>, records: Vec<Carried>) {
@@ -354,6 +392,9 @@ impl Core {
         let Some(job) = self.jobs.running.get_mut(&maker) else { return };
         if job.arriving.remove(target) {
             job.progress_at = self.now;
+            if job.found.len() < NAMED_A_JOB_MAX {
+                job.found.insert(*target);
+            }
             let was_full = job.arriving.len() + 1 >= FETCHED_A_JOB_MAX;
             if was_full || job.is_idle() || job.arriving.len() % RECORDS_A_QUESTION_MAX == 0 {
                 self.work(maker);

@@ -52,6 +52,9 @@ pub const SEEK_AT_LEISURE_EVERY: Duration = Duration::from_mins(1);
 
 /// How long news for lazy neighbours is collected.
 pub const HAVE_AFTER: Duration = Duration::from_millis(5);
+/// How far such collections are apart at least: on a busy node names cost a frame each otherwise, and all but the last of a record are
+/// old when they leave.
+pub const HAVE_EVERY: Duration = Duration::from_millis(100);
 /// How long a version that others have is waited for before it is asked for: a few hops.
 pub const WANT_AFTER: Duration = Duration::from_millis(250);
 /// How long the next one is waited for: a round trip.
@@ -87,7 +90,7 @@ pub const QUESTIONS_A_JOB_MAX: usize = 4;
 pub const FETCHED_A_JOB_MAX: usize = QUESTIONS_A_JOB_MAX * RECORDS_A_QUESTION_MAX;
 /// Nodes that are asked about a maker until one shows what its head says.
 pub const SOURCES_A_JOB_MAX: usize = 5;
-/// Records that no head counts and that are named to the neighbours after one such comparison; others find the rest as this node did.
+/// Records that one such comparison found and that are then named to the neighbours; others find the rest as this node did.
 pub const NAMED_A_JOB_MAX: usize = 100;
 /// How long gossip has to bring what a head names before it is asked for.
 pub const SETTLE: Duration = Duration::from_secs(2);
@@ -95,9 +98,9 @@ pub const SETTLE: Duration = Duration::from_secs(2);
 pub const JOB_PATIENCE: Duration = Duration::from_secs(10);
 /// How often everything is compared with one other node, whatever the heads say: of makers that are gone nobody else would.
 pub const COMPARE_EVERY: Duration = Duration::from_mins(1);
-/// How old the state is that is then compared: younger records are on their way.
-pub const COMPARE_AS_OF: Duration = Duration::from_secs(10);
 /// How long a node that finds nobody waits before it counts as knowing its own records.
 pub const ALONE_AFTER: Duration = Duration::from_secs(10);
 /// How long it waits when it finds others, and they do not answer.
 pub const KNOWS_OWN_AFTER: Duration = Duration::from_secs(30);
+/// How old the state is that is then compared: younger records are on their way.
+pub const COMPARE_AS_OF: Duration = Duration::from_secs(10);

@@ -261,7 +261,8 @@ impl Core {
             }
             Question::Maker(maker, at) if self.may_be_told(at) => self.tell_maker(&maker, at),
             Question::Bucket(maker, at, bucket) if self.may_be_told(at) => {
-                Answer::Stamps(self.index.stamps(&maker, bucket, at, limits::STAMPS_AN_ANSWER_MAX))
+                let stamps = self.index.stamps(&maker, bucket..=bucket, at);
+                Answer::Stamps(stamps.take(limits::STAMPS_AN_ANSWER_MAX).collect())
             }
             Question::Records(targets) => {
                 let first = usize::from(cfg!(mutant = "replica_page_lacks_its_first"));
@@ -287,9 +288,8 @@ impl Core {
         if records > limits::STAMPS_AN_ANSWER_MAX {
             return Answer::Buckets(buckets);
         }
-        let stamps = buckets.iter().flat_map(|(byte, _)| self.index.stamps(maker, *byte, at, usize::MAX));
         let kept = records - usize::from(cfg!(mutant = "replica_list_lacks_its_last") && records > 0);
-        Answer::Stamps(stamps.take(kept).collect())
+        Answer::Stamps(self.index.stamps(maker, 0..=u8::MAX, at).take(kept).collect())
     }
 
     fn answered(&mut self, id: QuestionId, answer: Option<Answer<Carried>>) {

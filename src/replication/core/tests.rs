@@ -1,6 +1,6 @@
 //! What one core says to one peer that is played by hand.
 
-use super::*;
+use super::{index::Summary, talk::News, *};
 use crate::{bep44::MutableItem, identity::PublicKey, time::Now};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ struct Bench {
     peer: KeyPair,
     asked: Vec<(QuestionId, Question)>,
     heads: Vec<Head>,
+    haves: Vec<Vec<News>>,
 }
 
 impl Bench {
@@ -25,7 +26,8 @@ impl Bench {
             has_open: false,
         };
         let core = Core::new(config, [3; 32], Now::ZERO, WALL);
-        let mut bench = Self { core, now: Now::ZERO, peer, asked: Vec::new(), heads: Vec::new() };
+        let mut bench =
+            Self { core, now: Now::ZERO, peer, asked: Vec::new(), heads: Vec::new(), haves: Vec::new() };
         bench.give(Input::Tick);
         let addresses = vec!["127.0.0.1:5001".parse().unwrap()];
         bench.give(Input::Met { client: bench.peer.public(), addresses });
@@ -51,6 +53,14 @@ impl Bench {
                 Effect::Send { message: Message::Head(bytes), .. } => {
                     self.heads.push(UncheckedHead::read(&bytes).unwrap().claim().clone());
                 }
+                Effect::Send { message: Message::Have(news), .. } => self.haves.push(news),
+                Effect::Judge { copy, record, .. } => {
+                    let maker = self.peer.public();
+                    let stamp = record.stamp().unwrap();
+                    let verdict = Verdict::Genuine { maker, stamp, dies_at: dies_at() };
+                    self.give(Input::Judged { copy, verdict });
+                    self.hold(stamp, Via::Fetched(maker));
+                }
                 Effect::JudgeHead { copy, head, via } => {
                     let head = head.verify(&network());
                     self.give(Input::JudgedHead { copy, head, via });
@@ -58,6 +68,25 @@ impl Bench {
                 _ => {}
             }
         }
+    }
+
+    /// The peer made it.
+    fn hold(&mut self, stamp: Stamp, via: Via) {
+        self.give(Input::Held { maker: self.peer.public(), stamp, dies_at: dies_at(), via });
+    }
+
+    /// The peer says that these are all its records. The question for them, which follows.
+    fn peer_has(&mut self, stamps: &[Stamp]) -> QuestionId {
+        let mut index = Index::default();
+        for stamp in stamps {
+            index.hold(self.peer.public(), *stamp, dies_at());
+        }
+        let Summary { root, records } = index.summary(&self.peer.public(), WALL);
+        let head = Head { records, root, ..Head::clone(&self.head(9)) };
+        let head = head.sign(&network(), &self.peer).bytes().clone();
+        let heads = self.take(|question| *question == Question::Heads(None));
+        self.answer(heads, Answer::Heads(vec![head], false));
+        self.take(|question| matches!(question, Question::Maker(..)))
     }
 
     fn answer(&mut self, id: QuestionId, answer: Answer<Carried>) {
@@ -82,6 +111,25 @@ impl Bench {
 
 fn network() -> Network {
     "test".parse().unwrap()
+}
+
+fn dies_at() -> UnixMillis {
+    WALL.plus(Duration::from_hours(1))
+}
+
+/// A version of one and the same record.
+fn item(seq: i64) -> MutableItem {
+    MutableItem {
+        k: PublicKey([5; 32]),
+        seq,
+        v: crate::bep44::bencode_bytes(&[seq as u8; 9]),
+        sig: crate::identity::Signature([6; 64]),
+        salt: [].into(),
+    }
+}
+
+fn stamp(item: &MutableItem) -> Stamp {
+    Stamp { target: item.target(), version: Version::of(item).unwrap() }
 }
 
 /// A maker's id, in the order of its number.
@@ -143,27 +191,9 @@ fn two_nodes_with_one_key_do_not_answer_each_other_without_end() {
 #[test]
 fn who_lists_something_and_delivers_something_older_has_shown_nothing() {
     let mut bench = Bench::new();
-    let item = |seq| MutableItem {
-        k: PublicKey([5; 32]),
-        seq,
-        v: crate::bep44::bencode_bytes(&[seq as u8; 9]),
-        sig: crate::identity::Signature([6; 64]),
-        salt: [].into(),
-    };
     let (old, new) = (item(100), item(200));
-    let stamp = |item: &MutableItem| Stamp { target: item.target(), version: Version::of(item).unwrap() };
-    let maker = bench.peer.public();
-    let dies_at = WALL.plus(Duration::from_hours(1));
-    bench.give(Input::Held { maker, stamp: stamp(&old), dies_at, via: Via::Dht });
-    // The maker's head is over the new one.
-    let mut index = Index::default();
-    index.hold(maker, stamp(&new), dies_at);
-    let root = index.summary(&maker, WALL).root;
-    let head = Head { maker, counter: 9, at: WALL, records: 1, root, addresses: Vec::new() };
-    let head = head.sign(&network(), &bench.peer).bytes().clone();
-    let heads = bench.take(|question| *question == Question::Heads(None));
-    bench.answer(heads, Answer::Heads(vec![head], false));
-    let list = bench.take(|question| matches!(question, Question::Maker(..)));
+    bench.hold(stamp(&old), Via::Dht);
+    let list = bench.peer_has(&[stamp(&new)]);
     bench.answer(list, Answer::Stamps(vec![stamp(&new)]));
     let records = bench.take(|question| matches!(question, Question::Records(_)));
     bench.answer(records, Answer::Records(vec![Carried { item: old, twin: None }]));
@@ -173,15 +203,8 @@ fn who_lists_something_and_delivers_something_older_has_shown_nothing() {
 #[test]
 fn a_copy_that_one_peer_sends_again_and_again_is_noted_once() {
     let mut bench = Bench::new();
-    let item = MutableItem {
-        k: PublicKey([5; 32]),
-        seq: 100,
-        v: crate::bep44::bencode_bytes(&[1; 9]),
-        sig: crate::identity::Signature([6; 64]),
-        salt: [].into(),
-    };
-    let messages = vec![Message::Record(Carried { item, twin: None }); 500];
-    bench.give(Input::Frame { from: bench.peer.public(), messages });
+    let messages = vec![Message::Record(Carried { item: item(100), twin: None }); 500];
+    bench.core.handle(bench.now, WALL, Input::Frame { from: bench.peer.public(), messages });
     assert_eq!(bench.core.judging.values().map(Vec::len).collect::<Vec<_>>(), [1]);
 }
 
@@ -214,4 +237,39 @@ fn guests_leave_room_for_those_who_are_being_asked() {
     }
     let neighbours = bench.core.status().neighbours.len();
     assert!((limits::NEIGHBOURS..=limits::NEIGHBOURS_MAX).contains(&neighbours), "{neighbours}");
+}
+
+#[test]
+fn what_was_found_is_named_to_the_neighbours() {
+    let mut bench = Bench::new();
+    let list = bench.peer_has(&[stamp(&item(200))]);
+    bench.answer(list, Answer::Stamps(vec![stamp(&item(200))]));
+    let records = bench.take(|question| matches!(question, Question::Records(_)));
+    bench.answer(records, Answer::Records(vec![Carried { item: item(200), twin: None }]));
+    bench.pass(limits::HAVE_EVERY);
+    assert_eq!(bench.core.status().behind, 0);
+    assert_eq!(bench.haves, [[News::Record(stamp(&item(200)))]]);
+}
+
+#[test]
+fn a_maker_is_told_what_it_forgot() {
+    let mut bench = Bench::new();
+    bench.hold(stamp(&item(100)), Via::Fetched(bench.peer.public()));
+    let list = bench.peer_has(&[]);
+    bench.answer(list, Answer::Stamps(Vec::new()));
+    bench.pass(limits::HAVE_EVERY);
+    assert_eq!(bench.core.status().behind, 0);
+    assert_eq!(bench.haves, [[News::Record(stamp(&item(100)))]]);
+}
+
+#[test]
+fn names_leave_together_and_only_those_of_the_newest_versions() {
+    let mut bench = Bench::new();
+    for sequence in 1..=200 {
+        bench.hold(stamp(&item(sequence)), Via::Dht);
+        bench.pass(Duration::from_millis(1));
+    }
+    bench.pass(limits::HAVE_EVERY);
+    assert!(bench.haves.iter().all(|news| news.len() == 1) && bench.haves.len() <= 4, "{:?}", bench.haves);
+    assert_eq!(bench.haves.last(), Some(&vec![News::Record(stamp(&item(200)))]));
 }

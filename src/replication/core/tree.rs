@@ -13,10 +13,10 @@
 
 use super::{
     Core, SignedHead, Stamp, Timer, UncheckedHead, Via,
-    limits::{HAVE_AFTER, MISSING_MAX, NEWS_MAX, SOURCES_MAX, WANT_AFTER, WANT_AGAIN_AFTER},
+    limits::{HAVE_AFTER, HAVE_EVERY, MISSING_MAX, NEWS_MAX, SOURCES_MAX, WANT_AFTER, WANT_AGAIN_AFTER},
     talk::{Carried, Message, News},
 };
-use crate::{bep44::Target, identity::ClientId};
+use crate::{bep44::Target, identity::ClientId, time::Now};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
@@ -41,6 +41,8 @@ pub(super) struct Tree {
     recent: BTreeMap<News, Came>,
     order: VecDeque<News>,
     have_timer: bool,
+    /// Names leave no sooner.
+    have_from: Now,
 }
 
 impl Tree {
@@ -99,15 +101,31 @@ impl Core {
     pub(super) fn time_have(&mut self) {
         if !self.tree.have_timer && self.neighbours.owes_any() {
             self.tree.have_timer = true;
-            self.timers.set(self.now.plus(HAVE_AFTER), Timer::Have);
+            self.timers.set(self.now.plus(HAVE_AFTER).max(self.tree.have_from), Timer::Have);
         }
     }
 
     pub(super) fn send_have(&mut self) {
         self.tree.have_timer = false;
-        for (peer, news) in self.neighbours.take_owed() {
+        self.tree.have_from = self.now.plus(HAVE_EVERY);
+        for (peer, mut news) in self.neighbours.take_owed() {
+            news.retain(|news| self.is_newest(news));
             for news in news.chunks(NEWS_MAX) {
                 self.send(peer, Message::Have(news.to_vec()));
+            }
+        }
+    }
+
+    fn head_held(&self, maker: &ClientId) -> Option<&SignedHead> {
+        if *maker == self.me { self.makers.own() } else { self.makers.head(maker) }
+    }
+
+    /// Whether nothing later is held.
+    fn is_newest(&self, news: &News) -> bool {
+        match news {
+            News::Record(stamp) => self.index.newest(&stamp.target) == Some(stamp.version),
+            News::Head { maker, counter } => {
+                self.head_held(maker).is_some_and(|head| head.counter == *counter)
             }
         }
     }
@@ -226,8 +244,7 @@ impl Core {
                     self.send(from, Message::Record(stamp.target));
                 }
                 News::Head { maker, counter } => {
-                    let head = if maker == self.me { self.makers.own() } else { self.makers.head(&maker) };
-                    if let Some(head) = head.filter(|head| head.counter >= counter) {
+                    if let Some(head) = self.head_held(&maker).filter(|head| head.counter >= counter) {
                         let head = Message::Head(head.bytes().clone());
                         self.neighbours.graft(&from, &[maker]);
                         self.send(from, head);
