@@ -2,7 +2,7 @@
 
 use super::{
     GOSSIP, Gossiped, Hits,
-    limits::{COLLECT_A_MESSAGE, COLLECT_MAX, FRAMES_IN_FLIGHT_MAX, QUEUE_MAX},
+    limits::{COLLECT_A_MESSAGE, COLLECT_FROM, COLLECT_MAX, COLLECT_MIN, FRAMES_IN_FLIGHT_MAX, QUEUE_MAX},
     line::Line,
     parcel,
 };
@@ -31,8 +31,8 @@ pub(super) struct Delivered {
 struct Queue {
     messages: VecDeque<Message<Target>>,
     in_flight: usize,
-    /// Until then messages are collected.
-    not_before: Instant,
+    /// Each frame takes its time of those that follow.
+    spent_until: Instant,
 }
 
 /// What waits for whom, and what is on its way.
@@ -49,7 +49,7 @@ impl Post {
     }
 
     pub(super) fn add(&mut self, to: ClientId, message: Message<Target>) {
-        let empty = || Queue { messages: VecDeque::new(), in_flight: 0, not_before: Instant::now() };
+        let empty = || Queue { messages: VecDeque::new(), in_flight: 0, spent_until: Instant::now() };
         let queue = self.queues.entry(to).or_insert_with(empty);
         if queue.messages.len() >= QUEUE_MAX {
             queue.messages.pop_front();
@@ -61,7 +61,7 @@ impl Post {
     /// When something is due that waits for nothing but time.
     pub(super) fn next_due(&self) -> Option<Instant> {
         let waiting = self.queues.values().filter(|queue| queue.is_waiting());
-        waiting.map(|queue| queue.not_before).min()
+        waiting.map(Queue::due).min()
     }
 
     /// Sends what is due, each record in its newest version.
@@ -73,16 +73,19 @@ impl Post {
         let now = Instant::now();
         let mut shown = None;
         for (to, queue) in &mut self.queues {
-            while queue.is_waiting() && queue.not_before <= now {
+            while queue.is_waiting() && queue.due() <= now {
                 let shown = shown.get_or_insert_with(&snapshot);
                 let Some(frame) = queue.take_frame(&shown.state.market) else { break };
                 let extra = u32::try_from(frame.messages() - 1).unwrap_or(u32::MAX);
-                queue.not_before = now + COLLECT_A_MESSAGE.saturating_mul(extra).min(COLLECT_MAX);
+                let takes = COLLECT_A_MESSAGE.saturating_mul(extra).clamp(COLLECT_MIN, COLLECT_MAX);
+                queue.spent_until = queue.spent_until.max(now) + takes;
                 queue.in_flight += 1;
                 self.frames.spawn(deliver(self.line.clone(), *to, addresses(to), frame.into_bytes()));
             }
         }
-        self.queues.retain(|_, queue| queue.in_flight > 0 || !queue.messages.is_empty());
+        let is_needed =
+            |queue: &Queue| queue.in_flight > 0 || !queue.messages.is_empty() || queue.spent_until > now;
+        self.queues.retain(|_, queue| is_needed(queue));
     }
 
     /// The next frame that was answered or given up. Pending while none is on its way.
@@ -103,6 +106,11 @@ impl Post {
 }
 
 impl Queue {
+    /// Until then messages are collected.
+    fn due(&self) -> Instant {
+        self.spent_until.checked_sub(COLLECT_FROM).unwrap_or(self.spent_until)
+    }
+
     fn is_waiting(&self) -> bool {
         !self.messages.is_empty() && self.in_flight < FRAMES_IN_FLIGHT_MAX
     }

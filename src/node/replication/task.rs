@@ -4,7 +4,7 @@ use super::{
     Hits, Inbox, Message,
     asks::{Ask, Asked, Asks, Came},
     judge::{Case, Judge},
-    limits::{AGAIN_AFTER, KEEP_EVERY, TAKEN_AT_ONCE},
+    limits::{AGAIN_AFTER, CLOSED_AFTER, KEEP_EVERY, TAKEN_AT_ONCE},
     line::Line,
     post::{Post, carried},
     seek::Seeker,
@@ -82,6 +82,8 @@ pub(in crate::node) struct Task {
     seeking: Option<JoinHandle<()>>,
     /// Whether a search has come to its end.
     looked: bool,
+    /// Own offers that were closed a moment ago.
+    closed: VecDeque<(Instant, Arc<Offer>)>,
     /// Makers whose state the exchange core has not been told yet: its inbox was full.
     stale: VecDeque<(ClientId, bool)>,
     /// Heads that the store has not been given yet.
@@ -156,6 +158,7 @@ impl Task {
             seeker: Seeker { dht, client, contacts: contacts.clone(), key, network, inbox },
             seeking: None,
             looked: false,
+            closed: VecDeque::new(),
             stale: VecDeque::new(),
             heads: Vec::new(),
             anchors: Vec::new(),
@@ -203,7 +206,7 @@ impl Task {
                     self.give(Input::Sent { to: delivered.to, heard: delivered.heard });
                 }
                 asked = self.asks.answered() => self.told(asked),
-                () = sleep_until(wake_at) => self.give(Input::Tick),
+                () = sleep_until(wake_at) => self.on_time(),
             }
         }
     }
@@ -215,14 +218,24 @@ impl Task {
     fn wake_at(&self) -> Instant {
         let timer = self.core.next_timeout().map(|at| self.started + at.since_start());
         let again = (!self.stale.is_empty()).then(|| Instant::now() + AGAIN_AFTER);
-        let sooner = [timer, self.post.next_due(), again].into_iter().flatten().min();
+        let closed = self.closed.front().map(|(at, _)| *at);
+        let sooner = [timer, self.post.next_due(), again, closed].into_iter().flatten().min();
         sooner.map_or(self.keep_at, |at| at.min(self.keep_at))
+    }
+
+    fn on_time(&mut self) {
+        let now = Instant::now();
+        while let Some((_, offer)) = self.closed.pop_front_if(|(at, _)| *at <= now) {
+            self.held(&offer, Via::Own);
+        }
+        self.give(Input::Tick);
     }
 
     /// The exchange core has something new.
     fn news(&mut self, news: News) {
         match news {
-            News::Own(offer) => self.held(&offer, Via::Own),
+            News::Own(offer) if offer.availability => self.held(&offer, Via::Own),
+            News::Own(offer) => self.closed.push_back((Instant::now() + CLOSED_AFTER, offer)),
             News::Held(offer, via) => self.held(&offer, via),
             News::Fraud { target, dies_at } => self.give(Input::Fraud { target, dies_at }),
         }
