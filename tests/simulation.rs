@@ -31,16 +31,14 @@
     reason = "nobody imports a test, and one that cannot go on says so and stops"
 )]
 
+#[path = "support/seeds.rs"]
+mod seeds;
 mod sim;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use seeds::{run_all, setting};
 
 /// How many seeds `make test` runs.
 const SEEDS: u64 = 300;
-
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
-}
 
 #[test]
 fn every_seed_keeps_every_promise() {
@@ -52,32 +50,12 @@ fn every_seed_keeps_every_promise() {
         return;
     }
     let seeds = setting("VINTNER_SIM_SEEDS").unwrap_or(SEEDS);
-    let (next, first_bad) = (AtomicU64::new(0), AtomicU64::new(u64::MAX));
-    let trades = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds || seed > first_bad.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    match sim::run(seed, false) {
-                        Ok(report) => _ = trades.fetch_add(report.trades, Ordering::Relaxed),
-                        Err(_) => _ = first_bad.fetch_min(seed, Ordering::Relaxed),
-                    }
-                }
-            });
-        }
-    });
-    let seed = first_bad.into_inner();
-    if seed != u64::MAX {
+    let trades = run_all(seeds, |seed| sim::run(seed, false).map(|report| report.trades)).unwrap_or_else(|seed| {
         let failure = sim::run(seed, true).err().unwrap_or_else(|| "it did not fail again".into());
         panic!(
             "seed {seed}: {failure}\nreplay: VINTNER_SIM_SEED={seed} cargo test --test simulation every_seed -- --nocapture"
-        );
-    }
-    let trades = trades.into_inner();
+        )
+    });
     assert!(trades >= seeds, "only {trades} trades in {seeds} seeds: the workload proves nothing");
 }
 

@@ -148,7 +148,7 @@ impl Exchange {
     }
 
     /// Keeps these heads of makers over a restart, when there is time for it. They are hints: in a full inbox they are lost.
-    pub fn keep_heads(&self, heads: Vec<SignedHead>) {
+    pub(super) fn keep_heads(&self, heads: Vec<SignedHead>) {
         if let Err(TrySendError::Full(_)) = self.inbox.try_send(Message::Heads(heads)) {
             self.meter.inbox_full.inc();
         }

@@ -286,6 +286,10 @@ impl Ears {
     /// Hands to the core what is genuine, and counts what is not. Gives those that are no records of this market at all; these
     /// count as refused only when they were `announced`.
     async fn judge(&self, news: Vec<Unjudged>, announced: bool) -> Vec<Target> {
+        // Mostly gossip was there first.
+        if news.is_empty() {
+            return Vec::new();
+        }
         let network = self.exchange.network().clone();
         let count = news.len() as u64;
         let workers = self.workers.clone();

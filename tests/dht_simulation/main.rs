@@ -10,15 +10,13 @@ mod life;
 #[allow(dead_code, reason = "the simulator of whole nodes uses more of it")]
 mod net;
 mod report;
+#[path = "../support/seeds.rs"]
+mod seeds;
 
 use life::Life;
 use report::{Plan, churn_and_part};
-use std::{env, time::Duration};
-
-fn setting(name: &str) -> Option<u64> {
-    let value = env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name} is no number: {value}")))
-}
+use seeds::setting;
+use std::time::Duration;
 
 #[test]
 fn a_churning_network_finds_what_is_kept_alive_and_grows_together_after_a_partition() {

@@ -17,9 +17,12 @@
     reason = "nobody imports a test, and one that cannot go on says so and stops"
 )]
 
+#[path = "../support/seeds.rs"]
+mod seeds;
 mod world;
 
 use rand::RngExt;
+use seeds::{run_all, setting};
 use std::time::Duration;
 use vintner::{replication::core::Core, time::Now};
 use world::{Weather, World};
@@ -36,10 +39,6 @@ fn network(seed: u64, count: usize, weather: Weather) -> World {
     }
     world.run(Duration::from_secs(20));
     world
-}
-
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
 }
 
 #[test]
@@ -306,20 +305,18 @@ fn hard_times(seed: u64, count: usize) -> Result<Report, String> {
 
 #[test]
 fn after_hard_times_all_replicas_are_equal() {
-    let seeds = match setting("VINTNER_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..setting("VINTNER_SIM_SEEDS").unwrap_or(40),
-    };
     let count = setting("VINTNER_SIM_NODES").unwrap_or(12) as usize;
-    let mut records = 0;
-    for seed in seeds {
-        match hard_times(seed, count) {
-            Ok(report) => records += report.records,
-            Err(wrong) => panic!(
-                "seed {seed}: {wrong}\nreplay: VINTNER_SIM_SEED={seed} VINTNER_SIM_NODES={count} cargo test --test replication after_hard_times"
-            ),
-        }
-    }
+    let run = |seed| hard_times(seed, count).map(|report| report.records as u64);
+    let records = match setting("VINTNER_SIM_SEED") {
+        Some(seed) => run(seed).map_err(|_| seed),
+        None => run_all(setting("VINTNER_SIM_SEEDS").unwrap_or(40), run),
+    };
+    let records = records.unwrap_or_else(|seed| {
+        let wrong = run(seed).err().unwrap_or_else(|| "it did not fail again".into());
+        panic!(
+            "seed {seed}: {wrong}\nreplay: VINTNER_SIM_SEED={seed} VINTNER_SIM_NODES={count} cargo test --test replication after_hard_times"
+        )
+    });
     assert!(records > 0);
 }
 

@@ -48,16 +48,18 @@ mod node;
 mod people;
 mod plan;
 mod ring;
+#[path = "../support/seeds.rs"]
+mod seeds;
 mod shrink;
 mod trade;
 mod verdict;
 mod world;
 
 use plan::{Broken, Plan};
+use seeds::{run_all, setting};
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::atomic::{AtomicU64, Ordering},
 };
 
 /// How many seeds `make test` runs.
@@ -99,10 +101,6 @@ fn run(plan: Plan, told: Told) -> Result<Report, Failure> {
     })
 }
 
-fn setting(name: &str) -> Option<u64> {
-    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number")))
-}
-
 /// Says how little is enough for a failure, and how to see it again.
 fn explain(seed: u64, nodes: u64) -> String {
     let plan = Plan::of(seed, nodes as usize);
@@ -137,26 +135,8 @@ fn every_seed_keeps_every_promise() {
         return println!("seed {seed}: {report:?}");
     }
     let seeds = setting("VINTNER_SIM_SEEDS").unwrap_or(SEEDS);
-    let (next, first_bad, trades) = (AtomicU64::new(0), AtomicU64::new(u64::MAX), AtomicU64::new(0));
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds || seed > first_bad.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    match run(Plan::of(seed, nodes as usize), Told::Nothing) {
-                        Ok(report) => _ = trades.fetch_add(report.trades, Ordering::Relaxed),
-                        Err(_) => _ = first_bad.fetch_min(seed, Ordering::Relaxed),
-                    }
-                }
-            });
-        }
-    });
-    let bad = first_bad.into_inner();
-    assert!(bad == u64::MAX, "{}", explain(bad, nodes));
-    let trades = trades.into_inner();
+    let trades_of = |seed| run(Plan::of(seed, nodes as usize), Told::Nothing).map(|report| report.trades);
+    let trades = run_all(seeds, trades_of).unwrap_or_else(|bad| panic!("{}", explain(bad, nodes)));
     println!("{seeds} seeds of {nodes} nodes: {trades} trades");
     assert!(trades >= seeds, "only {trades} trades in {seeds} seeds: the workload proves nothing");
 }
