@@ -45,7 +45,8 @@ fn network(seed: u64, count: usize, weather: Weather) -> World {
 fn a_record_reaches_everybody_soon_and_in_few_copies() {
     let count = setting("VINTNER_SIM_NODES").unwrap_or(100) as usize;
     let mut world = network(1, count, CALM);
-    // The tree grows with the first ones.
+    // A maker's tree grows with its second head, when everybody is there, and with the first records.
+    world.run(Duration::from_mins(1));
     for _ in 0..20 {
         let n = world.rng.random_range(0..count);
         world.make(n, None, HOUR);
