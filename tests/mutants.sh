@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Plants one bug after the other (cfg(mutant = "NAME") in src/) and demands that a simulation finds it: tests/whole or
-# tests/replication those that are called replica_..., tests/simulation the others.
+# Plants one bug after the other (cfg(mutant = "NAME") in src/) and demands that it is found: by tests/whole, tests/replication, or the
+# property tests of the replication core those that are called replica_..., by tests/simulation the others.
 #
 #   tests/mutants.sh            every bug in src/
 #   tests/mutants.sh NAME...    only these
@@ -26,7 +26,7 @@ done
 missed=()
 for name in "${wanted[@]}"; do
     # The whole nodes come first: what they find they find within the first seeds.
-    case "$name" in replica_*) simulations=(whole replication) ;; *) simulations=(simulation) ;; esac
+    case "$name" in replica_*) simulations=(whole replication lib) ;; *) simulations=(simulation) ;; esac
     place="$target/mutants/$name"
     mkdir -p "$place"
     printf '#!/bin/sh\nexec "$@" --cfg '"'"'mutant="%s"'"'"'\n' "$name" >"$place/rustc"
@@ -34,15 +34,20 @@ for name in "${wanted[@]}"; do
     export RUSTC_WORKSPACE_WRAPPER="$PWD/$place/rustc" CARGO_INCREMENTAL=0
     case "$target" in /*) RUSTC_WORKSPACE_WRAPPER="$place/rustc" ;; esac
     # A bug that does not compile is not found but broken.
-    if ! cargo test --quiet "${simulations[@]/#/--test=}" --no-run >"$place/build.log" 2>&1; then
+    binaries=("${simulations[@]/#/--test=}")
+    if ! cargo test --quiet "${binaries[@]/--test=lib/--lib}" --no-run >"$place/build.log" 2>&1; then
         echo "BROKEN $name: see $place/build.log"
         missed+=("$name")
         continue
     fi
     found=
     for simulation in "${simulations[@]}"; do
-        case "$simulation" in replication) tests=() ;; *) tests=(every_seed) ;; esac
-        if ! cargo test --quiet --test "$simulation" "${tests[@]}" >"$place/run.log" 2>&1; then
+        case "$simulation" in
+        replication) tests=(--test replication) ;;
+        lib) tests=(--lib replication::core) ;;
+        *) tests=(--test "$simulation" every_seed) ;;
+        esac
+        if ! cargo test --quiet "${tests[@]}" >"$place/run.log" 2>&1; then
             found=$simulation
             break
         fi
@@ -51,7 +56,7 @@ for name in "${wanted[@]}"; do
         echo "MISSED $name"
         missed+=("$name")
     else
-        rule=$(grep -m1 -aE '^seed [0-9]+: |^assertion|panicked at tests' "$place/run.log" || echo "but not by a rule, see $place/run.log")
+        rule=$(grep -m1 -aE '^seed [0-9]+: |^assertion|panicked at (tests|src)' "$place/run.log" || echo "but not by a rule, see $place/run.log")
         echo "found  $name by $found: $rule"
     fi
 done
