@@ -31,7 +31,7 @@ pub(super) const COLLECT_A_MESSAGE: Duration = Duration::from_micros(1_500);
 /// The longest. Ten hops of it are less than the third of a second that news may take.
 pub(super) const COLLECT_MAX: Duration = Duration::from_millis(10);
 /// How far frames may be ahead of that pace: who has little to say says it at once.
-pub(super) const COLLECT_FROM: Duration = Duration::from_millis(6);
+pub(super) const COLLECT_AHEAD: Duration = Duration::from_millis(6);
 /// Messages that wait for a neighbour; beyond it the oldest are dropped, and heads will tell of them.
 pub(super) const QUEUE_MAX: usize = 10_000;
 

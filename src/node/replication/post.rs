@@ -2,7 +2,7 @@
 
 use super::{
     GOSSIP, Gossiped, Hits,
-    limits::{COLLECT_A_MESSAGE, COLLECT_FROM, COLLECT_MAX, COLLECT_MIN, FRAMES_IN_FLIGHT_MAX, QUEUE_MAX},
+    limits::{COLLECT_A_MESSAGE, COLLECT_AHEAD, COLLECT_MAX, COLLECT_MIN, FRAMES_IN_FLIGHT_MAX, QUEUE_MAX},
     line::Line,
     parcel,
 };
@@ -108,7 +108,7 @@ impl Post {
 impl Queue {
     /// Until then messages are collected.
     fn due(&self) -> Instant {
-        self.spent_until.checked_sub(COLLECT_FROM).unwrap_or(self.spent_until)
+        self.spent_until.checked_sub(COLLECT_AHEAD).unwrap_or(self.spent_until)
     }
 
     fn is_waiting(&self) -> bool {
