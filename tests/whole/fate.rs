@@ -14,8 +14,9 @@ use vintner::exchange::Input as Trade;
 const HEAD_INTERVALS_MS: u64 = 3 * 60_000;
 /// How often it is looked whether they are, in runs that are not patient.
 const LOOK_EVERY_MS: u64 = 10_000;
-/// So soon after it is whole again the network has told a node that its store is behind: its next head shows others what it forgot.
-const NOTICED_IN_MS: u64 = 75_000;
+/// So soon after it is whole again the network has told a node that its store is behind: its next head, which comes within a minute,
+/// shows others what it forgot; they wait two seconds for what is still on its way, then ask; three seconds are for all the ways.
+const NOTICED_IN_MS: u64 = 65_000;
 /// Beyond the longest pause between two questions about a bid, and the largest difference between two clocks.
 const LAST_WORDS_MS: u64 = 40 * 60_000;
 
