@@ -2,7 +2,10 @@
 
 use super::{
     GOSSIP, Gossiped, Hits,
-    limits::{COLLECT_A_MESSAGE, COLLECT_AHEAD, COLLECT_MAX, COLLECT_MIN, FRAMES_IN_FLIGHT_MAX, QUEUE_MAX},
+    limits::{
+        COLLECT_A_MESSAGE, COLLECT_A_WAY, COLLECT_AHEAD, COLLECT_MAX, COLLECT_MIN, FRAMES_IN_FLIGHT_MAX,
+        QUEUE_MAX,
+    },
     line::Line,
     parcel,
 };
@@ -18,6 +21,7 @@ use std::{
     collections::{HashMap, VecDeque},
     net::SocketAddr,
     sync::Arc,
+    time::Duration,
 };
 use tokio::{task::JoinSet, time::Instant};
 
@@ -25,12 +29,16 @@ use tokio::{task::JoinSet, time::Instant};
 pub(super) struct Delivered {
     pub to: ClientId,
     pub heard: Option<bool>,
+    /// From when it left.
+    took: Duration,
 }
 
 #[derive(Debug)]
 struct Queue {
     messages: VecDeque<Message<Target>>,
     in_flight: usize,
+    /// How long the last frame and its answer were on their way.
+    took: Duration,
     /// Each frame takes its time of those that follow.
     spent_until: Instant,
 }
@@ -49,7 +57,12 @@ impl Post {
     }
 
     pub(super) fn add(&mut self, to: ClientId, message: Message<Target>) {
-        let empty = || Queue { messages: VecDeque::new(), in_flight: 0, spent_until: Instant::now() };
+        let empty = || Queue {
+            messages: VecDeque::new(),
+            in_flight: 0,
+            took: Duration::ZERO,
+            spent_until: Instant::now(),
+        };
         let queue = self.queues.entry(to).or_insert_with(empty);
         if queue.messages.len() >= QUEUE_MAX {
             queue.messages.pop_front();
@@ -76,9 +89,7 @@ impl Post {
             while queue.is_waiting() && queue.due() <= now {
                 let shown = shown.get_or_insert_with(&snapshot);
                 let Some(frame) = queue.take_frame(&shown.state.market) else { break };
-                let extra = u32::try_from(frame.messages() - 1).unwrap_or(u32::MAX);
-                let takes = COLLECT_A_MESSAGE.saturating_mul(extra).clamp(COLLECT_MIN, COLLECT_MAX);
-                queue.spent_until = queue.spent_until.max(now) + takes;
+                queue.spent_until = queue.spent_until.max(now) + queue.time_of(&frame);
                 queue.in_flight += 1;
                 self.frames.spawn(deliver(self.line.clone(), *to, addresses(to), frame.into_bytes()));
             }
@@ -95,6 +106,7 @@ impl Post {
                 Some(Ok(delivered)) => {
                     if let Some(queue) = self.queues.get_mut(&delivered.to) {
                         queue.in_flight = queue.in_flight.saturating_sub(1);
+                        queue.took = delivered.took;
                     }
                     return delivered;
                 }
@@ -113,6 +125,13 @@ impl Queue {
 
     fn is_waiting(&self) -> bool {
         !self.messages.is_empty() && self.in_flight < FRAMES_IN_FLIGHT_MAX
+    }
+
+    /// How much of its time a frame takes.
+    fn time_of(&self, frame: &Frame) -> Duration {
+        let extra = u32::try_from(frame.messages() - 1).unwrap_or(u32::MAX);
+        let takes = COLLECT_A_MESSAGE.saturating_mul(extra).max(COLLECT_A_WAY * self.took);
+        takes.clamp(COLLECT_MIN, COLLECT_MAX)
     }
 
     /// As many messages as fit; a record that is no longer held is left out.
@@ -139,6 +158,7 @@ pub(super) fn carried(market: &Market, target: &Target) -> Option<Carried> {
 }
 
 async fn deliver(line: Line, to: ClientId, addresses: Vec<SocketAddr>, frame: Vec<u8>) -> Delivered {
+    let left_at = Instant::now();
     let answer = line.call(to, &addresses, GOSSIP, &parcel::wrap(&frame)).await;
     let heard = match answer {
         Some(Ok(body)) => serde_json::from_str(&body).ok().map(|Gossiped { neighbour }| neighbour),
@@ -146,5 +166,5 @@ async fn deliver(line: Line, to: ClientId, addresses: Vec<SocketAddr>, frame: Ve
         Some(Err(RpcRefusal { retryable: true, .. })) => Some(true),
         Some(Err(_)) | None => None,
     };
-    Delivered { to, heard }
+    Delivered { to, heard, took: left_at.elapsed() }
 }

@@ -13,6 +13,7 @@ struct Bench {
     asked: Vec<(QuestionId, Question)>,
     heads: Vec<Head>,
     haves: Vec<Vec<News>>,
+    grafts: Vec<Vec<ClientId>>,
 }
 
 impl Bench {
@@ -26,8 +27,15 @@ impl Bench {
             has_open: false,
         };
         let core = Core::new(config, [3; 32], Now::ZERO, WALL);
-        let mut bench =
-            Self { core, now: Now::ZERO, peer, asked: Vec::new(), heads: Vec::new(), haves: Vec::new() };
+        let mut bench = Self {
+            core,
+            now: Now::ZERO,
+            peer,
+            asked: Vec::new(),
+            heads: Vec::new(),
+            haves: Vec::new(),
+            grafts: Vec::new(),
+        };
         bench.give(Input::Tick);
         let addresses = vec!["127.0.0.1:5001".parse().unwrap()];
         bench.give(Input::Met { client: bench.peer.public(), addresses });
@@ -54,6 +62,7 @@ impl Bench {
                     self.heads.push(UncheckedHead::read(&bytes).unwrap().claim().clone());
                 }
                 Effect::Send { message: Message::Have(news), .. } => self.haves.push(news),
+                Effect::Send { message: Message::Graft(makers), .. } => self.grafts.push(makers),
                 Effect::Judge { copy, record, .. } => {
                     let maker = self.peer.public();
                     let stamp = record.stamp().unwrap();
@@ -272,4 +281,42 @@ fn names_leave_together_and_only_those_of_the_newest_versions() {
     bench.pass(limits::HAVE_EVERY);
     assert!(bench.haves.iter().all(|news| news.len() == 1) && bench.haves.len() <= 4, "{:?}", bench.haves);
     assert_eq!(bench.haves.last(), Some(&vec![News::Record(stamp(&item(200)))]));
+}
+
+#[test]
+fn what_nobody_could_show_is_asked_for_again() {
+    let mut bench = Bench::new();
+    let list = bench.peer_has(&[stamp(&item(200))]);
+    bench.answer(list, Answer::NotTold);
+    assert_eq!((bench.core.status().behind, bench.core.counters().jobs_in_vain), (1, 1));
+    bench.pass(limits::COMPARE_EVERY);
+    let list = bench.take(|question| matches!(question, Question::Maker(..)));
+    bench.answer(list, Answer::Stamps(vec![stamp(&item(200))]));
+    let records = bench.take(|question| matches!(question, Question::Records(_)));
+    bench.answer(records, Answer::Records(vec![Carried { item: item(200), twin: None }]));
+    assert_eq!(bench.core.status().behind, 0);
+}
+
+#[test]
+fn a_tree_that_does_not_bring_what_the_dht_brought_is_mended() {
+    let records: Vec<Stamp> =
+        (0..20).map(|n| stamp(&MutableItem { k: PublicKey([n; 32]), ..item(1) })).collect();
+    for brought in [false, true] {
+        let mut bench = Bench::new();
+        let peer = bench.peer.public();
+        for stamp in &records {
+            bench.hold(*stamp, Via::Dht);
+        }
+        let named = records.iter().map(|stamp| News::Record(*stamp)).collect();
+        bench.give(Input::Frame { from: peer, messages: vec![Message::Have(named)] });
+        if brought {
+            let copy = |n| Carried { item: MutableItem { k: PublicKey([n; 32]), ..item(1) }, twin: None };
+            let messages = (0..20).map(|n| Message::Record(copy(n))).collect();
+            bench.give(Input::Frame { from: peer, messages });
+        }
+        bench.pass(limits::WANT_AFTER);
+        bench.pass(limits::WANT_AFTER);
+        assert_eq!(bench.grafts, if brought { vec![] } else { vec![vec![peer]] });
+        assert_eq!(bench.core.tree.missing.len(), 0);
+    }
 }

@@ -9,7 +9,9 @@
 //!   newer one is held, and nobody has to keep messages for those who ask later: the replica is the memory.
 //! - A record is passed on when it is held, not when it arrives: nobody helps to spread what he has not checked.
 //! - What the DHT brings is *early*: it is held, but sent on (but for its name) only when the tree brings its own copy. Otherwise one
-//!   record would enter the tree in many places, and the tree would be pruned wherever they meet.
+//!   record would enter the tree in many places, and the tree would be pruned wherever they meet. When somebody names such a record and
+//!   the tree's copy does not follow, the tree is broken here (who gets two things over two ways in turns has cut both): the link to
+//!   whoever named it becomes eager, as it does when a thing is asked for.
 
 use super::{
     Core, SignedHead, Stamp, Timer, UncheckedHead, Via,
@@ -36,8 +38,8 @@ enum Came {
 
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    /// What others have and this node lacks, and who has it.
-    missing: BTreeMap<News, VecDeque<ClientId>>,
+    /// What others have and the tree has not brought, and who has it.
+    pub(super) missing: BTreeMap<News, VecDeque<ClientId>>,
     recent: BTreeMap<News, Came>,
     order: VecDeque<News>,
     have_timer: bool,
@@ -55,6 +57,11 @@ impl Tree {
                 self.recent.remove(&oldest);
             }
         }
+    }
+
+    /// Whether this is held and the tree's copy still to come.
+    fn is_early(&self, news: &News) -> bool {
+        self.recent.get(news) == Some(&Came::Early)
     }
 
     /// A neighbour is gone, and what it has with it.
@@ -77,11 +84,12 @@ impl Core {
     }
 
     fn spread(&mut self, news: News, maker: ClientId, via: Via, message: impl Fn() -> Message<Target>) {
+        let was_early = self.tree.is_early(&news);
         let named_by = self.tree.missing.remove(&news).and_then(|sources| sources.front().copied());
         self.tree.remember(news, if via == Via::Dht { Came::Early } else { Came::Duly });
         if let Via::Gossip(from) = via
             && let Some(nearer) =
-                named_by.filter(|nearer| *nearer != from && self.neighbours.contains(nearer))
+                named_by.filter(|nearer| !was_early && *nearer != from && self.neighbours.contains(nearer))
         {
             self.send(nearer, Message::Graft(vec![maker]));
         }
@@ -178,7 +186,7 @@ impl Core {
         news: News,
         message: impl Fn() -> Message<Target>,
     ) {
-        if self.tree.recent.get(&news) == Some(&Came::Early) {
+        if self.tree.is_early(&news) {
             self.spread(news, maker, Via::Gossip(from), message);
         } else {
             self.prune(from, maker);
@@ -202,7 +210,7 @@ impl Core {
 
     fn has(&mut self, from: ClientId, news: Vec<News>) {
         for news in news {
-            if !self.lacks(&news) {
+            if !self.lacks(&news) && !self.tree.is_early(&news) {
                 continue;
             }
             if self.tree.missing.len() >= MISSING_MAX && !self.tree.missing.contains_key(&news) {
@@ -224,6 +232,11 @@ impl Core {
         let source = self.tree.missing.get_mut(&news).and_then(VecDeque::pop_front);
         let Some(source) = source.filter(|_| self.lacks(&news)) else {
             self.tree.missing.remove(&news);
+            if let Some(source) =
+                source.filter(|_| self.tree.is_early(&news) && !cfg!(mutant = "replica_leaves_a_tree_broken"))
+            {
+                self.mend(news, source);
+            }
             return;
         };
         if self.neighbours.contains(&source) {
@@ -231,6 +244,25 @@ impl Core {
             self.send(source, Message::Want(vec![news]));
         }
         self.timers.set(self.now.plus(WANT_AGAIN_AFTER), Timer::Want(news));
+    }
+
+    /// The tree has not brought what the DHT brought and this neighbour has.
+    fn mend(&mut self, news: News, source: ClientId) {
+        let News::Record(stamp) = news else { return };
+        let Some(maker) = self.index.maker(&stamp.target).filter(|_| self.neighbours.contains(&source))
+        else {
+            return;
+        };
+        self.send(source, Message::Graft(vec![maker]));
+        // Once is enough for all that waits for the same.
+        let (tree, index) = (&mut self.tree, &self.index);
+        let recent = &tree.recent;
+        tree.missing.retain(|news, _| match news {
+            News::Record(stamp) => {
+                recent.get(news) != Some(&Came::Early) || index.maker(&stamp.target) != Some(maker)
+            }
+            News::Head { .. } => true,
+        });
     }
 
     fn wants(&mut self, from: ClientId, news: Vec<News>) {
