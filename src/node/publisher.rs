@@ -40,6 +40,10 @@ const PUT_EVERY: Duration = Duration::from_hours(1);
 /// Records that are being brought out at the same time: enough to keep a neighbourhood of twenty busy, and so few that their
 /// answers do not wait long enough in each other's line to look lost.
 const IN_FLIGHT_MAX: usize = 32;
+/// The same while gossip brings the news: the owner's requests and the neighbours go first. 2,200 creates a second instead of 1,860.
+const IN_FLIGHT_AT_LEISURE: usize = 8;
+/// A record that has waited for so long is at leisure no longer.
+const LATE_AFTER: Duration = Duration::from_secs(5);
 /// How often a version is brought to the nodes that missed it, before it is left to the renewals.
 const FOLLOW_UPS_MAX: u32 = 5;
 /// The first pause after a failure, or before a follow-up; it doubles.
@@ -111,7 +115,7 @@ impl Publisher {
     /// Works until the core is gone.
     pub(super) async fn run(mut self, mut publications: mpsc::UnboundedReceiver<Publication>) {
         loop {
-            let next = self.due.first().map(|(at, _)| *at).filter(|_| self.attempts.len() < IN_FLIGHT_MAX);
+            let next = self.due.first().map(|(at, _)| *at).filter(|_| self.has_room());
             tokio::select! {
                 publication = publications.recv() => match publication {
                     Some(Publication::Publish(offer)) => {
@@ -149,10 +153,20 @@ impl Publisher {
         };
         self.records.insert(target, record);
         if !in_flight {
-            let has_neighbours = !self.replica.load().status.neighbours.is_empty();
-            self.schedule(target, if has_neighbours { PUT_AFTER } else { Duration::ZERO });
+            self.schedule(target, if self.has_neighbours() { PUT_AFTER } else { Duration::ZERO });
         }
         self.start_due();
+    }
+
+    fn has_neighbours(&self) -> bool {
+        !self.replica.load().status.neighbours.is_empty()
+    }
+
+    /// Whether one more record may be brought out.
+    fn has_room(&self) -> bool {
+        let is_late = || self.due.first().is_some_and(|(at, _)| at.elapsed() >= LATE_AFTER);
+        let at_leisure = self.has_neighbours() && !is_late();
+        self.attempts.len() < if at_leisure { IN_FLIGHT_AT_LEISURE } else { IN_FLIGHT_MAX }
     }
 
     fn unpublish(&mut self, target: Target) {
@@ -176,7 +190,7 @@ impl Publisher {
 
     fn start_due(&mut self) {
         let now = Instant::now();
-        while self.attempts.len() < IN_FLIGHT_MAX {
+        while self.has_room() {
             let Some((_, target)) = self.due.first().copied().filter(|(at, _)| *at <= now) else { return };
             self.unschedule(target);
             let Some(record) = self.records.get(&target) else { continue };
