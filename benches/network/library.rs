@@ -217,7 +217,7 @@ pub(super) fn calls(system: &System, time: Duration, figures: &mut Figures) -> R
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let ring = match system {
-            System::Ours => Ring::ours().await?,
+            System::Ours(_) => Ring::ours().await?,
             System::Stock => Ring::mainline()?,
             System::Other(_) => return Ok(()),
         };

@@ -148,9 +148,9 @@ fn run(mut options: Options) -> Result<()> {
     fs::create_dir_all(&dir).with_context(|| format!("{} cannot be made", dir.display()))?;
     let dir = fs::canonicalize(&dir)?;
     machine::check_disk(&dir)?;
-    let mut systems = vec![System::Ours];
+    let mut systems = vec![System::ours(&dir)?];
     match &options.against {
-        Some(program) => systems.push(System::Other(program.clone())),
+        Some(program) => systems.push(System::other(program, &dir)?),
         None if options.ours_only => {}
         None => systems.push(System::Stock),
     }
@@ -167,7 +167,7 @@ fn run(mut options: Options) -> Result<()> {
             let path = dir.join(format!("round-{round}-{}.json", system.name()));
             fs::write(&path, serde_json::to_string_pretty(&figures)?)
                 .with_context(|| format!("{} cannot be written", path.display()))?;
-            if system == System::Ours { ours.push(figures) } else { theirs.push(figures) }
+            if system.is_ours() { ours.push(figures) } else { theirs.push(figures) }
         }
     }
     finish(&options, &dir, &ours, &theirs)
@@ -260,7 +260,7 @@ fn measure(system: &System, options: &Options, round: u32, dir: &Path) -> Result
             datagrams::memory(system, &data, options.items, &mut figures)?;
         }
     }
-    if wanted(Part::Hundred) && round == 1 && *system == System::Ours {
+    if wanted(Part::Hundred) && round == 1 && system.is_ours() {
         eprintln!("  lookups among 100 nodes");
         hundred::lookups(&mut figures)?;
     }
