@@ -2,7 +2,7 @@
 //!
 //! A maker's head says what there is while the maker lives. Of one that is gone, of one that signed two values, and of records that only
 //! the DHT brought, nobody says it: there, two replicas are the same when they hold the same, and each takes what it lacks. A node does
-//! so with each new neighbour, and every minute with one node at random: as often with one that has fallen silent as with a neighbour, so
+//! so with a new neighbour, and every minute with one node at random: as often with one that has fallen silent as with a neighbour, so
 //! that two networks that lost each other become one again.
 
 use super::{
@@ -49,15 +49,26 @@ impl Core {
         }
     }
 
+    /// Compares with the latest new neighbour, as soon as no other comparison is under way: from now on it brings the news, and of what
+    /// came before nobody else may tell for a minute.
+    pub(super) fn compare_with_new(&mut self) {
+        if self.compare.is_none() || cfg!(mutant = "replica_skips_a_comparison") {
+            let new = self.new_neighbour.take().filter(|peer| self.neighbours.contains(peer));
+            if let Some(peer) = new {
+                self.compare_with(peer, self.wall);
+            }
+        }
+    }
+
     /// Compares what both held at that time, unless another comparison is under way.
-    pub(super) fn compare_with(&mut self, with: ClientId, at: UnixMillis) {
+    fn compare_with(&mut self, with: ClientId, at: UnixMillis) {
         if self.compare.is_none() && self.ask(with, Question::Overall(at), Asked::Overall).is_some() {
             self.compare = Some(Compare { with, at, after: None, pages: 0 });
         }
     }
 
     pub(super) fn compare_answered(&mut self, from: ClientId, answer: Option<Answer<Carried>>) {
-        let Some(compare) = self.compare.take().filter(|compare| compare.with == from) else { return };
+        let Some(compare) = self.compare.take_if(|compare| compare.with == from) else { return };
         match answer {
             Some(Answer::Overall(root)) => {
                 let differs = self.index.overall(compare.at).root != root;
@@ -82,7 +93,7 @@ impl Core {
                 let last = theirs.last_key_value().map(|(maker, _)| *maker);
                 for (maker, root) in theirs {
                     if !self.holds_all(&maker, compare.at, root) {
-                        self.queue_hint(maker, from, compare.at);
+                        self.queue_hint(maker, from, compare.at, root);
                     }
                 }
                 if more && compare.pages >= ROOT_PAGES_MAX {

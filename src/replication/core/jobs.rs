@@ -60,12 +60,20 @@ struct Job {
     progress_at: Now,
 }
 
-/// A job that has not begun.
+/// Jobs of one maker that have not begun: what its head asks for comes first, since what comes of it is known to be all.
 #[derive(Clone, Debug, Default)]
 struct Waiting {
-    sources: Vec<ClientId>,
-    /// Ask these and nobody else, about that time, whatever the head says.
-    at: Option<UnixMillis>,
+    /// Who brought the head, when it asks for something.
+    head: Option<Vec<ClientId>>,
+    hint: Option<Hint>,
+}
+
+/// What another node held at some time, whatever the head says. Only that node is asked for it.
+#[derive(Clone, Copy, Debug)]
+struct Hint {
+    from: ClientId,
+    at: UnixMillis,
+    root: Root,
 }
 
 #[derive(Debug, Default)]
@@ -94,16 +102,19 @@ impl Core {
     pub(super) fn queue_job(&mut self, maker: ClientId, from: Option<ClientId>) {
         let from = self.jobs.sources.remove(&maker).or(from);
         let waiting = self.jobs.waiting.entry(maker).or_default();
-        waiting.at = None;
-        waiting.sources.extend(from);
+        waiting.head.get_or_insert_default().extend(from);
     }
 
-    /// Has a maker's records compared with what `from` held at that time.
-    pub(super) fn queue_hint(&mut self, maker: ClientId, from: ClientId, at: UnixMillis) {
-        if self.jobs.waiting.len() >= JOBS_WAITING_MAX {
+    /// Has a maker's records compared with what `from` held at that time, unless all of it has come until then.
+    pub(super) fn queue_hint(&mut self, maker: ClientId, from: ClientId, at: UnixMillis, root: Root) {
+        if self.jobs.waiting.len() >= JOBS_WAITING_MAX && !self.jobs.waiting.contains_key(&maker) {
             self.counters.over_jobs += 1;
         } else if !cfg!(mutant = "replica_asks_only_what_heads_say") {
-            self.jobs.waiting.entry(maker).or_insert_with(|| Waiting { sources: vec![from], at: Some(at) });
+            let hint = &mut self.jobs.waiting.entry(maker).or_default().hint;
+            // What was held later is more.
+            if hint.is_none_or(|hint| hint.at < at) {
+                *hint = Some(Hint { from, at, root });
+            }
         }
     }
 
@@ -111,18 +122,35 @@ impl Core {
         while self.jobs.running.len() < JOBS_MAX {
             let next = self.jobs.waiting.keys().find(|maker| !self.jobs.running.contains_key(maker)).copied();
             let Some(maker) = next else { return };
-            let Some(waiting) = self.jobs.waiting.remove(&maker) else { return };
-            self.start_job(maker, waiting);
+            let Some(mut waiting) = self.jobs.waiting.remove(&maker) else { return };
+            if let Some(sources) = waiting.head.take() {
+                if waiting.hint.is_some() {
+                    self.jobs.waiting.insert(maker, waiting);
+                }
+                self.start_signed(maker, sources);
+            } else if let Some(Hint { from, at, root }) = waiting.hint
+                && !self.holds_all(&maker, at, root)
+            {
+                self.start_job(maker, at, None, [from].into());
+            }
         }
     }
 
-    fn start_job(&mut self, maker: ClientId, waiting: Waiting) {
-        let head = self.makers.head(&maker).map(|head| (head.at, (head.root, head.counter)));
-        let (at, signed, sources) = match (waiting.at, head) {
-            (Some(at), _) => (at, None, waiting.sources.into()),
-            (None, Some((at, signed))) => (at, Some(signed), self.sources_of(maker, waiting.sources)),
-            (None, None) => return,
-        };
+    fn start_signed(&mut self, maker: ClientId, sources: Vec<ClientId>) {
+        if let Some((at, signed)) = self.makers.head(&maker).map(|head| (head.at, (head.root, head.counter)))
+        {
+            let sources = self.sources_of(maker, sources);
+            self.start_job(maker, at, Some(signed), sources);
+        }
+    }
+
+    fn start_job(
+        &mut self,
+        maker: ClientId,
+        at: UnixMillis,
+        signed: Option<(Root, u64)>,
+        sources: VecDeque<ClientId>,
+    ) {
         self.counters.jobs += 1;
         let job = Job {
             at,

@@ -71,6 +71,8 @@ pub struct Core {
     tree: Tree,
     jobs: Jobs,
     compare: Option<Compare>,
+    /// One that became a neighbour, and was not compared with since then.
+    new_neighbour: Option<ClientId>,
     /// Whether a comparison has come to its end.
     compared: bool,
     started: Now,
@@ -115,6 +117,7 @@ impl Core {
             tree: Tree::default(),
             jobs: Jobs::default(),
             compare: None,
+            new_neighbour: None,
             compared: false,
             started: now,
             knows_own: !has_open,
@@ -219,6 +222,7 @@ impl Core {
             }
         }
         self.ask_for_heads();
+        self.compare_with_new();
         self.start_jobs();
         self.knows_own |= self.was_told_of_own();
     }

@@ -381,7 +381,7 @@ impl Core {
         kept.chosen |= chosen;
         if is_new {
             self.neighbours.want_heads(peer, None);
-            self.compare_with(peer, self.wall);
+            self.new_neighbour = Some(peer);
         }
     }
 

@@ -284,6 +284,43 @@ fn names_leave_together_and_only_those_of_the_newest_versions() {
 }
 
 #[test]
+fn a_new_neighbour_is_compared_with_also_when_another_comparison_is_under_way() {
+    let mut bench = Bench::new();
+    let overall = bench.take(|question| matches!(question, Question::Overall(_)));
+    bench.answer(overall, Answer::Overall(Index::default().overall(WALL).root));
+    // As after a machine has slept: a comparison of ten seconds ago begins, and the neighbours turn out to be none.
+    bench.pass(limits::COMPARE_EVERY);
+    let old = bench.take(|question| matches!(question, Question::Overall(_)));
+    bench.give(Input::Sent { to: bench.peer.public(), heard: Some(false) });
+    bench.pass(Duration::from_secs(1));
+    let join = bench.take(|question| matches!(question, Question::Join { .. }));
+    let head = bench.head(8).bytes().clone();
+    bench.answer(join, Answer::Joined { accepted: true, head });
+    bench.answer(old, Answer::NotTold);
+    let now = WALL.plus(limits::COMPARE_EVERY + Duration::from_secs(1));
+    bench.take(|question| *question == Question::Overall(now));
+}
+
+#[test]
+fn what_a_comparison_shows_is_asked_for_after_what_the_head_says() {
+    let mut bench = Bench::new();
+    let of_head = bench.peer_has(&[stamp(&item(200))]);
+    let peer = bench.peer.public();
+    let overall = bench.take(|question| matches!(question, Question::Overall(_)));
+    bench.answer(overall, Answer::Overall(Root([9; 32])));
+    let roots = bench.take(|question| matches!(question, Question::Roots(..)));
+    bench.answer(roots, Answer::Roots(vec![(peer, Root([8; 32]))], false));
+    // The head is brought again while what it said is being asked for.
+    bench.core.queue_job(peer, None);
+    bench.answer(of_head, Answer::NotTold);
+    for _ in 0..2 {
+        let list = bench.take(|question| matches!(question, Question::Maker(..)));
+        bench.answer(list, Answer::NotTold);
+    }
+    assert!(!bench.core.jobs.is_about(&peer));
+}
+
+#[test]
 fn what_nobody_could_show_is_asked_for_again() {
     let mut bench = Bench::new();
     let list = bench.peer_has(&[stamp(&item(200))]);
