@@ -165,7 +165,7 @@ fn broken_nodes_are_noticed_and_the_way_there_is_made_short() {
             plans.find_map(|plan| run(plan.clone(), Told::Nothing).err().map(|(rule, _)| (rule, plan)));
         let (rule, plan) = failure.unwrap_or_else(|| panic!("{broken:?} is not noticed"));
         assert!(rules.iter().any(|part| rule.contains(part)), "{broken:?}: {rule}");
-        let few = shrink::shrink(&plan, 25, |plan| run(plan.clone(), Told::Nothing).is_err());
+        let few = shrink::shrink(&plan, 200, |plan| run(plan.clone(), Told::Nothing).is_err());
         assert!(few.len() <= plan.steps.len() / 2, "{broken:?}: {} of {}", few.len(), plan.steps.len());
     }
 }
