@@ -66,7 +66,7 @@ impl System {
     }
 }
 
-/// Every program that is measured is a copy, as an installed one is: as the linker wrote it the same build measured 5 to 8 % worse than
+/// Every program that is measured is a copy, as an installed one is: as the linker wrote it the same build measured 3 to 8 % worse than
 /// its copy, for a reason that was not found.
 fn copied(program: &Path, to: PathBuf) -> Result<PathBuf> {
     // One that is still being executed cannot be written over, but replaced.
