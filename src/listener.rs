@@ -13,7 +13,7 @@ use self::{
     patience::Patient,
     room::{Place, Room},
 };
-use crate::metrics::{Counter, Page};
+use crate::metrics::{Counter, Page, Repeated};
 use axum::{Router, body::Body};
 use hyper::{
     Request, Response,
@@ -214,6 +214,7 @@ async fn accept(
     let room = Room::default();
     let mut newcomer: Option<(TcpStream, SocketAddr, Source)> = None;
     let mut make_room_at = Instant::now();
+    let mut refused = Repeated::default();
     let mut connections = JoinSet::new();
     let drain = loop {
         let slot = tokio::select! {
@@ -223,7 +224,13 @@ async fn accept(
                 match accepted {
                     Ok((stream, from)) => newcomer = sources.admit(from.ip()).map(|source| (stream, from, source)),
                     Err(error) => {
-                        tracing::warn!(%error, "a connection could not be accepted");
+                        if let Some(times) = refused.happened(std::time::Instant::now()) {
+                            tracing::warn!(
+                                %error, times,
+                                "connections could not be accepted; if too many files are open, allow this process more \
+                                 (`ulimit -n`, LimitNOFILE= of its unit)"
+                            );
+                        }
                         tokio::time::sleep(ACCEPT_BACKOFF).await;
                     }
                 }

@@ -12,9 +12,11 @@
 
 mod page;
 mod process;
+mod repeated;
 
 pub use page::{CONTENT_TYPE, Family, Page};
 pub use process::write as write_process;
+pub use repeated::Repeated;
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},

@@ -124,8 +124,9 @@ pub(super) fn is_heard(event: &DhtEvent) -> bool {
     match event {
         DhtEvent::Announce { name, .. } => announced(name).is_some(),
         DhtEvent::Stored(item) => item.salt.is_empty(),
-        DhtEvent::Address { .. } | DhtEvent::Warning(_) => true,
-        DhtEvent::Node { .. } | DhtEvent::Peer { .. } | DhtEvent::Ready => false,
+        DhtEvent::Address { .. } => true,
+        // The DHT logs its warnings itself.
+        DhtEvent::Warning(_) | DhtEvent::Node { .. } | DhtEvent::Peer { .. } | DhtEvent::Ready => false,
     }
 }
 
@@ -215,12 +216,15 @@ impl Ears {
             }
             // Offers have no salt; whatever else is stored here is no business of ours.
             DhtEvent::Stored(item) if item.salt.is_empty() => self.add(queue.bring(item)),
-            DhtEvent::Warning(warning) => tracing::warn!("DHT: {warning}"),
             DhtEvent::Address { ip, node_id } => {
                 tracing::info!(%ip, %node_id, "the network sees this node at this address");
                 self.exchange.note(META_DHT_NODE, dht_note(node_id, self.dht.local_addr()));
             }
-            DhtEvent::Stored(_) | DhtEvent::Node { .. } | DhtEvent::Peer { .. } | DhtEvent::Ready => {}
+            DhtEvent::Stored(_)
+            | DhtEvent::Warning(_)
+            | DhtEvent::Node { .. }
+            | DhtEvent::Peer { .. }
+            | DhtEvent::Ready => {}
         }
     }
 

@@ -6,6 +6,7 @@ use std::{
     path::Path,
     process::{Command, Stdio},
 };
+use vintner::store::DirLock;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -35,6 +36,33 @@ fn the_unit_of_a_grape_and_its_settings_are_what_the_program_takes() {
         "{out}"
     );
     assert!(unit.contains("StateDirectory=vintner-grape\n"));
+}
+
+/// A supervisor that tries again for ever helps against a port that may be free the next time, and against nothing else.
+#[test]
+fn a_unit_does_not_start_again_what_would_end_so_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().to_str().unwrap();
+    let ended = |args: &[&str]| {
+        let (code, _, err) = run(args);
+        assert!(err.contains("\nnext: "), "{err}");
+        code
+    };
+    let node =
+        ["node", "--bootstrap", "", "--api", "127.0.0.1:0", "--rpc", "127.0.0.1:0", "--dht", "127.0.0.1:0"];
+    let held = DirLock::take(dir.path()).unwrap();
+    let in_use = ended(&[&node[..], &["--data-dir", data]].concat());
+    assert_eq!(ended(&["grape", "--dp", "0", "--aph", "0", "--bn", "", "--data-dir", data]), in_use);
+    drop(held);
+    std::fs::write(dir.path().join("vintner.db"), "something else").unwrap();
+    let unusable = ended(&[&node[..], &["--data-dir", data]].concat());
+    let usage = ended(&["node", "--config", "/nonexistent"]);
+    assert_eq!(ended(&["grape", "--dp", "1"]), usage);
+    for unit in ["vintner", "vintner-grape"] {
+        let unit = std::fs::read_to_string(format!("{ROOT}/packaging/systemd/{unit}.service")).unwrap();
+        let line = format!("RestartPreventExitStatus={usage} {in_use} {unusable}");
+        assert!(unit.lines().any(|found| found == line), "{line} is not in {unit}");
+    }
 }
 
 #[test]
