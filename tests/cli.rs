@@ -192,8 +192,13 @@ fn a_node_with_a_token_file_answers_to_the_token_only() {
 
 #[test]
 fn wrong_usage_ends_with_2() {
-    let cases: [&[&str]; 9] = [
+    let cases: [&[&str]; 14] = [
         &[],
+        &["grape"],
+        &["grape", "--dp", "1", "--aph", "2"],
+        &["grape", "--no-such-flag"],
+        &["node", "--advertise", "nowhere", "--print-config"],
+        &["node", "--config", "/nonexistent"],
         &["offers"],
         &["offers", "create", "--quantity", "1"],
         &["offers", "create", "--quantity", "-1", "--price", "1"],
@@ -210,12 +215,110 @@ fn wrong_usage_ends_with_2() {
 }
 
 #[test]
+fn every_command_tells_its_version() {
+    for command in ["node", "grape", "devnet", "offers", "backup"] {
+        let (code, out, _) = run(&[command, "--version"]);
+        assert!(code == 0 && out.trim_end().ends_with(env!("CARGO_PKG_VERSION")), "{command}: {out}");
+    }
+}
+
+/// What a command says when its standard output is a full disk, and its exit code.
+#[cfg(target_os = "linux")]
+fn with_full_output(args: &[&str]) -> (i32, String) {
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let (code, _, err) = said(vintner(args).stdout(full()).output().unwrap());
+    // Nor does it panic where nobody can be told.
+    let silent = vintner(args).stdout(full()).stderr(full()).status().unwrap();
+    assert_eq!(silent.code(), Some(code), "{args:?}");
+    (code, err)
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_cannot_be_written_is_an_error_of_every_command() {
+    let data = tempfile::tempdir().unwrap();
+    let node = NodeProcess::start(data.path(), &[]);
+    let (dir, api) = (data.path().to_str().unwrap(), node.url.clone());
+    let id = node.json(&["offers", "create", "--quantity", "1", "--price", "100"])["id"].clone();
+    let id = id.as_str().unwrap();
+    let copies = tempfile::tempdir().unwrap();
+    let copy = copies.path().join("copy.db").display().to_string();
+    let offline: [&[&str]; 11] = [
+        &["--help"],
+        &["--version"],
+        &["grape", "--help"],
+        &["offers", "list", "--help"],
+        &["openapi"],
+        &["completions", "bash"],
+        &["man"],
+        &["node", "--print-config"],
+        &["grape", "--dp", "1", "--aph", "2", "--bn", "", "--print-config"],
+        &["doctor", "--data-dir", dir, "--bootstrap", ""],
+        &["doctor", "--data-dir", dir, "--bootstrap", "", "--json"],
+    ];
+    let asking: [&[&str]; 9] = [
+        &["offers", "list"],
+        &["offers", "list", "--watch"],
+        &["offers", "list", "--json"],
+        &["offers", "show", id],
+        &["offers", "create", "--quantity", "1", "--price", "100"],
+        &["trades", "list"],
+        &["trades", "list", "--json"],
+        &["status"],
+        &["recover"],
+    ];
+    let asking = asking.map(|args| [args, &["--api", &api]].concat());
+    for args in offline.iter().map(|args| args.to_vec()).chain(asking) {
+        let (code, err) = with_full_output(&args);
+        assert!(code == 1 && err.contains("standard output cannot be written"), "{args:?}: {code} {err}");
+        assert!(err.contains("\nnext: free some space"), "{args:?}: {err}");
+    }
+    let backup = vintner(&["backup", &copy, "--data-dir", dir])
+        .stdout(fs::File::options().write(true).open("/dev/full").unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(backup.status.code(), Some(1));
+    assert!(fs::exists(&copy).unwrap(), "the copy is made all the same");
+    // A reader that has had enough is no error.
+    let mut head = vintner(&["openapi"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(head.stdout.take());
+    assert!(head.wait().unwrap().success());
+}
+
+#[test]
+fn a_home_directory_is_found_wherever_a_path_is_written() {
+    let home = tempfile::tempdir().unwrap();
+    let path = |name: &str| home.path().join(name).display().to_string();
+    let file = home.path().join("node.toml");
+    fs::write(&file, "data_dir = '~/file'\ntoken_file = '~/token'\n").unwrap();
+    let of = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = vintner(&["node", "--print-config"]);
+        let command = command.args(args).env("HOME", home.path()).envs(variables.iter().copied());
+        said(command.output().unwrap()).1
+    };
+    for (args, variables, found) in [
+        (&["--data-dir=~/flag"][..], &[][..], path("flag")),
+        (&[], &[("VINTNER_DATA_DIR", "~/variable")][..], path("variable")),
+        (&["--config=~/node.toml"], &[][..], path("file")),
+        (&["--config=~/node.toml"], &[][..], path("token")),
+    ] {
+        let out = of(args, variables);
+        assert!(out.contains(&format!("\"{found}\"")), "{args:?} {variables:?}: {out}");
+    }
+    let (code, _, err) = run(&["node", "--data-dir=~nobody/x", "--print-config"]);
+    assert!(code == 2 && err.contains("write the whole path"), "{err}");
+    fs::write(&file, "data_dir = '~nobody/x'\n").unwrap();
+    let (code, _, err) = run(&["node", "--config", file.to_str().unwrap(), "--print-config"]);
+    assert!(code == 2 && err.contains("write the whole path"), "{err}");
+}
+
+#[test]
 fn no_node_at_all_is_said_plainly() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (code, _, err) = run(&["offers", "list", "--api", &format!("http://{free}")]);
     assert!(code == 1 && err.contains("no node answers") && err.contains("vintner devnet"), "{err}");
     let (code, _, err) = run(&["offers", "list", "--api", "ftp://x"]);
-    assert!(code == 1 && err.contains("is not a URL"), "{err}");
+    assert!(code == 2 && err.contains("is not a URL"), "{err}");
 }
 
 /// A node that cannot start: its exit code and what it said.
@@ -337,9 +440,9 @@ fn settings_come_from_flags_then_environment_then_the_file() {
     }
     fs::write(&file, "apii = '127.0.0.1:4100'\n").unwrap();
     let (code, _, err) = run(&["node", "--print-config", "--config", &path]);
-    assert!(code == 1 && err.contains("apii"), "{err}");
+    assert!(code == 2 && err.contains("apii"), "{err}");
     let (code, _, err) = run(&["node", "--config", "/nowhere/vintner.toml"]);
-    assert!(code == 1 && err.contains("check --config"), "{err}");
+    assert!(code == 2 && err.contains("check --config"), "{err}");
 }
 
 #[test]
@@ -347,4 +450,84 @@ fn the_description_is_printed() {
     let (code, out, _) = run(&["openapi"]);
     let committed = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/openapi/openapi.json")).unwrap();
     assert!(code == 0 && out == committed);
+}
+
+/// A process that may have few files open, by a limit that it cannot raise itself.
+#[cfg(target_os = "linux")]
+#[test]
+fn too_many_open_files_are_warned_of_once_and_not_ten_times_a_second() {
+    let data = tempfile::tempdir().unwrap();
+    let line = format!(
+        "ulimit -n 64; exec {VINTNER} node --until-stdin-ends --data-dir {} --bootstrap '' \
+         --api 127.0.0.1:0 --rpc 127.0.0.1:0 --dht 127.0.0.1:0",
+        data.path().display()
+    );
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &line]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = shell.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let api = lines.by_ref().find_map(|line| {
+        let (_, url) = line.split_once("the API is at http://")?;
+        Some(url.split('/').next()?.to_owned())
+    });
+    let api = api.unwrap();
+    let connections: Vec<_> = (0..100).map(|_| std::net::TcpStream::connect(&api).unwrap()).collect();
+    assert!(lines.by_ref().any(|line| line.contains("could not be accepted")), "it says that it has no more");
+    // It tries ten times a second; a second line would be there long before this.
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    drop((connections, child.stdin.take()));
+    assert!(child.wait().unwrap().success());
+    let more = lines.filter(|line| line.contains("could not be accepted")).count();
+    assert_eq!(more, 0, "it was said again");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_node_raises_the_limit_of_open_files_as_far_as_it_may() {
+    let data = tempfile::tempdir().unwrap();
+    let line = format!(
+        "ulimit -Sn 100; exec {VINTNER} node --until-stdin-ends --data-dir {} --bootstrap '' \
+         --api 127.0.0.1:0 --rpc 127.0.0.1:0 --dht 127.0.0.1:0",
+        data.path().display()
+    );
+    let mut shell = Command::new("sh");
+    let mut child = shell.args(["-c", &line]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("the API is at")));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let numbers: Vec<&str> = files.split_whitespace().skip(3).collect();
+    assert!(numbers[0].parse::<u64>().is_ok_and(|soft| soft > 100), "{files}");
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+}
+
+/// As root a directory without write permission is written all the same, so the place of the directory is taken by a file.
+#[test]
+fn a_grape_whose_data_directory_cannot_be_used_runs_on_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = dir.path().join("grape");
+    fs::write(&place, "a file").unwrap();
+    let args = [
+        "grape",
+        "--until-stdin-ends",
+        "-b",
+        "127.0.0.1",
+        "--dp",
+        "0",
+        "--aph",
+        "0",
+        "--bn",
+        "",
+        "--data-dir",
+    ];
+    let mut command = vintner(&args);
+    command.arg(&place).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("grape ready"), "{first}");
+    drop(child.stdin.take());
+    let (code, _, err) = said(child.wait_with_output().unwrap());
+    assert!(code == 0 && err.contains("keeps nothing"), "{code} {err}");
 }

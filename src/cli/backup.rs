@@ -3,13 +3,13 @@
 use super::{
     Exit,
     output::{self, facts},
+    path::UserPath,
     settings::DataDirArgs,
 };
 use crate::store::{self, keyfile};
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
 
 /// Copy the store to a new file, while the node runs
 ///
@@ -20,7 +20,7 @@ use std::path::PathBuf;
 #[command(after_help = "Example: vintner backup --data-dir /var/lib/vintner /backup/vintner-$(date +%F).db")]
 pub(crate) struct BackupArgs {
     /// The file to make; an existing one is never overwritten
-    file: PathBuf,
+    file: UserPath,
 
     #[command(flatten)]
     data_dir: DataDirArgs,
@@ -32,7 +32,7 @@ pub(crate) struct BackupArgs {
 
 /// Copies, and says what was copied and what was not.
 pub(crate) async fn run(args: BackupArgs) -> Result<Exit> {
-    let (dir, file) = (args.data_dir.find()?, args.file);
+    let (dir, file) = (args.data_dir.find()?, args.file.into_path());
     let (from, to) = (dir.clone(), file.clone());
     let copied = tokio::task::spawn_blocking(move || store::backup(&from, &to)).await;
     let copied = copied.context("the copy was interrupted; try again")??;
@@ -55,6 +55,6 @@ pub(crate) async fn run(args: BackupArgs) -> Result<Exit> {
         ("node", Some(copied.client_id)),
         ("network", Some(copied.network)),
         ("not in it", Some(format!("the key: keep a copy of {} apart, it never changes", key.display()))),
-    ]));
+    ]))?;
     Ok(Exit::Done)
 }

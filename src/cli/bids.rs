@@ -53,6 +53,5 @@ pub(crate) fn print_bid(bid: &BidView, json: bool) -> Result<()> {
         ("firm until", Some(bid.valid_until.to_string())),
         ("trade", bid.trade_id.map(|id| id.to_string())),
         ("refused", refusal),
-    ]));
-    Ok(())
+    ]))
 }

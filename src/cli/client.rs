@@ -1,11 +1,11 @@
 //! A client of the REST API, for the commands that ask a running node.
 
-use super::{output, settings::read_token};
+use super::{advice::Told, exit::WrongUsage, output, path::UserPath, settings::read_token};
 use crate::http::types::ProblemView;
 use anyhow::{Context, Result};
 use reqwest::{Method, StatusCode, Url};
 use serde::{Serialize, de::DeserializeOwned};
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, time::Duration};
 
 /// How long an answer may take: longer than a bid may wait for its maker.
 const ANSWER_WITHIN: Duration = Duration::from_secs(45);
@@ -29,7 +29,7 @@ pub(crate) struct ClientArgs {
 
     /// File that holds the API's token
     #[arg(long, global = true, env = "VINTNER_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
-    token_file: Option<PathBuf>,
+    token_file: Option<UserPath>,
 
     /// Print JSON
     #[arg(long, global = true)]
@@ -54,16 +54,17 @@ impl fmt::Display for Refused {
 impl Refused {
     /// Tells the user, with what to do next.
     pub(crate) fn report(&self) {
-        if self.json {
-            // The other way to fail would be a closed pipe.
-            let _ = output::print_json(&self.problem);
+        if self.json
+            && let Err(error) = output::print_json(&self.problem)
+        {
+            output::tell(&Told::of(&error).to_string());
         }
-        eprintln!("error: {self}");
+        output::tell(&format!("error: {self}"));
         for error in &self.problem.errors {
             let place = error.pointer.as_deref().or(error.parameter.as_deref()).unwrap_or_default();
-            eprintln!("  {place} {}", error.detail);
+            output::tell(&format!("  {place} {}", error.detail));
         }
-        eprintln!("next: {}", next_step(&self.problem.code).unwrap_or(LOOK_AT_THE_FORM));
+        output::tell(&format!("next: {}", next_step(&self.problem.code).unwrap_or(LOOK_AT_THE_FORM)));
     }
 
     /// Whether the very same question may be answered later.
@@ -177,7 +178,8 @@ impl Client {
         let base = Url::parse(&with_scheme)
             .ok()
             .filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
-            .with_context(|| format!("--api {api:?} is not a URL; write it as http://127.0.0.1:4000"))?;
+            .with_context(|| format!("--api {api:?} is not a URL; write it as http://127.0.0.1:4000"))
+            .map_err(WrongUsage::of)?;
         // An error means that one is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()

@@ -1,14 +1,11 @@
 //! `vintner completions` and `vintner man`: both are written from the very definition that reads the arguments, so they cannot
 //! say anything else.
 
-use super::{Cli, Exit, output};
+use super::{Cli, Exit, output, path::UserPath};
 use anyhow::{Context, Result};
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 /// Print a completion script for a shell
 ///
@@ -32,20 +29,20 @@ pub(crate) struct CompletionsArgs {
 pub(crate) struct ManArgs {
     /// Where to write the pages; made if it is missing [default: print the main page]
     #[arg(value_name = "DIR")]
-    dir: Option<PathBuf>,
+    dir: Option<UserPath>,
 }
 
 /// Prints the script.
-pub(crate) fn completions(args: &CompletionsArgs) -> Exit {
-    output::print(&script(args.shell));
-    Exit::Done
+pub(crate) fn completions(args: &CompletionsArgs) -> Result<Exit> {
+    output::print(&script(args.shell))?;
+    Ok(Exit::Done)
 }
 
 /// Prints the main page, or writes them all.
 pub(crate) fn man(args: &ManArgs) -> Result<Exit> {
     match &args.dir {
-        None => output::print(&main_page()?),
-        Some(dir) => output::print(&format!("{} pages written to {}\n", write_pages(dir)?, dir.display())),
+        None => output::print(&main_page()?)?,
+        Some(dir) => output::print(&format!("{} pages written to {}\n", write_pages(dir)?, dir.display()))?,
     }
     Ok(Exit::Done)
 }

@@ -1,10 +1,10 @@
 //! `vintner devnet`: a whole network on this machine, as child processes of this program.
 
-use super::{Exit, output, signals::Stop, supervisor::Task};
+use super::{Exit, output, path::UserPath, signals::Stop, supervisor::Task};
 use anyhow::{Context, Result, bail};
 use std::{
     net::{Ipv4Addr, TcpListener, UdpSocket},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 use tokio::{sync::watch, task::JoinSet};
@@ -31,7 +31,7 @@ pub(crate) struct DevnetArgs {
     nodes: u16,
     /// Where everything is kept
     #[arg(long, env = "VINTNER_DEVNET_DIR", value_name = "DIR", default_value = ".vintner/devnet")]
-    data_dir: PathBuf,
+    data_dir: UserPath,
     /// The market's name
     #[arg(long, value_name = "NAME", default_value = "devnet")]
     network: crate::identity::Network,
@@ -68,10 +68,10 @@ pub(crate) async fn run(args: DevnetArgs, stop: Stop) -> Result<Exit> {
         failed = first_failure(&mut children) => failed,
         never = args.watch() => never,
     };
-    output::print("devnet   | stopping\n");
+    output::print_if_possible("devnet   | stopping\n");
     stopping.send_replace(true);
     while children.join_next().await.is_some() {}
-    output::print("devnet   | stopped\n");
+    output::print_if_possible("devnet   | stopped\n");
     outcome.map(|()| Exit::Done)
 }
 
@@ -178,12 +178,15 @@ impl DevnetArgs {
             while !http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
                 if started.elapsed() > PATIENCE && !explained {
                     explained = true;
-                    output::print(&format!("devnet   | node-{} is not ready yet; {url} says why\n", n + 1));
+                    output::print_if_possible(&format!(
+                        "devnet   | node-{} is not ready yet; {url} says why\n",
+                        n + 1
+                    ));
                 }
                 tokio::time::sleep(POLL).await;
             }
         }
-        output::print(&format!(
+        output::print_if_possible(&format!(
             "devnet   | network ready: {} grapes, {} nodes; the first node's API is http://127.0.0.1:{}\n",
             self.grapes, self.nodes, self.api_port
         ));

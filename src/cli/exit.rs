@@ -22,6 +22,18 @@ pub(crate) enum Exit {
     DataUnusable,
 }
 
+/// What is wrong with how the command was called, with its settings: no use in calling it again as it was.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct WrongUsage(anyhow::Error);
+
+impl WrongUsage {
+    /// Marks an error as one of the settings.
+    pub(crate) fn of(error: anyhow::Error) -> anyhow::Error {
+        Self(error).into()
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(match exit {
@@ -43,6 +55,9 @@ impl Exit {
     }
 
     fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        if cause.is::<WrongUsage>() {
+            return Some(Self::Usage);
+        }
         if let Some(error) = cause.downcast_ref::<io::Error>() {
             return (error.kind() == io::ErrorKind::AddrInUse).then_some(Self::PortTaken);
         }

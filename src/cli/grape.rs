@@ -12,18 +12,21 @@ mod status;
 use self::settings::{Effective, Settings};
 use super::{
     Exit,
+    exit::WrongUsage,
     logs::{self, LogFormat},
     output,
+    path::UserPath,
     signals::Stop,
 };
 use crate::{
     dht::Dht,
     grape::{Keeper, State},
     http::grape,
+    store::StoreError,
     workers::Workers,
 };
 use anyhow::{Context, Result};
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 use tokio::net::TcpListener;
 
 /// How long to wait for the first nodes before saying that the grape is up anyway: a bootstrap node may come later.
@@ -58,7 +61,7 @@ pub(super) struct GrapeArgs {
 
     /// TOML file of settings, with the long names of the flags: dht_port = 20001
     #[arg(long, env = "VINTNER_GRAPE_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
+    config: Option<UserPath>,
 
     /// Print the settings as they would be used, as TOML, and end
     #[arg(long)]
@@ -77,14 +80,14 @@ pub(super) struct GrapeArgs {
 
 /// Runs until it is asked to stop, or does the one thing that was asked.
 pub(super) async fn run(args: GrapeArgs, log_format: Option<LogFormat>, stop: Stop) -> Result<Exit> {
-    let file = args.config.as_deref().map(Settings::of_file).transpose()?.unwrap_or_default();
-    let settings = args.settings.or(file);
+    let file = args.config.as_deref().map(Settings::of_file).transpose().map_err(WrongUsage::of)?;
+    let settings = args.settings.or(file.unwrap_or_default());
     if args.status {
         return status::run(&settings, args.json).await;
     }
-    let settings = settings.effective(log_format)?;
+    let settings = settings.effective(log_format).map_err(WrongUsage::of)?;
     if args.print_config {
-        output::print(&settings.to_toml()?);
+        output::print(&settings.to_toml()?)?;
         return Ok(Exit::Done);
     }
     logs::start(settings.log_format);
@@ -136,7 +139,7 @@ impl Running {
     /// The line that scripts wait for.
     fn tell(&self) {
         let (dht, http) = (self.dht.local_addr(), self.serving.local_addr());
-        output::print(&format!("grape ready: DHT on UDP {dht}, HTTP on http://{http}\n"));
+        output::print_if_possible(&format!("grape ready: DHT on UDP {dht}, HTTP on http://{http}\n"));
     }
 
     /// What was asked is answered, then what is known is kept, while there is still somebody who knows it.
@@ -159,7 +162,15 @@ async fn start_dht(
     getrandom::fill(&mut seed).context("the system gives no random numbers")?;
     let mut config = settings.dht(seed);
     let Some(dir) = &settings.data_dir else { return Ok((Dht::start(config, workers).await?, None)) };
-    let state = State::open(dir, settings.identity_address(), settings.peer_max_age())?;
+    let state = match State::open(dir, settings.identity_address(), settings.peer_max_age()) {
+        Ok(state) => state,
+        // Two that write to one directory would take each other's node id.
+        Err(error @ StoreError::Locked { .. }) => return Err(error.into()),
+        Err(error) => {
+            tracing::warn!(%error, "the data directory cannot be used: this grape runs on, and keeps nothing; mend it and start again");
+            return Ok((Dht::start(config, workers).await?, None));
+        }
+    };
     config.node_id = state.node_id();
     config.known_nodes = state.known_nodes();
     let dht = Dht::start(config, workers).await?;

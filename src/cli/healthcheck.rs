@@ -49,7 +49,7 @@ pub(crate) async fn run(args: HealthcheckArgs) -> Result<Exit> {
         }
     };
     let answer = tokio::time::timeout(ANSWER_WITHIN, ask).await;
-    output::print(&answer.with_context(|| format!("no answer within {} s", ANSWER_WITHIN.as_secs()))??);
+    output::print(&answer.with_context(|| format!("no answer within {} s", ANSWER_WITHIN.as_secs()))??)?;
     Ok(Exit::Done)
 }
 

@@ -4,6 +4,12 @@
 //! Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 in doubt (a bid whose maker has not answered yet), 4 a port is taken,
 //! 5 the data directory is in use, 6 it cannot be used (`exit`).
 
+#![deny(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "`output` says when something cannot be written"
+)]
+
 mod advice;
 mod backup;
 mod bids;
@@ -18,7 +24,9 @@ mod healthcheck;
 mod logs;
 mod node;
 mod offers;
+mod open_files;
 mod output;
+mod path;
 mod settings;
 mod signals;
 mod status;
@@ -30,13 +38,13 @@ use clap::{Args, Parser, Subcommand};
 use client::{Client, Refused};
 use exit::Exit;
 use logs::LogFormat;
-use std::process::ExitCode;
+use std::{io::ErrorKind, process::ExitCode};
 
 /// A peer-to-peer exchange node
 ///
 /// `vintner devnet` starts a whole network on this machine; `vintner offers list` shows what it trades.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 110)]
+#[command(version, propagate_version = true, max_term_width = 110)]
 struct CliOf<C: Subcommand> {
     #[command(subcommand)]
     command: C,
@@ -109,22 +117,24 @@ pub fn main() -> ExitCode {
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // A closed terminal is no reason to fail in another way.
-            let _ = error.print();
-            let usage = match std::env::args_os().nth(1) {
-                // As a stock grape does.
-                Some(command) if command == "grape" => Exit::Failed,
-                _ => Exit::Usage,
-            };
-            return if error.use_stderr() { usage } else { Exit::Done }.into();
+            let printed = error.print();
+            return match printed {
+                _ if error.use_stderr() => Exit::Usage,
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => report(output::not_written(error)),
+                _ => Exit::Done,
+            }
+            .into();
         }
     };
+    if matches!(cli.command, Command::Node(_) | Command::Grape(_) | Command::Devnet(_)) {
+        open_files::allow();
+    }
     let runtime = match runtime(&cli.command) {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!(
+            output::tell(&format!(
                 "error: cannot start the runtime: {error}\nnext: free some memory or threads and try again"
-            );
+            ));
             return Exit::Failed.into();
         }
     };
@@ -151,7 +161,7 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
 fn report(error: anyhow::Error) -> Exit {
     match error.downcast_ref::<Refused>() {
         Some(refused) => refused.report(),
-        None => eprintln!("{}", advice::Told::of(&error)),
+        None => output::tell(&advice::Told::of(&error).to_string()),
     }
     Exit::of(&error)
 }
@@ -172,12 +182,12 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Recover(Remote { to, .. }) => status::recover(&Client::new(&to)?).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,
         Command::Openapi => {
-            output::print(crate::http::api::openapi_json());
+            output::print(crate::http::api::openapi_json())?;
             Ok(Exit::Done)
         }
         Command::Doctor(args) => doctor::run(*args).await,
         Command::Backup(args) => backup::run(args).await,
-        Command::Completions(args) => Ok(completions::completions(&args)),
+        Command::Completions(args) => completions::completions(&args),
         Command::Man(args) => completions::man(&args),
     }
 }

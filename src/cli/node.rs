@@ -30,7 +30,7 @@ pub(crate) struct NodeArgs {
 pub(crate) async fn run(args: NodeArgs, log_format: Option<LogFormat>, stop: Stop) -> Result<Exit> {
     let settings = args.settings.effective(log_format)?;
     if args.print_config {
-        output::print(&settings.to_toml()?);
+        output::print(&settings.to_toml()?)?;
         return Ok(Exit::Done);
     }
     logs::start(settings.log_format);

@@ -2,6 +2,7 @@
 
 use super::{
     Exit,
+    advice::Told,
     bids::print_bid,
     client::{Client, duration, id},
     output::{self, facts, table},
@@ -226,13 +227,13 @@ async fn list(args: &ListArgs, client: &Client) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     if page.items.is_empty() && page.next_cursor.is_none() {
-        output::print("no offers; `vintner offers create --quantity 0.5 --price 64000` makes one\n");
+        output::print("no offers; `vintner offers create --quantity 0.5 --price 64000` makes one\n")?;
         return Ok(Exit::Done);
     }
     let rows: Vec<Vec<String>> = page.items.iter().map(row).collect();
-    output::print(&table(&HEADINGS, &rows));
+    output::print(&table(&HEADINGS, &rows))?;
     if let Some(cursor) = page.next_cursor {
-        output::print(&format!("more: --cursor {cursor}\n"));
+        output::print(&format!("more: --cursor {cursor}\n"))?;
     }
     Ok(Exit::Done)
 }
@@ -294,7 +295,7 @@ fn print_offer(offer: &OfferView, json: bool) -> Result<Exit> {
         ("memo", offer.memo.clone()),
         ("published", published),
         ("trade", offer.trade_id.map(|id| id.to_string())),
-    ]));
+    ]))?;
     Ok(Exit::Done)
 }
 
@@ -313,15 +314,19 @@ async fn bid(args: BidArgs, client: &Client) -> Result<Exit> {
     let key = args.idempotency_key.unwrap_or_else(new_key);
     let path = format!("/api/v1/offers/{}/bids", args.offer);
     let (_, bid): (_, BidView) = client.post(&path, &body, &key).await?;
-    print_bid(&bid, client.json)?;
+    let printed = print_bid(&bid, client.json);
     if bid.status != BidStatus::InDoubt {
-        return Ok(Exit::Done);
+        return printed.map(|()| Exit::Done);
     }
+    // Told first, and with its own exit code: whoever took it for a refusal would bid again.
     let until: UnixMillis = bid.valid_until.0;
-    eprintln!(
+    output::tell(&format!(
         "in doubt: the maker has not answered; the bid is firm until {until}, and the node goes on asking\n\
          next: `vintner bids show {}` tells what became of it; do not bid again",
         bid.id
-    );
+    ));
+    if let Err(error) = printed {
+        output::tell(&Told::of(&error).to_string());
+    }
     Ok(Exit::InDoubt)
 }

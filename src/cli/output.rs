@@ -1,20 +1,43 @@
-//! What commands print: tables for people, JSON for machines.
+//! What commands print: tables for people, JSON for machines. Nothing else writes to standard output or standard error.
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 
-/// Prints text as it stands. A reader that went away (`| head`) is no error.
-pub(crate) fn print(text: &str) {
+/// Prints text as it stands, on standard output.
+///
+/// # Errors
+/// When it cannot be written, such as to a full disk. A reader that went away (`| head`) is no error.
+pub(crate) fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(not_written(error)),
+        _ => Ok(()),
+    }
+}
+
+/// The failure of whoever printed to standard output.
+pub(crate) fn not_written(error: std::io::Error) -> anyhow::Error {
+    anyhow::Error::from(error).context(
+        "standard output cannot be written; free some space where it goes, or send it elsewhere, and look before \
+         you repeat what changes something",
+    )
 }
 
 /// Prints JSON.
 pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<()> {
     let text = serde_json::to_string_pretty(value).context("the answer cannot be written as JSON")?;
-    print(&format!("{text}\n"));
-    Ok(())
+    print(&format!("{text}\n"))
+}
+
+/// Prints a line of a program that goes on in any case: its work is not to print.
+pub(crate) fn print_if_possible(line: &str) {
+    let _ = print(line);
+}
+
+/// Tells people a line, on standard error. Where that cannot be written there is nobody to tell: `eprintln!` would panic.
+pub(crate) fn tell(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }
 
 /// Rows under headings, each column as wide as its widest cell.

@@ -1,7 +1,7 @@
 //! The settings of a node, and where each comes from: flags, then `VINTNER_*` in the environment, then a TOML file, then a
 //! default that runs as it stands on one machine.
 
-use super::{container, logs::LogFormat};
+use super::{container, exit::WrongUsage, logs::LogFormat, path::UserPath};
 use crate::{
     http::api::{ApiConfig, ApiToken, Published, TOKEN_BYTES_MAX},
     identity::Network,
@@ -48,7 +48,7 @@ pub(crate) struct Settings {
 
     /// Where keys and the store are kept [default: .vintner/node]
     #[arg(long, env = "VINTNER_DATA_DIR", value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    data_dir: Option<UserPath>,
 
     /// The market: nodes of different networks do not see each other [default: vintner]
     #[arg(long, env = "VINTNER_NETWORK", value_name = "NAME")]
@@ -64,7 +64,7 @@ pub(crate) struct Settings {
 
     /// File with the token that every API request must show [default: DATA_DIR/api-token, made, when --api is not loopback]
     #[arg(long, visible_alias = "api-token-file", env = "VINTNER_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
+    token_file: Option<UserPath>,
 
     /// Serve the API to other machines without a token: for closed test networks only
     #[arg(long, env = "VINTNER_INSECURE_NO_TOKEN", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
@@ -94,14 +94,17 @@ pub(crate) struct SettingsArgs {
 
     /// TOML file of settings, with the names of the flags: data_dir = "/srv/vintner"
     #[arg(long, env = "VINTNER_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
+    config: Option<UserPath>,
 }
 
 impl SettingsArgs {
     /// The settings as they are used.
     pub(crate) fn effective(self, log_format: Option<LogFormat>) -> Result<Effective> {
-        let file = self.config.as_deref().map(Settings::of_file).transpose()?.unwrap_or_default();
-        self.settings.over(file, log_format)
+        let read = || {
+            let file = self.config.as_deref().map(Settings::of_file).transpose()?.unwrap_or_default();
+            self.settings.over(file, log_format)
+        };
+        read().map_err(WrongUsage::of)
     }
 }
 
@@ -110,11 +113,11 @@ impl SettingsArgs {
 pub(crate) struct DataDirArgs {
     /// The node's data directory [default: .vintner/node]
     #[arg(long, env = "VINTNER_DATA_DIR", value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    data_dir: Option<UserPath>,
 
     /// The node's TOML file of settings, to find the data directory
     #[arg(long, env = "VINTNER_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
+    config: Option<UserPath>,
 }
 
 impl DataDirArgs {
@@ -189,11 +192,11 @@ impl Settings {
                 self.bootstrap.or(file.bootstrap).unwrap_or_else(|| default_bootstrap(mainline)),
             )
             .collect(),
-            data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| ".vintner/node".into()),
+            data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| ".vintner/node".into()).into_path(),
             network,
             advertise: advertise?,
             allow_private: self.allow_private.or(file.allow_private).unwrap_or(rpc.ip().is_loopback()),
-            token_file: self.token_file.or(file.token_file),
+            token_file: self.token_file.or(file.token_file).map(UserPath::into_path),
             insecure_no_token: self.insecure_no_token.or(file.insecure_no_token).unwrap_or(false),
             api_published: self.api_published.or(file.api_published),
             api_published_from: published_from?,

@@ -43,7 +43,7 @@ pub(crate) async fn run(client: &Client) -> Result<Exit> {
         ("in doubt", Some(format!("{} bids", node.outbox.bids_in_doubt))),
         ("unpublished", Some(format!("{} own offers", node.outbox.unpublished))),
         ("data", Some(format!("{} ({} KiB)", node.store.path.display(), node.store.bytes / 1024))),
-    ]));
+    ]))?;
     Ok(Exit::Done)
 }
 
@@ -63,9 +63,9 @@ pub(crate) async fn recover(client: &Client) -> Result<Exit> {
     if client.json {
         output::print_json(&done)?;
     } else if done.recovered == 0 {
-        output::print("nothing to recover: the network knows nothing that this node does not\n");
+        output::print("nothing to recover: the network knows nothing that this node does not\n")?;
     } else {
-        output::print(&format!("{} offers were taken over from the network, all closed\n", done.recovered));
+        output::print(&format!("{} offers were taken over from the network, all closed\n", done.recovered))?;
     }
     Ok(Exit::Done)
 }

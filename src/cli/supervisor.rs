@@ -62,7 +62,7 @@ impl Task {
     }
 
     fn tell(&self, line: &str) {
-        super::output::print(&format!("{:8} | {line}\n", self.name));
+        super::output::print_if_possible(&format!("{:8} | {line}\n", self.name));
     }
 
     /// The child and its lifeline. The latter is taken out, because waiting for a child closes what it still holds.

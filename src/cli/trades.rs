@@ -63,7 +63,7 @@ fn list(page: &Page<TradeView>, json: bool) -> Result<Exit> {
         return Ok(Exit::Done);
     }
     if page.items.is_empty() {
-        output::print("no trades; `vintner offers list` shows what can be bid on\n");
+        output::print("no trades; `vintner offers list` shows what can be bid on\n")?;
         return Ok(Exit::Done);
     }
     let row = |trade: &TradeView| {
@@ -78,9 +78,9 @@ fn list(page: &Page<TradeView>, json: bool) -> Result<Exit> {
         ]
     };
     let rows: Vec<Vec<String>> = page.items.iter().map(row).collect();
-    output::print(&table(&["ID", "AS", "MAKER DOES", "BTC", "PRICE", "IN", "AT"], &rows));
+    output::print(&table(&["ID", "AS", "MAKER DOES", "BTC", "PRICE", "IN", "AT"], &rows))?;
     if let Some(cursor) = &page.next_cursor {
-        output::print(&format!("more: --cursor {cursor}\n"));
+        output::print(&format!("more: --cursor {cursor}\n"))?;
     }
     Ok(Exit::Done)
 }
@@ -101,6 +101,6 @@ fn show(trade: &TradeView, json: bool) -> Result<Exit> {
         ("quantity", Some(format!("{} BTC", trade.terms.btc_quantity))),
         ("price", Some(format!("{} {}", trade.price, trade.terms.currency))),
         ("at", Some(trade.executed_at.to_string())),
-    ]));
+    ]))?;
     Ok(Exit::Done)
 }

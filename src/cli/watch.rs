@@ -7,14 +7,14 @@ use super::{
     Exit,
     client::{Client, NoAnswer, Refused, duration},
     offers::{HEADINGS, row},
-    output::table,
+    output::{self, table},
     signals::Stop,
 };
 use crate::{
     http::types::{OfferView, Page},
     node::clock,
 };
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 use std::{
@@ -70,7 +70,7 @@ pub(crate) async fn run(
         match answer {
             Ok(page) => {
                 if std::mem::take(&mut waiting) && face != Face::Screen {
-                    eprintln!("the node answers again");
+                    output::tell("the node answers again");
                 }
                 if face.show(shown.as_ref(), &page, interval)?.is_break() {
                     return Ok(Exit::Done);
@@ -79,7 +79,7 @@ pub(crate) async fn run(
             }
             Err(error) if shown.is_some() && passes(&error) => {
                 if !std::mem::replace(&mut waiting, true) {
-                    eprintln!("the node does not answer; it is asked again until it does, Ctrl-C ends");
+                    output::tell("the node does not answer; it is asked again until it does, Ctrl-C ends");
                 }
             }
             Err(error) => return Err(error),
@@ -141,7 +141,7 @@ impl Face {
         match write(&text) {
             Ok(()) => Ok(Flow::Continue(())),
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Flow::Break(())),
-            Err(error) => Err(error).context("the list cannot be written; look at where the output goes"),
+            Err(error) => Err(output::not_written(error)),
         }
     }
 }

@@ -49,7 +49,7 @@ async fn flags_stand_over_the_environment_and_that_over_the_file() {
 }
 
 #[tokio::test]
-async fn what_is_missing_or_unknown_ends_with_1_and_what_to_do() {
+async fn what_is_missing_or_unknown_is_wrong_usage_and_says_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("grape.toml");
     fs::write(&file, "dht_prot = 1\n").unwrap();
@@ -68,7 +68,7 @@ async fn what_is_missing_or_unknown_ends_with_1_and_what_to_do() {
     ] {
         let (code, _, err) = said(&vintner(&[], arguments).await);
         assert!(
-            code == Some(1) && err.contains(text) && err.contains("\nnext: "),
+            code == Some(2) && err.contains(text) && err.contains("\nnext: "),
             "{arguments:?}: {code:?} {err}"
         );
     }

@@ -73,8 +73,7 @@ impl Report {
         if json {
             return output::print_json(&self);
         }
-        output::print(&self.lines());
-        Ok(())
+        output::print(&self.lines())
     }
 
     fn lines(&self) -> String {

@@ -7,6 +7,7 @@
 use crate::{
     cli::{
         logs::LogFormat,
+        path::UserPath,
         settings::{MAINLINE_BOOTSTRAP, ipv6_beside, read_file},
     },
     dht::{DhtConfig, DhtEvent},
@@ -97,7 +98,7 @@ pub(super) struct Settings {
     /// Its node id (for this address), the nodes that it knew, announced peers, and stored values. Made if it is missing; one
     /// process has it at a time.
     #[arg(long, env = "VINTNER_GRAPE_DATA_DIR", value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    data_dir: Option<UserPath>,
 
     /// Serve `GET /events`: what happens in the DHT, as server-sent events [default: no]
     #[arg(long, env = "VINTNER_GRAPE_EVENTS", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
@@ -236,7 +237,7 @@ impl Settings {
                 PAYLOAD_BYTES_MAX as u64,
                 1..=PAYLOAD_BYTES_LIMIT,
             )?,
-            data_dir: self.data_dir,
+            data_dir: self.data_dir.map(UserPath::into_path),
             events: self.events.unwrap_or(false),
             ipv6: self.ipv6.unwrap_or(false),
             mainline,

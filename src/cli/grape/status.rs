@@ -73,7 +73,7 @@ pub(super) async fn run(settings: &Settings, json: bool) -> Result<Exit> {
     if json {
         output::print_json(&Report { http, node_id, metrics: samples })?;
     } else {
-        output::print(&human(http, node_id, &samples));
+        output::print(&human(http, node_id, &samples))?;
     }
     Ok(Exit::Done)
 }
