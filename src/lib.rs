@@ -12,6 +12,7 @@
 //! | 1 pure | [`market`] | offers, bids, trades, as verified values |
 //! | 1 pure | [`exchange`] | the protocol core: who may do what, when something is sold |
 //! | 1 pure | [`dht::core`] | the DHT's protocol as a state machine |
+//! | 1 pure | [`standing`] | from facts to the reasons why a node cannot trade, or may lack something |
 //! | 1 pure | [`grenache::wire`], [`grenache::envelope`], [`grenache::rate`] | frames, signed requests and replies, token buckets |
 //! | 2 | [`dht`] | the UDP driver of its core, and the handle that programs use |
 //! | 2 | [`grenache`] | RPC over HTTP: plain service and caller, and on them the signed server and client |
@@ -39,6 +40,7 @@ pub mod market;
 pub mod metrics;
 pub mod node;
 pub mod replication;
+pub mod standing;
 pub mod store;
 pub mod time;
 pub mod workers;

@@ -34,6 +34,7 @@ const ROOMS: &[Room] = &[
         may_use: &["time", "identity", "bep44", "address", "market"],
     },
     Room { path: "replication", pure: true, may_use: &[] },
+    Room { path: "standing", pure: true, may_use: &["time", "address"] },
     Room { path: "grenache/wire", pure: true, may_use: LAYER_0 },
     Room { path: "grenache/gzip", pure: true, may_use: LAYER_0 },
     Room { path: "grenache/envelope", pure: true, may_use: LAYER_0 },
@@ -71,6 +72,7 @@ const ROOMS: &[Room] = &[
             "workers",
             "listener",
             "metrics",
+            "standing",
         ],
     },
     Room {
@@ -78,7 +80,7 @@ const ROOMS: &[Room] = &[
         pure: false,
         may_use: &[
             "time", "amount", "identity", "bep44", "market", "exchange", "dht", "grenache", "store",
-            "workers", "listener", "metrics", "grape", "node",
+            "workers", "listener", "metrics", "standing", "grape", "node",
         ],
     },
     Room {
@@ -86,7 +88,7 @@ const ROOMS: &[Room] = &[
         pure: false,
         may_use: &[
             "time", "amount", "identity", "bep44", "market", "exchange", "dht", "grenache", "store",
-            "workers", "listener", "metrics", "grape", "node", "http",
+            "workers", "listener", "metrics", "standing", "grape", "node", "http",
         ],
     },
     Room { path: "main", pure: false, may_use: &["cli"] },

@@ -3,7 +3,9 @@
 //! One HTTP exchange by hand: the full client would read the system's certificates each time, for a question to loopback.
 
 use super::{Exit, output};
+use crate::http::types::ReasonView;
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 use serde_json::Value;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -57,14 +59,24 @@ async fn ask_node(api: SocketAddr, published: Option<SocketAddr>) -> Result<Stri
     // A published API answers to the address at which it is published.
     let head = format!("GET /readyz HTTP/1.1\r\nhost: {}\r\n", published.unwrap_or(api));
     let (status, body) = exchange(api, head, "").await?;
-    let detail = serde_json::from_str(&body)
-        .ok()
-        .and_then(|problem: Value| Some(problem.get("detail")?.as_str()?.to_owned()));
-    match (status, detail) {
-        (200, _) => Ok("the node is ready\n".into()),
+    let told: Value = serde_json::from_str(&body).unwrap_or_default();
+    let reasons: Vec<ReasonView> =
+        told.get("reasons").and_then(|all| Vec::deserialize(all).ok()).unwrap_or_default();
+    match (status, told.get("detail").and_then(Value::as_str)) {
+        (200, _) => Ok(format!("the node is ready\n{}", list(&reasons))),
+        (_, Some(_)) if !reasons.is_empty() => {
+            // What to do about the gravest comes last, as the advice of every error does.
+            bail!("the node is not ready\n{}; {}", list(&reasons).trim_end(), reasons[0].advice)
+        }
         (_, Some(detail)) => bail!("the node is not ready: {detail}"),
         (status, None) => bail!("{api} answers with status {status}, not like a vintner node; check --api"),
     }
+}
+
+/// The account of how the node stands, one line a reason.
+fn list(reasons: &[ReasonView]) -> String {
+    let line = |reason: &ReasonView| format!("{} {}: {}\n", reason.level, reason.code, reason.detail);
+    reasons.iter().map(line).collect()
 }
 
 async fn ask_grape(grape: SocketAddr) -> Result<String> {

@@ -5,7 +5,7 @@ use super::{
     client::Client,
     output::{self, facts},
 };
-use crate::http::types::{NodeView, RecoveredView, ReplicationView};
+use crate::http::types::{NodeView, ReasonView, RecoveredView, ReplicationView};
 use anyhow::Result;
 use clap::Args;
 
@@ -23,14 +23,11 @@ pub(crate) async fn run(client: &Client) -> Result<Exit> {
         output::print_json(&node)?;
         return Ok(Exit::Done);
     }
-    let ready = match &node.not_ready_because {
-        None => "ready".to_owned(),
-        Some(missing) => format!("not ready: {missing}"),
-    };
+    let ready = if node.ready { "ready" } else { "not ready" };
     let offers = &node.offers;
     output::print(&facts(&[
         ("node", Some(node.client_id.to_string())),
-        ("status", Some(ready)),
+        ("status", Some(ready.into())),
         ("network", Some(node.network.to_string())),
         ("version", Some(node.version)),
         ("started", Some(node.started_at.to_string())),
@@ -44,7 +41,17 @@ pub(crate) async fn run(client: &Client) -> Result<Exit> {
         ("unpublished", Some(format!("{} own offers", node.outbox.unpublished))),
         ("data", Some(format!("{} ({} KiB)", node.store.path.display(), node.store.bytes / 1024))),
     ]))?;
+    output::print(&reasons(&node.reasons))?;
     Ok(Exit::Done)
+}
+
+/// The account of how the node stands: three lines a reason.
+fn reasons(reasons: &[ReasonView]) -> String {
+    let line = |reason: &ReasonView| {
+        let ReasonView { code, level, since, meaning, advice, detail } = reason;
+        format!("{level} {code} since {since}: {detail}\n      {meaning}\n      next: {advice}\n")
+    };
+    reasons.iter().map(line).collect()
 }
 
 /// Whether the list is complete, and who would tell if it were not.

@@ -6,6 +6,7 @@ use crate::{
     exchange::{BidOutcome, OverLimit, State},
     metrics::Page,
     replication::core::Counters,
+    standing::{self, Code, Level},
     time::UnixMillis,
 };
 use std::{fs, path::Path, time::Duration};
@@ -19,6 +20,7 @@ impl Node {
         market(&snapshot.state, page);
         outbox(&snapshot.state, clock::now(), page);
         replica(&inner.replica.load(), page);
+        self.write_standing(page);
         self.write_heard(page);
         self.write_queues(page);
         self.write_store(&snapshot.state, page);
@@ -135,8 +137,22 @@ impl Node {
             "1 while the network knows newer versions of own records than the store",
         )
         .is(u8::from(state.is_behind()));
-        let ready = !state.is_behind() && self.inner.dht.status().nodes_good > 0;
+    }
+
+    /// The account of how the node stands.
+    fn write_standing(&self, page: &mut Page) {
+        let reasons = self.inner.reasons();
+        let ready = standing::is_well(&reasons, Level::Fail);
         page.gauge("vintner_ready", "1 while the node can trade, as /readyz says").is(u8::from(ready));
+        page.gauge("vintner_synced", "1 while everything is held that is on offer")
+            .is(u8::from(standing::is_synced(&reasons)));
+        let mut gauge =
+            page.gauge("vintner_reason", "1 while this is a reason of the account of how the node stands");
+        for code in Code::ALL {
+            let is_reason = reasons.iter().any(|reason| reason.code == *code);
+            let labels = [("code", code.as_str()), ("level", code.level().as_str())];
+            gauge.at(&labels, u8::from(is_reason));
+        }
     }
 }
 
@@ -196,8 +212,6 @@ fn outbox(state: &State, now: UnixMillis, page: &mut Page) {
 /// Who passes records on to this node, what it misses, and how it got what it has.
 fn replica(view: &ReplicaView, page: &mut Page) {
     let ReplicaView { status, counters, .. } = view;
-    page.gauge("vintner_synced", "1 while everything is held that is on offer, as /readyz?sync=true says")
-        .is(u8::from(view.synced().is_ok()));
     page.gauge("vintner_replication_neighbours", "Nodes that pass records on to this one")
         .is(status.neighbours.len());
     let mut makers = page.gauge("vintner_replication_makers", "Other makers");
@@ -269,7 +283,7 @@ mod tests {
             page.finish()
         };
         let neighbours = vec![MasterKey::from_bytes([1; 32]).client_key().public()];
-        let mut view = ReplicaView {
+        let view = ReplicaView {
             status: Status { neighbours, makers: 5, stale: 2, behind: 0, records: 9, knows_own: true },
             counters: Counters {
                 duplicates: 3,
@@ -279,10 +293,10 @@ mod tests {
                 ..Counters::default()
             },
             looked: true,
+            looked_in_dht: true,
         };
         let text = page(&view);
         for line in [
-            "vintner_synced 1",
             "vintner_replication_neighbours 1",
             "vintner_replication_makers{state=\"known\"} 5",
             "vintner_replication_makers{state=\"stale\"} 2",
@@ -294,7 +308,5 @@ mod tests {
         ] {
             assert!(text.contains(&format!("{line}\n")), "{line} in {text}");
         }
-        view.status.behind = 1;
-        assert!(page(&view).contains("vintner_synced 0\n"));
     }
 }

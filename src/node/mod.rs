@@ -21,6 +21,7 @@ mod metrics;
 mod publisher;
 mod replication;
 mod rpc;
+mod standing;
 mod status;
 mod writer;
 
@@ -51,6 +52,7 @@ use contacts::{Card, Contacts};
 use listener::{Ears, Heard, Listener};
 use publisher::{Attempts, Publisher};
 use replication::{CONNECTIONS_PER_IP_MAX, Replication, TALK_TIMEOUT};
+use standing::Standing;
 use std::{
     io,
     net::{SocketAddr, SocketAddrV4},
@@ -101,6 +103,7 @@ struct Inner {
     writer: Arc<writer::WriterThread>,
     /// How the writer ended, once it has.
     ended: watch::Receiver<Option<Result<(), String>>>,
+    standing: Standing,
     running: Mutex<Option<Running>>,
 }
 
@@ -292,10 +295,15 @@ impl Node {
             schema_version: store_status.schema_version,
             writer: Arc::new(writer),
             ended,
+            standing: Standing::new(),
             running: Mutex::new(Some(Running { rpc: serving, tasks })),
             config,
         };
         let node = Self { inner: Arc::new(inner) };
+        let watch = tokio::spawn(Self::watch_standing(Arc::downgrade(&node.inner)));
+        if let Some(running) = &mut *node.inner.running.lock().unwrap_or_else(PoisonError::into_inner) {
+            running.tasks.push(watch);
+        }
         if let Err(error) = node.say_where(&key).await {
             // Its tasks would hold the data directory for as long as the process lives.
             node.stop().await;
@@ -336,9 +344,6 @@ impl Node {
         let snapshot = inner.exchange.snapshot();
         let state = &snapshot.state;
         let dht = inner.dht.status();
-        let is_out = |own: &&crate::exchange::OwnOffer| {
-            own.published.is_some_and(|p| p.sequence == own.offer.sequence)
-        };
         NodeStatus {
             version: env!("CARGO_PKG_VERSION"),
             client_id: inner.exchange.client_id(),
@@ -377,13 +382,14 @@ impl Node {
             },
             outbox: OutboxInfo {
                 bids_in_doubt: state.bids_in_doubt,
-                unpublished: state.own.len() - state.own.values().filter(is_out).count(),
+                unpublished: state.own.values().filter(|own| !standing::is_out(own)).count(),
             },
             heard: HeardInfo {
                 announcements: inner.heard.announcements.get(),
                 dropped: inner.heard.dropped(),
                 refused: inner.heard.refused().iter().map(|(_, count)| count).sum(),
             },
+            reasons: inner.reasons(),
             store_behind: state.is_behind(),
         }
     }

@@ -3,6 +3,7 @@
 use crate::{
     identity::{ClientId, Network},
     replication::core::{Counters, Status},
+    standing::{self, Level, Reason},
     time::UnixMillis,
 };
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
@@ -36,22 +37,23 @@ pub struct NodeStatus {
     pub outbox: OutboxInfo,
     /// What it heard from the network.
     pub heard: HeardInfo,
+    /// The account of how it stands: everything that its owner should know, the gravest first.
+    pub reasons: Vec<Reason>,
     /// Whether the network knows newer versions of its own records than it does.
     pub store_behind: bool,
 }
 
 impl NodeStatus {
-    /// Whether it can trade: it has found the DHT and its store is not behind. Otherwise the sentence that says what is missing.
-    pub fn ready(&self) -> Result<(), &'static str> {
-        if self.store_behind {
-            return Err(
-                "the store is behind the network; restore the newest data directory or run `vintner recover`",
-            );
-        }
-        if self.dht.nodes == 0 {
-            return Err("no DHT node answers; check that one of the bootstrap nodes runs");
-        }
-        Ok(())
+    /// Whether it can trade.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        standing::is_well(&self.reasons, Level::Fail)
+    }
+
+    /// Whether it holds everything that is on offer.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        standing::is_synced(&self.reasons)
     }
 }
 
@@ -62,36 +64,10 @@ pub struct ReplicaView {
     pub status: Status,
     /// What happened so far.
     pub counters: Counters,
-    /// Whether other nodes were looked for since the start, to the end.
+    /// Other nodes were looked for since the start, to the end.
     pub looked: bool,
-}
-
-impl ReplicaView {
-    /// Whether everything is held that is on offer; otherwise the sentence that says what is missing.
-    ///
-    /// Nothing that is known to be missing is not enough: a node that nobody passes records on to does not hear what is missing.
-    /// Only one that knows no other maker has nothing to miss: a network of one.
-    pub fn synced(&self) -> Result<(), String> {
-        let Status { neighbours, makers, behind, .. } = &self.status;
-        let count = |count| if count == 1 { "1 maker".to_owned() } else { format!("{count} makers") };
-        if *behind > 0 {
-            return Err(format!(
-                "the node is behind {}: it holds less than their heads say, and is fetching the rest",
-                count(*behind)
-            ));
-        }
-        if neighbours.is_empty() && !self.looked {
-            return Err("the node has just started and is looking for other nodes".into());
-        }
-        if neighbours.is_empty() && *makers > 0 {
-            return Err(format!(
-                "no other node passes records on to this one, so it cannot tell what it lacks of the {} that it knows; check \
-                 that other nodes can be reached",
-                count(*makers)
-            ));
-        }
-        Ok(())
-    }
+    /// The same, and there was a DHT to ask for them.
+    pub looked_in_dht: bool,
 }
 
 /// The DHT node in numbers.
@@ -162,29 +138,4 @@ pub struct HeardInfo {
     pub dropped: u64,
     /// Records refused: forged, malformed, of another network.
     pub refused: u64,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::MasterKey;
-
-    #[test]
-    fn whoever_hears_nobody_is_synced_only_in_a_network_of_one() {
-        let one = vec![MasterKey::from_bytes([1; 32]).client_key().public()];
-        let says = |neighbours: &[ClientId], makers, behind| {
-            let status = Status { neighbours: neighbours.to_vec(), makers, behind, ..Status::default() };
-            let view = ReplicaView { status, looked: true, ..ReplicaView::default() };
-            view.synced().err().unwrap_or_default()
-        };
-        let just_started = ReplicaView::default().synced();
-        assert!(just_started.unwrap_err().contains("just started"));
-        assert_eq!(says(&[], 0, 0), "", "alone");
-        assert_eq!(says(&one, 0, 0), "", "beside one that offers nothing");
-        assert_eq!(says(&one, 3, 0), "");
-        assert!(says(&one, 3, 2).contains("behind 2 makers:"));
-        assert!(says(&one, 3, 1).contains("behind 1 maker:"));
-        assert!(says(&[], 3, 0).contains("of the 3 makers that it knows;"), "parted from the others");
-        assert!(says(&[], 3, 3).contains("behind 3 makers:"));
-    }
 }

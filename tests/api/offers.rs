@@ -198,9 +198,10 @@ async fn the_node_says_who_it_is_and_recovers_nothing_when_nothing_is_lost() {
 #[tokio::test]
 async fn readiness_follows_the_nodes_own_word() {
     let api = Api::start().await;
-    match api.node.status().ready() {
-        Ok(()) => assert_eq!(api.get_json("/readyz").await, json!({"status": "ready"})),
-        Err(_) => drop(assert_problem(api.get("/readyz").await, 503, "not_ready").await),
+    if api.node.status().is_ready() {
+        assert_eq!(api.get_json("/readyz").await["status"], "ready");
+    } else {
+        assert_problem(api.get("/readyz").await, 503, "not_ready").await;
     }
     assert_eq!(api.get("/readyz?sync=false").await.status(), api.get("/readyz").await.status());
 }
@@ -212,7 +213,7 @@ async fn a_node_that_joins_another_can_trade_and_is_soon_synced() {
     for _ in 0..500 {
         let response = beside.get("/readyz?sync=true").await;
         if response.status() == StatusCode::OK {
-            assert_eq!(response.json::<Value>().await.unwrap(), json!({"status": "ready"}));
+            assert_eq!(response.json::<Value>().await.unwrap(), json!({"status": "ready", "reasons": []}));
             assert_eq!(beside.get("/readyz").await.status(), StatusCode::OK);
             return;
         }
@@ -220,6 +221,9 @@ async fn a_node_that_joins_another_can_trade_and_is_soon_synced() {
         assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
         let problem: Value = response.json().await.unwrap();
         assert!(problem["code"] == "not_ready" || problem["code"] == "not_synced", "{problem}");
+        let reason = &problem["reasons"][0];
+        let told = ["code", "level", "since", "meaning", "advice", "detail"].map(|field| &reason[field]);
+        assert!(told.iter().all(|text| text.is_string()), "{problem}");
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
     panic!("the node was not synced within 10 s");

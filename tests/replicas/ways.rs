@@ -46,7 +46,7 @@ async fn nodes_that_do_not_know_their_address_are_told_it() {
     let offer = create(&net.nodes[0], "100").await;
     listed_everywhere(&net.nodes, offer).await;
     for node in &net.nodes {
-        until("everything to be synced", || async { node.status().replication.synced().is_ok() }).await;
+        until("everything to be synced", || async { node.status().is_synced() }).await;
     }
     let received: u64 = net.nodes.iter().map(|node| node.replica().counters.records_received).sum();
     assert!(received > 0, "the offer came by gossip");

@@ -6,7 +6,8 @@ use crate::{
         client::{Client, NoAnswer, Refused},
         settings::Effective,
     },
-    http::types::NodeView,
+    http::types::{NodeView, ReasonView},
+    standing::{Code, Level},
 };
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -38,19 +39,11 @@ pub(super) async fn check(settings: &Effective, files: &Files, report: &mut Repo
     let held_by = files.inspected.as_ref().and_then(|inspected| inspected.held_by);
     let holder = held_by.map(|by| by.pid.map_or("a process".to_owned(), |pid| format!("process {pid}")));
     match (&running, holder) {
-        (Running::Ours(node), _) => match &node.not_ready_because {
-            None => report.ok(NAME, format!("runs since {} and is ready", node.started_at)),
-            Some(_) if node.store.behind => report.failed(
-                NAME,
-                "runs, but its store is behind the network: it neither offers nor bids",
-                "restore the newest data directory, or run `vintner recover`",
-            ),
-            Some(missing) => report.failed(
-                NAME,
-                format!("runs, but cannot trade: {missing}"),
-                "see the other checks, and the node's log",
-            ),
-        },
+        (Running::Ours(node), _) => {
+            let stands = if node.ready { "and is ready" } else { "but cannot trade" };
+            report.ok(NAME, format!("runs since {} {stands}", node.started_at));
+            node.reasons.iter().for_each(|reason| tell(reason, report));
+        }
         (Running::Locked, Some(holder)) => report.failed(
             NAME,
             format!("{holder} has the data directory, and the API at {} refuses the token", settings.api),
@@ -64,6 +57,16 @@ pub(super) async fn check(settings: &Effective, files: &Files, report: &mut Repo
         (_, None) => report.ok(NAME, "does not run"),
     }
     running
+}
+
+/// A reason of the running node's own account is a check that found it.
+fn tell(reason: &ReasonView, report: &mut Report) {
+    let name = Code::named(&reason.code).map_or("node", Code::as_str);
+    let detail = format!("{} (since {})", reason.detail, reason.since);
+    match Level::named(&reason.level) {
+        Some(Level::Fail) => report.failed(name, detail, reason.advice.clone()),
+        _ => report.warning(name, detail, reason.advice.clone()),
+    }
 }
 
 async fn ask(settings: &Effective, files: &Files) -> Running {

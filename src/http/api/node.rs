@@ -7,8 +7,9 @@ use super::{
 };
 use crate::{
     exchange::Done,
-    http::types::{HealthView, NodeView, RecoveredView},
-    node::{Node, NodeStatus},
+    http::types::{HealthView, NodeView, ReadyView, RecoveredView},
+    node::Node,
+    standing::{self, Level, Reason},
 };
 use axum::{
     Json,
@@ -50,76 +51,61 @@ pub(super) async fn healthz() -> Json<HealthView> {
 
 /// Whether the node can trade
 ///
-/// With `sync=true` also whether its list is complete: everything is held that the makers that are there have on offer. A node that was
-/// just started can trade before that.
+/// 503 while there is a reason of level `fail`; with `sync=true` also while there is one of level `sync`: the list may lack something
+/// that others have on offer. A node that was just started can trade before that. Either answer has all reasons.
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "node",
     params(("sync" = Option<bool>, Query, description = "`true`: only when everything is held that is on offer; `false` by default")),
-    responses((status = 200, description = "It can trade", body = HealthView)))]
-pub(super) async fn readyz(State(node): State<Node>, raw: RawQuery) -> Result<Json<HealthView>, Problem> {
+    responses((status = 200, description = "It can trade", body = ReadyView)))]
+pub(super) async fn readyz(State(node): State<Node>, raw: RawQuery) -> Result<Json<ReadyView>, Problem> {
     let mut fields = Fields::of_query(&query(raw))?;
     let sync = fields.optional("sync", |text| choice(&text, &BOOL)).unwrap_or(false);
     fields.finish()?;
-    readiness(&node.status(), sync).map(Json)
+    readiness(node.reasons(), sync).map(Json)
 }
 
-fn readiness(status: &NodeStatus, sync: bool) -> Result<HealthView, Problem> {
-    status.ready().map_err(|missing| Problem::new(Code::NotReady, missing))?;
-    if sync {
-        status.replication.synced().map_err(|missing| Problem::new(Code::NotSynced, missing))?;
+fn readiness(reasons: Vec<Reason>, sync: bool) -> Result<ReadyView, Problem> {
+    let is_well = |level| standing::is_well(&reasons, level);
+    let missing = match (is_well(Level::Fail), is_well(Level::Sync)) {
+        (false, _) => Some((Code::NotReady, Level::Fail)),
+        (true, false) if sync => Some((Code::NotSynced, Level::Sync)),
+        (true, _) => None,
+    };
+    let problem = missing.map(|(code, level)| Problem::new(code, standing::sentence(&reasons, level)));
+    let reasons = reasons.into_iter().map(Into::into).collect();
+    match problem {
+        Some(problem) => Err(problem.with_reasons(reasons)),
+        None => Ok(ReadyView { status: "ready".into(), reasons }),
     }
-    Ok(HealthView { status: "ready".into() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        identity::MasterKey,
-        node::{DhtInfo, HeardInfo, OffersInfo, OutboxInfo, ReplicaView, StoreInfo},
-        replication::core::Status,
-        time::UnixMillis,
-    };
-    use std::sync::Arc;
-
-    /// Of a node that lacks something of so many makers, and can trade or not.
-    fn status(behind: usize, ready: bool) -> NodeStatus {
-        let key = MasterKey::from_bytes([1; 32]).client_key();
-        let address = "127.0.0.1:1".parse().unwrap();
-        NodeStatus {
-            version: "",
-            client_id: key.public(),
-            network: "test".parse().unwrap(),
-            started_at: UnixMillis(0),
-            rpc: address,
-            advertised: Vec::new(),
-            dht: DhtInfo { node_id: String::new(), address, nodes: usize::from(ready), items: 0, peers: 0 },
-            peers: Vec::new(),
-            replication: Arc::new(ReplicaView {
-                status: Status { neighbours: vec![key.public()], makers: 3, behind, ..Status::default() },
-                ..ReplicaView::default()
-            }),
-            offers: OffersInfo { listed: 0, records: 0, own: 0, trades: 0 },
-            store: StoreInfo { path: "".into(), bytes: 0, schema_version: 1 },
-            outbox: OutboxInfo { bids_in_doubt: 0, unpublished: 0 },
-            heard: HeardInfo { announcements: 0, dropped: 0, refused: 0 },
-            store_behind: false,
-        }
-    }
+    use crate::{standing, time::UnixMillis};
 
     #[test]
     fn a_node_that_lacks_something_can_trade_and_is_not_synced() {
-        let says = |behind, ready, sync| {
-            let problem = readiness(&status(behind, ready), sync).err();
-            problem.map_or_else(String::new, |problem| format!("{problem:?}"))
+        let reason =
+            |code: standing::Code| Reason { code, since: UnixMillis(0), detail: format!("found {code}") };
+        let says = |codes: &[standing::Code], sync| {
+            let told = readiness(codes.iter().copied().map(reason).collect(), sync);
+            told.map_or_else(
+                |problem| format!("{problem:?}"),
+                |view| format!("{} {}", view.status, view.reasons.len()),
+            )
         };
-        assert_eq!((says(0, true, false), says(0, true, true), says(2, true, false)), Default::default());
-        let lacks = says(2, true, true);
-        assert!(
-            lacks.contains("NotSynced") && lacks.contains("503") && lacks.contains("2 makers"),
-            "{lacks}"
-        );
+        let (behind, store, warns) =
+            (standing::Code::Behind, standing::Code::StoreBehind, standing::Code::ClockAhead);
+        assert_eq!([says(&[], false), says(&[], true)], ["ready 0", "ready 0"]);
+        assert_eq!([says(&[warns], false), says(&[warns], true)], ["ready 1", "ready 1"]);
+        assert_eq!(says(&[behind], false), "ready 1");
+        let lacks = says(&[behind, warns], true);
+        for word in ["NotSynced", "503", "found behind; wait", "clock_ahead"] {
+            assert!(lacks.contains(word), "{word}: {lacks}");
+        }
+        assert!(!lacks.contains("found clock_ahead;"), "the sentence is about what hinders: {lacks}");
         for sync in [false, true] {
-            assert!(says(2, false, sync).contains("NotReady"), "what stops trading is told first");
+            assert!(says(&[store, behind], sync).contains("NotReady"), "what stops trading is told first");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::{
     exchange::{CommandError, Refusal, RefusalCode},
-    http::types::{FieldError, ProblemView},
+    http::types::{FieldError, ProblemView, ReasonView},
     market::{BidId, RecordError, Side},
 };
 use axum::{
@@ -158,18 +158,32 @@ pub(super) struct Problem {
     detail: String,
     errors: Vec<FieldError>,
     bid: Option<BidId>,
+    reasons: Vec<ReasonView>,
 }
 
 impl Problem {
     /// A problem with its sentence: what happened, on what, what to do next.
     pub(super) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, status: code.status(), detail: detail.into(), errors: Vec::new(), bid: None }
+        Self {
+            code,
+            status: code.status(),
+            detail: detail.into(),
+            errors: Vec::new(),
+            bid: None,
+            reasons: Vec::new(),
+        }
     }
 
     /// With everything that is wrong, field by field.
     #[must_use]
     pub(super) fn with_errors(self, errors: Vec<FieldError>) -> Self {
         Self { errors, ..self }
+    }
+
+    /// With the account of how the node stands.
+    #[must_use]
+    pub(super) fn with_reasons(self, reasons: Vec<ReasonView>) -> Self {
+        Self { reasons, ..self }
     }
 
     /// A maker's final no to a bid. All of them are conflicts, also where the same code has another status elsewhere.
@@ -202,6 +216,7 @@ impl Problem {
             instance: self.bid.map(|bid| format!("/api/v1/bids/{bid}")),
             bid_id: self.bid.map(|bid| bid.to_string()),
             errors: self.errors.clone(),
+            reasons: self.reasons.clone(),
         }
     }
 }

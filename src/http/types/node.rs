@@ -4,6 +4,7 @@ use super::Time;
 use crate::{
     identity::{ClientId, Network},
     node::NodeStatus,
+    standing::Reason,
 };
 use serde::{Deserialize, Serialize};
 use std::{net::SocketAddr, path::PathBuf};
@@ -41,7 +42,7 @@ pub struct PeerView {
 /// How far this node's copy of what is on offer is complete.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReplicationView {
-    /// Whether everything is held that is on offer: nothing of a maker is missing, and somebody would say so if it were.
+    /// `true`: everything is held that is on offer. `false`: `reasons` say why not, at level `sync`.
     pub synced: bool,
     /// Makers of whom less is held than their heads say.
     pub behind: usize,
@@ -103,6 +104,39 @@ pub struct HeardView {
     pub refused: u64,
 }
 
+/// One thing about the node that its owner should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReasonView {
+    /// Which. A code never changes its meaning; newer versions may have more.
+    #[schema(example = "clock_behind")]
+    pub code: String,
+    /// `fail`: the node cannot trade. `sync`: its list may lack something. `warn`: shown, and nothing else.
+    #[schema(example = "warn")]
+    pub level: String,
+    /// Since when, by this machine's clock.
+    pub since: Time,
+    /// What it means.
+    pub meaning: String,
+    /// What to do.
+    pub advice: String,
+    /// What was found here.
+    pub detail: String,
+}
+
+impl From<Reason> for ReasonView {
+    fn from(reason: Reason) -> Self {
+        let Reason { code, since, detail } = reason;
+        Self {
+            code: code.as_str().into(),
+            level: code.level().as_str().into(),
+            since: Time(since),
+            meaning: code.meaning().into(),
+            advice: code.advice().into(),
+            detail,
+        }
+    }
+}
+
 /// How this node stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NodeView {
@@ -114,11 +148,10 @@ pub struct NodeView {
     /// The market.
     #[schema(value_type = String)]
     pub network: Network,
-    /// Whether it can trade.
+    /// `true`: it can trade. `false`: `reasons` say why not, at level `fail`.
     pub ready: bool,
-    /// What is missing, when it cannot.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_ready_because: Option<String>,
+    /// Everything that its owner should know of how it stands, the gravest first; empty when all is well.
+    pub reasons: Vec<ReasonView>,
     /// When it was started.
     pub started_at: Time,
     /// Where its RPC listens.
@@ -145,7 +178,7 @@ pub struct NodeView {
 
 impl From<NodeStatus> for NodeView {
     fn from(status: NodeStatus) -> Self {
-        let ready = status.ready();
+        let (ready, synced) = (status.is_ready(), status.is_synced());
         let peer = |peer: crate::node::PeerInfo| PeerView {
             client_id: peer.client_id,
             address: peer.address,
@@ -155,8 +188,8 @@ impl From<NodeStatus> for NodeView {
             version: status.version.into(),
             client_id: status.client_id,
             network: status.network,
-            ready: ready.is_ok(),
-            not_ready_because: ready.err().map(Into::into),
+            ready,
+            reasons: status.reasons.into_iter().map(Into::into).collect(),
             started_at: Time(status.started_at),
             rpc: status.rpc,
             advertised: status.advertised,
@@ -169,7 +202,7 @@ impl From<NodeStatus> for NodeView {
             },
             peers: status.peers.into_iter().map(peer).collect(),
             replication: ReplicationView {
-                synced: status.replication.synced().is_ok(),
+                synced,
                 behind: status.replication.status.behind,
                 makers: status.replication.status.makers,
                 stale: status.replication.status.stale,
@@ -201,11 +234,20 @@ impl From<NodeStatus> for NodeView {
     }
 }
 
-/// That the process answers, or can trade.
+/// That the process answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct HealthView {
-    /// `ok` or `ready`.
+    /// `ok`.
     pub status: String,
+}
+
+/// That the node can trade.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReadyView {
+    /// `ready`.
+    pub status: String,
+    /// What its owner should know all the same, the gravest first; empty when all is well.
+    pub reasons: Vec<ReasonView>,
 }
 
 /// What a recovery did.

@@ -1,5 +1,6 @@
 //! Errors as the REST API shows them: RFC 9457, with a stable code.
 
+use super::ReasonView;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -46,4 +47,7 @@ pub struct ProblemView {
     /// Everything that is wrong with the request, field by field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
+    /// Of a node that is not ready or not synced: everything that its owner should know of how it stands, the gravest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<ReasonView>,
 }

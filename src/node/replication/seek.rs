@@ -28,21 +28,24 @@ pub(super) struct Seeker {
 }
 
 impl Seeker {
-    /// Looks until somebody was met, or for some rounds.
-    pub(super) async fn run(self) {
+    /// Looks until somebody was met, or for some rounds. Returns whether there was a DHT to ask.
+    pub(super) async fn run(self) -> bool {
+        let mut asked = false;
         for pause in SEEK_PAUSES {
             tokio::time::sleep(pause).await;
             // Nobody there, or no DHT yet: the next round tries again.
             let found = addresses(&self.dht, &self.network).await.unwrap_or_default();
+            asked |= self.dht.status().nodes_good > 0;
             let mut greetings = JoinSet::new();
             for address in found.into_iter().take(GREETED_AT_ONCE) {
                 greetings.spawn(self.clone().meet(address));
             }
             let met = greetings.join_all().await;
             if met.contains(&true) {
-                return;
+                break;
             }
         }
+        asked
     }
 
     async fn meet(self, address: SocketAddr) -> bool {

@@ -79,9 +79,11 @@ pub(in crate::node) struct Task {
     next_answer: u64,
     asks: Asks,
     seeker: Seeker,
-    seeking: Option<JoinHandle<()>>,
-    /// Whether a search has come to its end.
+    seeking: Option<JoinHandle<bool>>,
+    /// The first search has come to its end.
     looked: bool,
+    /// One of them with a DHT that could be asked.
+    looked_in_dht: bool,
     /// Own offers that were closed a moment ago.
     closed: VecDeque<(Instant, Arc<Offer>)>,
     /// Makers whose state the exchange core has not been told yet: its inbox was full.
@@ -158,6 +160,7 @@ impl Task {
             seeker: Seeker { dht, client, contacts: contacts.clone(), key, network, inbox },
             seeking: None,
             looked: false,
+            looked_in_dht: false,
             closed: VecDeque::new(),
             stale: VecDeque::new(),
             heads: Vec::new(),
@@ -206,6 +209,9 @@ impl Task {
                     self.give(Input::Sent { to: delivered.to, heard: delivered.heard });
                 }
                 asked = self.asks.answered() => self.told(asked),
+                in_dht = sought(&mut self.seeking) => {
+                    (self.looked, self.looked_in_dht) = (true, self.looked_in_dht | in_dht);
+                }
                 () = sleep_until(wake_at) => self.on_time(),
             }
         }
@@ -321,8 +327,8 @@ impl Task {
                 status.neighbours.iter().filter_map(|peer| self.core.addresses_of(peer)).flatten();
             self.known.store(Arc::new(addresses.map(|address| address.ip().to_canonical()).collect()));
         }
-        self.looked |= self.seeking.as_ref().is_some_and(JoinHandle::is_finished);
-        self.view.store(Arc::new(ReplicaView { status, counters, looked: self.looked }));
+        let (looked, looked_in_dht) = (self.looked, self.looked_in_dht);
+        self.view.store(Arc::new(ReplicaView { status, counters, looked, looked_in_dht }));
     }
 
     fn effect(&mut self, effect: Effect, cases: &mut Vec<Case>) {
@@ -347,7 +353,7 @@ impl Task {
                 self.heads.push(head);
             }
             Effect::Seek => {
-                if self.seeking.as_ref().is_none_or(JoinHandle::is_finished) {
+                if self.seeking.is_none() {
                     self.seeking = Some(tokio::spawn(self.seeker.clone().run()));
                 }
             }
@@ -375,6 +381,14 @@ impl Drop for Task {
             seeking.abort();
         }
     }
+}
+
+/// The end of the search that is under way: whether there was a DHT to ask. Pending while none is.
+async fn sought(seeking: &mut Option<JoinHandle<bool>>) -> bool {
+    let Some(search) = seeking else { return std::future::pending().await };
+    let in_dht = search.await.unwrap_or_default();
+    *seeking = None;
+    in_dht
 }
 
 /// Tells the core what the store held.

@@ -1,0 +1,76 @@
+//! The account: the reasons of this moment, since when, and what is new about them.
+
+use super::{Code, Facts, Reason, conditions};
+use crate::time::{Now, UnixMillis};
+use std::{collections::BTreeMap, time::Duration};
+
+/// What a look at the facts has changed: what the log tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Reasons that there were not before.
+    pub begun: Vec<Reason>,
+    /// Reasons that there are no longer, and how long there were.
+    pub ended: Vec<(Reason, Duration)>,
+}
+
+/// The account of one node. Begins empty; each [`Account::look`] makes it true of a moment.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    noted: BTreeMap<Code, Noted>,
+    has_looked: bool,
+}
+
+/// A condition that was met a moment ago.
+#[derive(Clone, Debug)]
+struct Noted {
+    since: UnixMillis,
+    met_since: Now,
+    met_last: Now,
+    detail: String,
+    is_reason: bool,
+}
+
+impl Account {
+    /// Takes the facts of this moment. `now` never goes back; `wall` may.
+    pub fn look(&mut self, now: Now, wall: UnixMillis, facts: &Facts) -> Changes {
+        let mut changes = Changes::default();
+        let first = !std::mem::replace(&mut self.has_looked, true);
+        for (code, detail) in conditions(facts, wall) {
+            let fresh = || Noted {
+                since: wall,
+                met_since: now,
+                met_last: now,
+                detail: String::new(),
+                is_reason: false,
+            };
+            let noted = self.noted.entry(code).or_insert_with(fresh);
+            (noted.met_last, noted.detail) = (now, detail);
+            if !noted.is_reason && (first || now.since(noted.met_since) >= code.begins_after()) {
+                noted.is_reason = true;
+                changes.begun.push(noted.reason(code));
+            }
+        }
+        self.noted.retain(|code, noted| {
+            let gone_for = now.since(noted.met_last);
+            let stays = noted.met_last == now || noted.is_reason && gone_for < code.ends_after();
+            if !stays && noted.is_reason {
+                changes.ended.push((noted.reason(*code), now.since(noted.met_since)));
+            }
+            stays
+        });
+        changes
+    }
+
+    /// The reasons, the gravest first.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<Reason> {
+        let reasons = self.noted.iter().filter(|(_, noted)| noted.is_reason);
+        reasons.map(|(code, noted)| noted.reason(*code)).collect()
+    }
+}
+
+impl Noted {
+    fn reason(&self, code: Code) -> Reason {
+        Reason { code, since: self.since, detail: self.detail.clone() }
+    }
+}

@@ -1,0 +1,236 @@
+//! The account by itself.
+
+use super::*;
+use crate::time::Now;
+use std::{fs, time::Duration};
+
+const WALL: UnixMillis = UnixMillis(1_795_262_400_000);
+
+/// Of a node that has four neighbours and lacks nothing.
+fn well() -> Facts {
+    Facts {
+        dht: DhtFacts { nodes: 3, bootstrap: vec!["grape:20001".into()] },
+        replica: ReplicaFacts {
+            looked: true,
+            looked_in_dht: true,
+            neighbours: 4,
+            neighbours_wanted: 4,
+            caught_up: true,
+            makers: 4,
+            ..ReplicaFacts::default()
+        },
+        ..Facts::default()
+    }
+}
+
+fn codes(facts: &Facts) -> Vec<Code> {
+    conditions(facts, WALL).into_iter().map(|(code, _)| code).collect()
+}
+
+/// The codes that a change of the facts of a well node brings.
+fn with(change: impl FnOnce(&mut Facts)) -> Vec<Code> {
+    let mut facts = well();
+    change(&mut facts);
+    codes(&facts)
+}
+
+#[test]
+fn a_node_that_is_well_has_nothing_to_tell() {
+    assert_eq!(codes(&well()), []);
+}
+
+#[test]
+fn a_network_of_one_is_synced_when_nobody_else_was_heard_of_for_thirty_days_or_its_owner_says_so() {
+    let alone = |change: fn(&mut Facts)| {
+        with(|facts| {
+            facts.replica = ReplicaFacts { looked: true, looked_in_dht: true, ..ReplicaFacts::default() };
+            change(facts);
+        })
+    };
+    assert_eq!(alone(|_| {}), [], "a brand-new node that found nobody");
+    let looking = alone(|facts| (facts.replica.looked, facts.replica.looked_in_dht) = (false, false));
+    assert_eq!(looking, [Code::NotYetSynced]);
+    let in_vain = alone(|facts| (facts.replica.looked_in_dht, facts.dht.nodes) = (false, 0));
+    assert_eq!(in_vain, [Code::NoDhtNode, Code::NotYetSynced], "nobody could be asked");
+    let first = alone(|facts| {
+        (facts.replica.looked_in_dht, facts.dht) = (false, DhtFacts::default());
+    });
+    assert_eq!(first, [Code::NoDhtNode], "the first of its network has nobody to ask");
+    let heard = alone(|facts| facts.others.heard_at = Some(WALL.minus(Duration::from_hours(24))));
+    assert_eq!(heard, [Code::NoneReachable]);
+    let heard = alone(|facts| facts.others.heard_at = Some(WALL.minus(HEARD_FOR)));
+    assert_eq!(heard, [], "nobody was heard of for so long");
+    let said = alone(|facts| {
+        facts.others.heard_at = Some(WALL.minus(Duration::from_hours(24)));
+        facts.others.alone_since = Some(WALL.minus(Duration::from_hours(1)));
+        facts.others.unreachable = 2;
+    });
+    assert_eq!(said, [], "its owner has said that the others are gone");
+    let back = alone(|facts| {
+        facts.others.heard_at = Some(WALL);
+        facts.others.alone_since = Some(WALL.minus(Duration::from_hours(1)));
+    });
+    assert_eq!(back, [Code::NoneReachable], "and then somebody was heard");
+    let named = alone(|facts| {
+        facts.others.unreachable = 2;
+        facts.others.example = Some("203.0.113.7:1337 refuses the connection".into());
+    });
+    assert_eq!(named, [Code::NoneReachable], "addresses under the network's name at which nobody answers");
+}
+
+#[test]
+fn what_a_head_names_may_take_a_moment_and_no_longer() {
+    let behind = |seconds, caught_up| {
+        with(|facts| {
+            facts.replica.behind = 2;
+            facts.replica.behind_for = Duration::from_secs(seconds);
+            facts.replica.caught_up = caught_up;
+        })
+    };
+    assert_eq!(behind(3, true), [], "news on its way is no news");
+    assert_eq!(behind(10, true), [Code::Behind]);
+    assert_eq!(
+        behind(3, false),
+        [Code::NotYetSynced],
+        "a node that has just come has to have all of it first"
+    );
+}
+
+#[test]
+fn clocks_are_compared_by_most_prefixes() {
+    let vote = |ip: &str, port, ahead_ms| ClockVote { ip: ip.parse().unwrap(), port, ahead_ms };
+    let off = |votes: Vec<ClockVote>| with(|facts| facts.clocks = votes);
+    assert_eq!(off(vec![vote("51.0.1.1", 1337, 7_200_000)]), [Code::ClockBehind]);
+    assert_eq!(off(vec![vote("51.0.1.1", 1337, -7_200_000)]), [Code::ClockAhead]);
+    assert_eq!(off(vec![vote("51.0.1.1", 1337, 4_999)]), []);
+    let one_liar = (1..50).map(|n| vote("52.0.1.1", n, 7_200_000)).chain([vote("51.0.1.1", 1, 3)]).collect();
+    assert_eq!(off(one_liar), [], "many nodes in one place are one voice, and one against one is none");
+    let most = [("51.0.1.1", 9_000), ("52.0.1.1", 8_000), ("53.0.1.1", 0)];
+    assert_eq!(off(most.iter().map(|(ip, ahead)| vote(ip, 1, *ahead)).collect()), [Code::ClockBehind]);
+    let here = [(1, -9_000), (2, -8_000), (3, 0)];
+    assert_eq!(
+        off(here.iter().map(|(port, ahead)| vote("127.0.0.1", *port, *ahead)).collect()),
+        [Code::ClockAhead],
+        "on loopback each port is a place"
+    );
+}
+
+#[test]
+fn each_fact_is_its_reason_and_no_other() {
+    use Code as C;
+    let minute = Duration::from_mins(1);
+    assert_eq!(with(|f| f.store.behind = true), [C::StoreBehind]);
+    assert_eq!(with(|f| f.store.cannot_write = Some("the disk is full".into())), [C::CannotWrite]);
+    assert_eq!(with(|f| f.store.replaced = Some("vintner.db was deleted".into())), [C::StoreReplaced]);
+    assert_eq!(with(|f| f.dht.nodes = 0), [C::NoDhtNode]);
+    assert_eq!(with(|f| f.replica.heads.future = 1), [C::HeadsRefused]);
+    assert_eq!(with(|f| f.replica.heads.past = 2), [C::HeadsRefused]);
+    let other = || vec![OtherNetwork { name: "devnet".into(), records: 3 }];
+    assert_eq!(with(|f| f.other_networks = other()), [], "whoever has neighbours is where it belongs");
+    let lost =
+        with(|f| (f.other_networks, f.replica.neighbours, f.replica.neighbours_wanted) = (other(), 0, 0));
+    assert_eq!(lost, [C::OtherNetwork]);
+    assert_eq!(with(|f| (f.replica.stale, f.replica.stale_lately) = (3, 3)), [C::MakersSilent]);
+    assert_eq!(with(|f| (f.replica.stale, f.replica.stale_lately) = (2, 2)), [], "as many are there");
+    assert_eq!(with(|f| f.replica.stale = 3), [], "those who went long ago");
+    assert_eq!(with(|f| f.replica.neighbours = 3), [C::FewNeighbours]);
+    assert_eq!(with(|f| (f.outbox.unpublished, f.outbox.unpublished_for) = (1, minute)), [C::OutboxStuck]);
+    assert_eq!(with(|f| (f.outbox.in_doubt, f.outbox.in_doubt_for) = (1, minute)), []);
+    assert_eq!(with(|f| (f.outbox.in_doubt, f.outbox.in_doubt_for) = (1, 10 * minute)), [C::OutboxStuck]);
+}
+
+/// What began, what ended after how many seconds, and what there is since which second.
+type Told = (Vec<&'static str>, Vec<(&'static str, u64)>, Vec<(&'static str, u64)>);
+
+#[test]
+fn a_reason_begins_once_and_ends_once_and_what_flickers_is_none() {
+    let mut account = Account::default();
+    let at = |s: u64| (Now::from_start(Duration::from_secs(s)), WALL.plus(Duration::from_secs(s)));
+    let mut look = |s: u64, facts: &Facts| -> Told {
+        let (now, wall) = at(s);
+        let Changes { begun, ended } = account.look(now, wall, facts);
+        let names = |reasons: Vec<Code>| reasons.iter().map(|code| code.as_str()).collect::<Vec<_>>();
+        let begun = names(begun.iter().map(|reason| reason.code).collect());
+        let ended: Vec<_> =
+            ended.iter().map(|(reason, lasted)| (reason.code.as_str(), lasted.as_secs())).collect();
+        (
+            begun,
+            ended,
+            account.reasons().iter().map(|r| (r.code.as_str(), r.since.since(WALL).as_secs())).collect(),
+        )
+    };
+    let (well, mut dht, mut few) = (well(), well(), well());
+    dht.dht.nodes = 0;
+    few.replica.neighbours = 1;
+    let first = look(0, &dht);
+    assert_eq!(
+        first,
+        (vec!["no_dht_node"], vec![], vec![("no_dht_node", 0)]),
+        "at the start nothing is waited for"
+    );
+    assert_eq!(look(1, &dht), (vec![], vec![], vec![("no_dht_node", 0)]), "told once");
+    assert_eq!(look(2, &well), (vec![], vec![("no_dht_node", 2)], vec![]));
+    assert_eq!(look(3, &dht), (vec![], vec![], vec![]), "a moment without an answer is none later");
+    assert_eq!(look(4, &well), (vec![], vec![], vec![]));
+    for s in 10..70 {
+        assert_eq!(look(s, &few), (vec![], vec![], vec![]), "{s}");
+    }
+    assert_eq!(look(70, &few), (vec!["few_neighbours"], vec![], vec![("few_neighbours", 10)]));
+    assert_eq!(look(71, &well), (vec![], vec![], vec![("few_neighbours", 10)]), "it may come back at once");
+    assert_eq!(look(72, &few), (vec![], vec![], vec![("few_neighbours", 10)]));
+    assert_eq!(look(73, &well).1, []);
+    assert_eq!(look(77, &well), (vec![], vec![("few_neighbours", 67)], vec![]));
+}
+
+#[test]
+fn a_sentence_is_about_what_hinders() {
+    let reason = |code: Code, detail: &str| Reason { code, since: WALL, detail: detail.into() };
+    let reasons =
+        [reason(Code::NoDhtNode, "none"), reason(Code::Behind, "2 makers"), reason(Code::ClockAhead, "x")];
+    assert_eq!(sentence(&reasons, Level::Fail), format!("none; {}", Code::NoDhtNode.advice()));
+    let both = format!("none; {}. 2 makers; {}", Code::NoDhtNode.advice(), Code::Behind.advice());
+    assert_eq!(sentence(&reasons, Level::Sync), both);
+    assert!(
+        !is_well(&reasons[1..], Level::Sync)
+            && is_well(&reasons[1..], Level::Fail)
+            && is_well(&[], Level::Warn)
+    );
+}
+
+/// The table of `docs/operating.md`, as it should be.
+fn table() -> String {
+    let row =
+        |code: &Code| format!("| `{code}` | `{}` | {} | {} |\n", code.level(), code.meaning(), code.advice());
+    let rows: String = Code::ALL.iter().map(row).collect();
+    format!("| code | level | what it means | what to do |\n|---|---|---|---|\n{rows}")
+}
+
+#[test]
+fn the_table_in_the_documentation_is_that_of_the_code() {
+    const MARKS: [&str; 2] =
+        ["<!-- made from src/standing/code.rs -->\n", "<!-- end of what is made from it -->\n"];
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operating.md");
+    let text = fs::read_to_string(path).unwrap();
+    let (before, rest) = text.split_once(MARKS[0]).unwrap();
+    let (found, after) = rest.split_once(MARKS[1]).unwrap();
+    if std::env::var_os("VINTNER_WRITE_TABLES").is_some() {
+        fs::write(path, [before, MARKS[0], &table(), MARKS[1], after].concat()).unwrap();
+    } else {
+        assert_eq!(found, table(), "run this test with VINTNER_WRITE_TABLES=1 to make the table anew");
+    }
+}
+
+#[test]
+fn the_table_reads_as_one() {
+    let mut seen = std::collections::BTreeSet::new();
+    assert!(Code::ALL.is_sorted_by_key(|code| code.level()), "the gravest first");
+    for code in Code::ALL {
+        assert!(seen.insert(code.as_str()) && Code::named(code.as_str()) == Some(*code), "{code}");
+        assert_eq!(Level::named(code.level().as_str()), Some(code.level()));
+        assert!(code.as_str().chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{code}");
+        for text in [code.meaning(), code.advice()] {
+            assert!(text.starts_with(|c: char| c.is_lowercase() || c == '`'), "{code}: {text}");
+            assert!(!text.ends_with('.') && !text.contains("  ") && !text.contains('|'), "{code}: {text}");
+        }
+    }
+}
