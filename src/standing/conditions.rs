@@ -163,7 +163,7 @@ fn makers_silent(replica: &ReplicaFacts) -> Option<String> {
 fn few_neighbours(replica: &ReplicaFacts) -> Option<String> {
     let ReplicaFacts { neighbours, neighbours_wanted, .. } = replica;
     (*neighbours > 0 && neighbours < neighbours_wanted)
-        .then(|| format!("{} of the {neighbours_wanted} looked for pass records on", nodes(*neighbours)))
+        .then(|| format!("{neighbours} of the {neighbours_wanted} nodes that are looked for pass records on"))
 }
 
 fn outbox_stuck(facts: &Facts) -> Option<String> {

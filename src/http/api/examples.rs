@@ -1,6 +1,7 @@
 //! What the answers of the API look like: one sale, told by each kind of answer. The description shows them with the schemas, so
 //! that nobody reads `"string"` where a hash stands.
 
+use crate::standing;
 use serde_json::{Value, json};
 
 const OFFER: &str = "01a1fc28-3e5f-7000-80fe-3be73643e1da";
@@ -105,6 +106,14 @@ fn node() -> Value {
         "client_id": MAKER,
         "network": "devnet",
         "ready": true,
+        "reasons": [{
+            "code": "few_neighbours",
+            "level": "warn",
+            "since": "2026-11-21T03:32:11.480Z",
+            "meaning": standing::Code::FewNeighbours.meaning(),
+            "advice": standing::Code::FewNeighbours.advice(),
+            "detail": "1 of the 2 nodes that are looked for pass records on",
+        }],
         "started_at": "2026-11-21T03:30:41.105Z",
         "rpc": "127.0.0.1:1337",
         "advertised": ["127.0.0.1:1337"],
