@@ -7,6 +7,7 @@ mod running;
 use running::{Devnet, GRAPES, NODES, PATIENCE, Ports, VINTNER};
 use serde_json::Value;
 use std::{
+    io::{BufRead, BufReader},
     net::{Ipv4Addr, TcpListener, UdpSocket},
     process::{Command, Output, Stdio},
     thread,
@@ -128,4 +129,141 @@ fn a_taken_port_is_named_and_nothing_is_started() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(4), "{said}");
     assert!(said.contains(&(ports.0 + 1).to_string()) && said.contains("--api-port"), "{said}");
+}
+
+/// A fourth node, by one line, in a directory of its own. It ends with the test.
+struct Joined {
+    child: std::process::Child,
+    /// What it logged until its API was there.
+    said: String,
+    api: String,
+}
+
+impl Joined {
+    fn start(cwd: &std::path::Path, join: &str) -> Self {
+        let mut command = Command::new(VINTNER);
+        command.args(["node", "--until-stdin-ends", "--join", join]).current_dir(cwd);
+        command.stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let mut said = String::new();
+        let api = lines.by_ref().find_map(|line| {
+            said.push_str(&line);
+            said.push('\n');
+            let (_, url) = line.split_once("the API is at ")?;
+            Some(url.split("/api").next()?.to_owned())
+        });
+        thread::spawn(move || lines.for_each(drop));
+        Self { child, api: api.unwrap_or_else(|| panic!("it did not start: {said}")), said }
+    }
+
+    fn client_id(&self) -> String {
+        json(&self.api, &["status"])["client_id"].as_str().unwrap().to_owned()
+    }
+
+    fn stop(mut self) {
+        drop(self.child.stdin.take());
+        assert!(self.child.wait().unwrap().success());
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn further_nodes_join_by_one_line_and_are_the_same_ones_when_they_are_started_again() {
+    let (dir, ports) = (tempfile::tempdir().unwrap(), Ports::find());
+    let cwd = tempfile::tempdir().unwrap();
+    // So that the defaults are taken, by this test or by somebody else.
+    let _api = TcpListener::bind((Ipv4Addr::LOCALHOST, 4000));
+    let _rpc = TcpListener::bind((Ipv4Addr::LOCALHOST, 1337));
+    let _dht = UdpSocket::bind((Ipv4Addr::LOCALHOST, 20_011));
+    let mut devnet = Devnet::start(dir.path(), ports);
+    devnet.ready();
+    let (api, rpc) = (format!("127.0.0.1:{}", ports.0), format!("127.0.0.1:{}", ports.0 + 10));
+
+    // By the API, and a second one beside it by the RPC.
+    let first = Joined::start(cwd.path(), &api);
+    for text in [
+        "network devnet",
+        "joined/devnet/node-1",
+        "127.0.0.1:4000 is taken",
+        ":1337 is taken",
+        ":20011 is taken",
+    ] {
+        assert!(first.said.contains(text), "{text} is not in {}", first.said);
+    }
+    let second = Joined::start(cwd.path(), &rpc);
+    assert!(second.said.contains("joined/devnet/node-2"), "{}", second.said);
+    let (one, two) = (first.client_id(), second.client_id());
+    assert_ne!(one, two);
+    let offer = json(&first.api, &["offers", "create", "--quantity", "0.5", "--price", "64000"]);
+    let id = offer["id"].as_str().unwrap().to_owned();
+    for api in [&second.api, &ports.api(2)] {
+        until("the offer to be listed", || ids(api).contains(&id));
+    }
+    let bid = json(&second.api, &["offers", "bid", &id]);
+    assert_eq!(bid["status"], "accepted", "{bid}");
+
+    // The same line is the same node, on the same ports.
+    let at = second.api.clone();
+    second.stop();
+    let second = Joined::start(cwd.path(), &rpc);
+    assert_eq!((second.client_id(), &second.api), (two, &at));
+    second.stop();
+
+    // What contradicts the network is refused, and starts nothing.
+    for (more, text) in [
+        (["--network", "vintner"], "of network devnet"),
+        (["--bootstrap", "127.0.0.1:1"], "leave one of the two out"),
+    ] {
+        let refused = Command::new(VINTNER)
+            .args(["node", "--join", &api])
+            .args(more)
+            .current_dir(cwd.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert!(refused.status.code() == Some(2) && said.contains(text), "{said}");
+    }
+    // By a variable, and shown without a start.
+    let shown = Command::new(VINTNER)
+        .args(["node", "--print-config"])
+        .env("VINTNER_JOIN", format!("http://{api}"))
+        .current_dir(cwd.path())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    for line in
+        ["network = \"devnet\"", "data_dir = \".vintner/joined/devnet/node-2\"", "allow_private = true"]
+    {
+        assert!(shown.lines().any(|found| found == line), "{line} is not in {shown}");
+    }
+    assert!(
+        shown.contains(&format!("\"127.0.0.1:{}\"", ports.0 + 20)),
+        "the DHT of the node that was named: {shown}"
+    );
+
+    // The node that it named is away: it starts all the same, from the others.
+    first.stop();
+    devnet.signal("-TERM");
+    assert_eq!(devnet.ended(), Some(0));
+    let first = Joined::start(cwd.path(), &api);
+    assert!(first.said.contains("nobody answers at") && first.client_id() == one, "{}", first.said);
+    let nobody = Command::new(VINTNER)
+        .args(["node", "--join", "127.0.0.1:1"])
+        .current_dir(cwd.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(nobody.stderr).unwrap();
+    assert!(
+        nobody.status.code() == Some(1)
+            && said.contains("nobody answers at 127.0.0.1:1")
+            && said.contains("next: start the node there"),
+        "{said}"
+    );
 }

@@ -21,6 +21,7 @@ mod doctor;
 mod exit;
 mod grape;
 mod healthcheck;
+mod join;
 mod logs;
 mod node;
 mod offers;

@@ -1,21 +1,23 @@
 //! `vintner node`: one trading node with its API.
 
 use super::{
-    Exit,
+    Exit, join,
     logs::{self, LogFormat},
     output,
-    settings::SettingsArgs,
+    settings::{Effective, Settings, SettingsArgs},
     signals::Stop,
 };
-use crate::{http::api, node::Node};
+use crate::{http::api, listener::Serving, node::Node};
 use anyhow::{Context, Result};
 
 /// Run a trading node
 ///
-/// Each setting comes from its flag, else from the environment (VINTNER_*), else from the file, else from its default. As it
-/// stands it joins the network that `vintner devnet` runs on this machine.
+/// Each setting comes from its flag, else from the environment (VINTNER_*), else from the file, else from its default. By default
+/// it is a node of network `vintner` that starts from a grape on this machine. To join the network of a node that runs, such as
+/// one of `vintner devnet`, name that node: --join 127.0.0.1:4000.
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Example: vintner node --data-dir ~/trading --bootstrap grape.example:20001\n\
+#[command(after_help = "Examples: vintner node --join 127.0.0.1:4000\n          \
+    vintner node --data-dir ~/trading --bootstrap grape.example:20001\n\
     VINTNER_LOG sets what is logged, such as `debug` or `vintner::dht=trace,info`.")]
 pub(crate) struct NodeArgs {
     #[command(flatten)]
@@ -26,27 +28,22 @@ pub(crate) struct NodeArgs {
     print_config: bool,
 }
 
+/// How often a port or a directory is chosen anew that another program was quicker to take.
+const CHOICES_MAX: usize = 10;
+
 /// Runs until it is asked to stop, or cannot go on.
 pub(crate) async fn run(args: NodeArgs, log_format: Option<LogFormat>, stop: Stop) -> Result<Exit> {
-    let settings = args.settings.effective(log_format)?;
+    let given = args.settings.given(log_format)?;
     if args.print_config {
-        output::print(&settings.to_toml()?)?;
-        return Ok(Exit::Done);
+        return print_config(given).await;
     }
-    logs::start(settings.log_format);
+    logs::start(given.log_format.unwrap_or_default());
     // Listened to from here on, without a gap: the first process of a container is never ended by a signal that it does not hear.
     let mut asked = std::pin::pin!(stop.asked());
-    let node = tokio::select! {
-        started = Node::start(settings.node()) => started.context("the node did not start")?,
+    let (settings, node, serving) = tokio::select! {
+        started = start(given) => started?,
         // What it has not started yet keeps nothing that an orderly end would save.
         asked = &mut asked => return asked.map(|()| Exit::Done),
-    };
-    let serving = match start_api(&settings, &node).await {
-        Ok(serving) => serving,
-        Err(error) => {
-            node.stop().await;
-            return Err(error);
-        }
     };
     let url = format!("http://{}", serving.local_addr());
     tracing::info!(
@@ -64,6 +61,55 @@ pub(crate) async fn run(args: NodeArgs, log_format: Option<LogFormat>, stop: Sto
     exit
 }
 
-async fn start_api(settings: &super::settings::Effective, node: &Node) -> Result<crate::listener::Serving> {
+async fn print_config(given: Settings) -> Result<Exit> {
+    let (settings, notes) = if given.join.is_some() {
+        let settled = join::ask(&given).await?.settle(given)?;
+        (settled.settings, settled.notes)
+    } else {
+        (given, Vec::new())
+    };
+    let notes = notes.into_iter().map(|note| format!("# {note}"));
+    let lines: Vec<String> = notes.chain([settings.finish()?.to_toml()?]).collect();
+    output::print(&lines.join("\n"))?;
+    Ok(Exit::Done)
+}
+
+/// Starts a node and its API. One that joins chooses ports and directory, again where another program was quicker.
+async fn start(given: Settings) -> Result<(Effective, Node, Serving)> {
+    if given.join.is_none() {
+        return start_with(given.finish()?).await;
+    }
+    let joining = join::ask(&given).await?;
+    let mut choices = 0;
+    loop {
+        choices += 1;
+        let settled = joining.settle(given.clone())?;
+        let started = start_with(settled.settings.clone().finish()?).await;
+        match started {
+            Err(error) if choices < CHOICES_MAX && settled.may_choose_anew(Exit::of(&error)) => {
+                tracing::debug!(%error, "another program was quicker; choosing anew");
+            }
+            Err(error) => return Err(error),
+            Ok(started) => {
+                settled.notes.iter().for_each(|note| tracing::info!("{note}"));
+                settled.remember();
+                return Ok(started);
+            }
+        }
+    }
+}
+
+async fn start_with(settings: Effective) -> Result<(Effective, Node, Serving)> {
+    let node = Node::start(settings.node()).await.context("the node did not start")?;
+    match start_api(&settings, &node).await {
+        Ok(serving) => Ok((settings, node, serving)),
+        Err(error) => {
+            node.stop().await;
+            Err(error)
+        }
+    }
+}
+
+async fn start_api(settings: &Effective, node: &Node) -> Result<Serving> {
     Ok(api::start(settings.api()?, node.clone()).await?)
 }

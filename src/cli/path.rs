@@ -22,6 +22,11 @@ impl UserPath {
         self.0
     }
 
+    /// A path that is whole already.
+    pub(crate) fn of(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
     fn read(text: &OsStr, home: Option<OsString>) -> Result<Self, String> {
         let path = Path::new(text);
         let mut parts = path.components();

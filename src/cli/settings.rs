@@ -1,7 +1,7 @@
 //! The settings of a node, and where each comes from: flags, then `VINTNER_*` in the environment, then a TOML file, then a
 //! default that runs as it stands on one machine.
 
-use super::{container, exit::WrongUsage, logs::LogFormat, path::UserPath};
+use super::{container, exit::WrongUsage, join, logs::LogFormat, path::UserPath};
 use crate::{
     http::api::{ApiConfig, ApiToken, Published, TOKEN_BYTES_MAX},
     identity::Network,
@@ -16,74 +16,89 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The default ports.
+pub(super) const API_PORT: u16 = 4000;
+pub(super) const RPC_PORT: u16 = 1337;
+pub(super) const DHT_PORT: u16 = 20_011;
+
 /// Every setting, none of them required. The flags and the file have the same shape.
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Where the REST API listens [default: 127.0.0.1:4000]
     #[arg(long, env = "VINTNER_API", value_name = "ADDR:PORT")]
-    api: Option<SocketAddr>,
+    pub(super) api: Option<SocketAddr>,
 
     /// Where other nodes' RPC is served [default: 127.0.0.1:1337]
     #[arg(long, env = "VINTNER_RPC", value_name = "ADDR:PORT")]
-    rpc: Option<SocketAddr>,
+    pub(super) rpc: Option<SocketAddr>,
 
     /// The DHT's UDP socket [default: 127.0.0.1:20011]
     #[arg(long, env = "VINTNER_DHT", value_name = "ADDR:PORT")]
-    dht: Option<SocketAddrV4>,
+    pub(super) dht: Option<SocketAddrV4>,
 
     /// Take part in the DHT over IPv6, too, on the same port (BEP32)
     #[arg(long, env = "VINTNER_IPV6", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    ipv6: Option<bool>,
+    pub(super) ipv6: Option<bool>,
 
     /// Use BitTorrent's public DHT, and follow its rules (BEP42, BEP43, names of 20 bytes)
     ///
     /// The socket is then 0.0.0.0:20011 and the bootstrap nodes are the public ones, unless others are given.
     #[arg(long, env = "VINTNER_MAINLINE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    mainline: Option<bool>,
+    pub(super) mainline: Option<bool>,
 
     /// DHT nodes to start from; an empty text for none [default: 127.0.0.1:20001]
     #[arg(long, env = "VINTNER_BOOTSTRAP", value_name = "HOST:PORT,...", value_delimiter = ',')]
-    bootstrap: Option<Vec<String>>,
+    pub(super) bootstrap: Option<Vec<String>>,
 
-    /// Where keys and the store are kept [default: .vintner/node]
+    /// Join the network of this node: the address of its API or its RPC, such as 127.0.0.1:4000
+    ///
+    /// The network and the DHT nodes to start from are that node's. Ports that are not given are the defaults, or where these are
+    /// taken, free ones after them. The data is in .vintner/joined/NETWORK/node-1, or where a running node has that, in node-2,
+    /// and so on. The same line started again is the same node again, also while the node that it names is away.
+    #[arg(long, env = "VINTNER_JOIN", value_name = "ADDR:PORT")]
+    pub(super) join: Option<String>,
+
+    /// Where keys and the store are kept [default: .vintner/node; with --join, see there]
     #[arg(long, env = "VINTNER_DATA_DIR", value_name = "DIR")]
-    data_dir: Option<UserPath>,
+    pub(super) data_dir: Option<UserPath>,
 
-    /// The market: nodes of different networks do not see each other [default: vintner]
+    /// The market: nodes of different networks do not see each other [default: vintner; with --join, that node's]
+    ///
+    /// `vintner devnet` and `make start-all` run a network named devnet, so that trials and trading never meet.
     #[arg(long, env = "VINTNER_NETWORK", value_name = "NAME")]
-    network: Option<Network>,
+    pub(super) network: Option<Network>,
 
     /// Addresses at which other nodes reach this node's RPC, when they differ from --rpc
     #[arg(long, env = "VINTNER_ADVERTISE", value_name = "ADDR:PORT,...", value_delimiter = ',')]
-    advertise: Option<Vec<String>>,
+    pub(super) advertise: Option<Vec<String>>,
 
     /// Connect to other nodes on loopback and private addresses [default: only when --rpc is on loopback]
     #[arg(long, env = "VINTNER_ALLOW_PRIVATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    allow_private: Option<bool>,
+    pub(super) allow_private: Option<bool>,
 
     /// File with the token that every API request must show [default: DATA_DIR/api-token, made, when --api is not loopback]
     #[arg(long, visible_alias = "api-token-file", env = "VINTNER_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<UserPath>,
+    pub(super) token_file: Option<UserPath>,
 
     /// Serve the API to other machines without a token: for closed test networks only
     #[arg(long, env = "VINTNER_INSECURE_NO_TOKEN", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
-    insecure_no_token: Option<bool>,
+    pub(super) insecure_no_token: Option<bool>,
 
     /// In a container: the address on the host's loopback at which the engine publishes the API, which then needs no token
     ///
     /// Such as 127.0.0.1:4000 for `docker run -p 127.0.0.1:4000:4000` with --api 0.0.0.0:4000. The host's own programs are
     /// served as on loopback; other containers and other machines are refused. Not for containers on the host's own network.
     #[arg(long, env = "VINTNER_API_PUBLISHED", value_name = "ADDR:PORT")]
-    api_published: Option<SocketAddr>,
+    pub(super) api_published: Option<SocketAddr>,
 
     /// Addresses from which the engine forwards to --api-published [default: the container's gateway]
     #[arg(long, env = "VINTNER_API_PUBLISHED_FROM", value_name = "ADDR,...", value_delimiter = ',')]
-    api_published_from: Option<Vec<String>>,
+    pub(super) api_published_from: Option<Vec<String>>,
 
     /// In the file only: as --log-format
     #[arg(skip)]
-    log_format: Option<LogFormat>,
+    pub(super) log_format: Option<LogFormat>,
 }
 
 /// The settings of a command that is about a node, and the file of settings.
@@ -98,13 +113,18 @@ pub(crate) struct SettingsArgs {
 }
 
 impl SettingsArgs {
-    /// The settings as they are used.
+    /// The settings as they are used by a node that runs, or would be by one that has run before: nobody is asked.
     pub(crate) fn effective(self, log_format: Option<LogFormat>) -> Result<Effective> {
-        let read = || {
-            let file = self.config.as_deref().map(Settings::of_file).transpose()?.unwrap_or_default();
-            self.settings.over(file, log_format)
-        };
-        read().map_err(WrongUsage::of)
+        let given = self.given(log_format)?;
+        let given = if given.join.is_some() { join::as_last_time(given)? } else { given };
+        given.finish()
+    }
+
+    /// What is given: flags and variables over the file.
+    pub(crate) fn given(self, log_format: Option<LogFormat>) -> Result<Settings> {
+        let file = self.config.as_deref().map(Settings::of_file).transpose().map_err(WrongUsage::of)?;
+        let given = self.settings.or(file.unwrap_or_default());
+        Ok(Settings { log_format: log_format.or(given.log_format), ..given })
     }
 }
 
@@ -158,49 +178,78 @@ impl Settings {
         read_file(file, "vintner node --print-config")
     }
 
-    /// These settings over those of the file over the defaults.
-    pub(crate) fn over(self, file: Self, log_format: Option<LogFormat>) -> Result<Effective> {
+    /// These settings where they are given, else those of the file.
+    fn or(self, file: Self) -> Self {
+        Self {
+            api: self.api.or(file.api),
+            rpc: self.rpc.or(file.rpc),
+            dht: self.dht.or(file.dht),
+            ipv6: self.ipv6.or(file.ipv6),
+            mainline: self.mainline.or(file.mainline),
+            bootstrap: self.bootstrap.or(file.bootstrap),
+            join: self.join.or(file.join).filter(|join| !join.is_empty()),
+            data_dir: self.data_dir.or(file.data_dir),
+            network: self.network.or(file.network),
+            advertise: self.advertise.or(file.advertise),
+            allow_private: self.allow_private.or(file.allow_private),
+            token_file: self.token_file.or(file.token_file),
+            insecure_no_token: self.insecure_no_token.or(file.insecure_no_token),
+            api_published: self.api_published.or(file.api_published),
+            api_published_from: self.api_published_from.or(file.api_published_from),
+            log_format: self.log_format.or(file.log_format),
+        }
+    }
+
+    #[cfg(test)]
+    fn over(self, file: Self, log_format: Option<LogFormat>) -> Result<Effective> {
+        let given = self.or(file);
+        Self { log_format: log_format.or(given.log_format), ..given }.finish()
+    }
+
+    /// These settings, over the defaults.
+    pub(crate) fn finish(self) -> Result<Effective> {
+        self.with_defaults().map_err(WrongUsage::of)
+    }
+
+    fn with_defaults(self) -> Result<Effective> {
         let default = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let named = |list: Vec<String>| list.into_iter().filter(|entry| !entry.is_empty());
-        let rpc = self.rpc.or(file.rpc).unwrap_or_else(|| default(1337));
-        let network = match self.network.or(file.network) {
+        let rpc = self.rpc.unwrap_or_else(|| default(RPC_PORT));
+        let network = match self.network {
             Some(network) => network,
             None => "vintner".parse().context("the default network's name")?,
         };
-        let advertise = self.advertise.or(file.advertise).unwrap_or_default();
+        let advertise = self.advertise.unwrap_or_default();
         let advertise: Result<Vec<SocketAddr>> = named(advertise)
             .map(|text| {
                 text.parse()
                     .with_context(|| format!("--advertise {text:?} is not an ADDR:PORT; write an IP address"))
             })
             .collect();
-        let published_from = self.api_published_from.or(file.api_published_from).unwrap_or_default();
+        let published_from = self.api_published_from.unwrap_or_default();
         let published_from: Result<Vec<IpAddr>> = named(published_from)
             .map(|text| {
                 text.parse().with_context(|| format!("--api-published-from {text:?} is not an IP address"))
             })
             .collect();
-        let mainline = self.mainline.or(file.mainline).unwrap_or(false);
+        let mainline = self.mainline.unwrap_or(false);
         let dht_ip = if mainline { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
         Ok(Effective {
-            api: self.api.or(file.api).unwrap_or_else(|| default(4000)),
+            api: self.api.unwrap_or_else(|| default(API_PORT)),
             rpc,
-            dht: self.dht.or(file.dht).unwrap_or_else(|| SocketAddrV4::new(dht_ip, 20_011)),
-            ipv6: self.ipv6.or(file.ipv6).unwrap_or(false),
+            dht: self.dht.unwrap_or_else(|| SocketAddrV4::new(dht_ip, DHT_PORT)),
+            ipv6: self.ipv6.unwrap_or(false),
             mainline,
-            bootstrap: named(
-                self.bootstrap.or(file.bootstrap).unwrap_or_else(|| default_bootstrap(mainline)),
-            )
-            .collect(),
-            data_dir: self.data_dir.or(file.data_dir).unwrap_or_else(|| ".vintner/node".into()).into_path(),
+            bootstrap: named(self.bootstrap.unwrap_or_else(|| default_bootstrap(mainline))).collect(),
+            data_dir: self.data_dir.unwrap_or_else(|| ".vintner/node".into()).into_path(),
             network,
             advertise: advertise?,
-            allow_private: self.allow_private.or(file.allow_private).unwrap_or(rpc.ip().is_loopback()),
-            token_file: self.token_file.or(file.token_file).map(UserPath::into_path),
-            insecure_no_token: self.insecure_no_token.or(file.insecure_no_token).unwrap_or(false),
-            api_published: self.api_published.or(file.api_published),
+            allow_private: self.allow_private.unwrap_or(rpc.ip().is_loopback()),
+            token_file: self.token_file.map(UserPath::into_path),
+            insecure_no_token: self.insecure_no_token.unwrap_or(false),
+            api_published: self.api_published,
             api_published_from: published_from?,
-            log_format: log_format.or(file.log_format).unwrap_or_default(),
+            log_format: self.log_format.unwrap_or_default(),
         })
     }
 }

@@ -17,6 +17,8 @@ use crate::{
     time::UnixMillis,
     workers::Workers,
 };
+use serde::{Deserialize, Serialize};
+use serde_json::value::to_raw_value;
 use std::{
     collections::HashMap,
     io,
@@ -110,6 +112,19 @@ pub fn serve(
     service::serve(listener, server, settings)
 }
 
+/// The service that tells whoever asks, unsigned, which node this is and of which network: `{"network": .., "client_id": ..}`.
+/// A hint, for those that know nothing yet and must sign for a network; a signed answer proves it. No network has such a name.
+pub const WHO: &str = "vintner/1";
+
+/// What a node answers under [`WHO`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Who {
+    /// The market.
+    pub network: Network,
+    /// The node.
+    pub client_id: PublicKey,
+}
+
 /// No signed envelope.
 const UNSIGNED: &str = "ERR_RPC_UNSIGNED";
 /// A service that this node is not.
@@ -117,6 +132,12 @@ const KEY: &str = "ERR_RPC_KEY";
 
 impl Handler for Server {
     async fn request(&self, call: Call) -> Result<Reply, Refusal> {
+        if call.key == WHO {
+            self.meter.count("", meter::OK, call.received.elapsed());
+            let who = Who { network: self.network.clone(), client_id: self.me };
+            let result = to_raw_value(&who).map_err(|error| Refusal::new(Refusal::REPLY, error))?;
+            return Ok(Reply { error: None, result });
+        }
         let request = SignedRequest::parse(&call.payload).map_err(|e| Refusal::new(UNSIGNED, e))?;
         if call.key != self.network.as_str() && call.key.parse() != Ok(self.me) {
             let detail = format!("this node answers to {} and to {}", self.me, self.network);

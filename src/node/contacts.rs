@@ -43,6 +43,9 @@ pub(super) const ADDRESSES_MAX: usize = 4;
 pub(super) struct Hello {
     /// 32 hex digits that the caller chose.
     pub nonce: String,
+    /// The caller is about to join, and asks where the DHT is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub join: bool,
 }
 
 /// The answer to a hello, and the value of the item under a client's key.
@@ -64,13 +67,16 @@ pub(super) struct Card {
     /// From where the caller asked, in an answer: in a container it does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seen: Option<IpAddr>,
+    /// DHT nodes to start from, in an answer to who joins: the answering node's own as it is bound, then some that it knows.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dht: Vec<SocketAddr>,
 }
 
 impl Card {
     pub(super) fn new(network: &Network, client_id: ClientId, addresses: &[SocketAddr]) -> Self {
         let addresses = addresses.iter().copied().take(ADDRESSES_MAX).collect();
         let (network, kind) = (network.clone(), "node".into());
-        Self { v: 1, network, kind, client_id, addresses, nonce: None, seen: None }
+        Self { v: 1, network, kind, client_id, addresses, nonce: None, seen: None, dht: Vec::new() }
     }
 
     /// As the mutable item under the client key.
@@ -294,16 +300,31 @@ pub(super) async fn hello(
     address: SocketAddr,
     now: impl Fn() -> UnixMillis,
 ) -> Result<(UnixMillis, Option<IpAddr>), CallError> {
+    let (at, card) = card_of(http, key, network, client, address, false, now).await?;
+    Ok((at, card.seen))
+}
+
+/// As [`hello`], with all that the answer says; `join`: also where the DHT is.
+pub(super) async fn card_of(
+    http: &Client,
+    key: &KeyPair,
+    network: &Network,
+    client: ClientId,
+    address: SocketAddr,
+    join: bool,
+    now: impl Fn() -> UnixMillis,
+) -> Result<(UnixMillis, Card), CallError> {
     let bad = |reason: &str| CallError::from(RequestError::NotAReply { address, reason: reason.into() });
     let nonce = nonce().ok_or_else(|| bad("no randomness for a nonce"))?;
-    let body = serde_json::to_string(&Hello { nonce: nonce.clone() }).map_err(|e| bad(&e.to_string()))?;
+    let body =
+        serde_json::to_string(&Hello { nonce: nonce.clone(), join }).map_err(|e| bad(&e.to_string()))?;
     let reply = http.call_signed(address, key, client, HELLO, &body, now).await?;
     let card = reply.outcome.as_ref().ok().and_then(|body| serde_json::from_str::<Card>(body).ok());
     let card = card.ok_or_else(|| bad("it refused the hello"))?;
     if card.nonce.as_deref() != Some(&nonce) || card.client_id != client || card.network != *network {
         return Err(bad("its hello is for another nonce, client or network"));
     }
-    Ok((reply.at, card.seen))
+    Ok((reply.at, card))
 }
 
 fn nonce() -> Option<String> {

@@ -221,7 +221,7 @@ impl Node {
         let replica = Arc::<ArcSwap<ReplicaView>>::default();
         let (replication, replication_inbox) = Replication::new(Arc::clone(&replica));
         let addresses = Arc::new(RwLock::new(advertised.clone()));
-        let commands = rpc::commands(&exchange, &replication, &workers, addresses)
+        let commands = rpc::commands(&exchange, &replication, &workers, addresses, &dht)
             .counted(Arc::clone(&rpc_served), Arc::clone(&rpc_traffic));
         let serving = server::serve(tcp, server_config, commands, workers.clone())?;
 

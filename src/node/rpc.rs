@@ -7,6 +7,7 @@ use super::{
     replication::{ASK, GOSSIP, Replication},
 };
 use crate::{
+    dht::Dht,
     exchange::{BidAnswer, CommandError, Heard},
     grenache::{
         caller::RequestError,
@@ -31,6 +32,8 @@ const OFFER_BID: &str = "offer:bid";
 pub(super) const COMMANDS: [&str; 4] = [HELLO, OFFER_BID, GOSSIP, ASK];
 /// Bids asked at the same time; the others wait their turn.
 const ASKS_IN_FLIGHT_MAX: usize = 64;
+/// DHT nodes that one that joins is told.
+const DHT_NODES_TOLD: usize = 8;
 /// The longest nonce that a hello may carry.
 const NONCE_BYTES_MAX: usize = 64;
 
@@ -49,13 +52,15 @@ pub(super) fn commands(
     replication: &Replication,
     workers: &Workers,
     addresses: Addresses,
+    dht: &Dht,
 ) -> Commands {
     let (greeter, exchange, workers) = (exchange.clone(), exchange.clone(), workers.clone());
+    let dht = dht.clone();
     let (gossip, ask, replication) = (replication.clone(), replication.clone(), replication.clone());
     Commands::default()
         .on(HELLO, move |request, from| {
-            let answer = hello(&greeter, &addresses, &request, from.ip().to_canonical());
-            async move { answer }
+            let (greeter, addresses, dht) = (greeter.clone(), Arc::clone(&addresses), dht.clone());
+            async move { hello(&greeter, &addresses, &dht, &request, from.ip().to_canonical()).await }
         })
         .on(OFFER_BID, move |request, _| {
             offer_bid(exchange.clone(), workers.clone(), replication.knows_own(), request)
@@ -70,17 +75,30 @@ pub(super) fn commands(
         })
 }
 
-fn hello(exchange: &Exchange, addresses: &Addresses, request: &VerifiedRequest, from: IpAddr) -> Outcome {
+async fn hello(
+    exchange: &Exchange,
+    addresses: &Addresses,
+    dht: &Dht,
+    request: &VerifiedRequest,
+    from: IpAddr,
+) -> Outcome {
     let malformed = |detail: &str| RpcRefusal::new("malformed", detail, false);
     let hello: Hello =
         serde_json::from_str(request.body()).map_err(|_| malformed("a hello is {\"nonce\": \"...\"}"))?;
     if hello.nonce.len() > NONCE_BYTES_MAX {
         return Err(malformed("a nonce has at most 64 bytes"));
     }
+    let start_from = if hello.join { dht_to_start_from(dht).await } else { Vec::new() };
     let addresses = addresses.read().unwrap_or_else(PoisonError::into_inner);
     let card = Card::new(exchange.network(), exchange.client_id(), &addresses);
-    serde_json::to_string(&Card { nonce: Some(hello.nonce), seen: Some(from), ..card })
+    serde_json::to_string(&Card { nonce: Some(hello.nonce), seen: Some(from), dht: start_from, ..card })
         .map_err(|e| malformed(&e.to_string()))
+}
+
+/// This node's own DHT node first: it answers as soon as it is asked. The others serve when this node is away.
+async fn dht_to_start_from(dht: &Dht) -> Vec<SocketAddr> {
+    let known = dht.known_nodes().await.unwrap_or_default();
+    std::iter::once(dht.local_addr().into()).chain(known).take(DHT_NODES_TOLD).collect()
 }
 
 async fn offer_bid(

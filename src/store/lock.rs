@@ -70,8 +70,11 @@ pub struct Holder {
     pub pid: Option<u32>,
 }
 
-/// Who has `dir`, without taking it.
-pub(super) fn holder(dir: &Path) -> Result<Option<Holder>, StoreError> {
+/// Who has `dir`, without taking it. Nobody has one that is not there.
+///
+/// # Errors
+/// When its lock cannot be looked at.
+pub fn holder(dir: &Path) -> Result<Option<Holder>, StoreError> {
     let path = dir.join(LOCK_FILE);
     let file = match File::open(&path) {
         Ok(file) => file,

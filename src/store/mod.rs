@@ -34,7 +34,7 @@ mod write;
 pub use backup::{BackupError, Copied, backup};
 pub use error::{CommitError, StoreError};
 pub use inspect::{Inspected, InspectedDatabase, inspect};
-pub use lock::{DirLock, Holder};
+pub use lock::{DirLock, Holder, holder};
 
 use crate::{
     exchange::Event,
