@@ -5,7 +5,8 @@ SIM ?= simulation replication whole
 VINTNER = target/release/vintner
 DIR ?= .vintner
 WITH ?=
-NETWORK = MAKE="$(MAKE)" VINTNER="$(VINTNER)" DIR="$(DIR)" WITH="$(WITH)" sh scripts/network.sh
+OFFSET ?= 0
+NETWORK = MAKE="$(MAKE)" VINTNER="$(VINTNER)" DIR="$(DIR)" WITH="$(WITH)" OFFSET="$(OFFSET)" sh scripts/network.sh
 
 .PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants sim-dht flood netem fuzz fuzz-keep openapi bench bench-docs bench-micro
 
@@ -15,7 +16,7 @@ help: ## list the targets
 build: ## build the program, optimised
 	@cargo build --release --locked --bin vintner
 
-start-all: ## start 3 grapes and 3 nodes and wait until they are ready: WITH=compose, WITH=devnet, or what this machine has
+start-all: ## start 3 grapes and 3 nodes and wait until they are ready: WITH=compose, WITH=devnet, or what this machine has; OFFSET=100 moves all ports
 	@$(NETWORK) start
 
 stop-all: ## stop them; offers, trades and identities are kept

@@ -4,17 +4,22 @@
 #
 # Usage: network.sh start|stop|status|logs, in the repository. Settings come from the environment:
 #   WITH     compose or devnet: that one and no other; empty: what this machine has
+#   OFFSET   a number that is added to every port, for a second network beside the first
 #   VINTNER  the program; DIR  where the devnet, its log and the note are kept; MAKE  what builds the program
+#   NET      where Linux tells which ports are in use (only tests have another)
 # Exit codes: 0 done, 1 failed or not running, 2 wrong usage, 3 a port is taken, 4 no usable Docker engine or Compose.
 set -eu
 program=${VINTNER:-target/release/vintner}
 dir=${DIR:-.vintner}
+# make passes it on as it was written, and no shell reads it before this one.
+case $dir in '~' | '~/'*) dir=$HOME${dir#'~'} ;; esac
 with=${WITH:-}
+offset=${OFFSET:-0}
+net=${NET:-/proc/net}
 pid_file=$dir/devnet.pid
 log=$dir/devnet.log
 note=$dir/network
-ports='4000 4001 4002'
-api=http://127.0.0.1:4000
+was_in_containers=$dir/compose.used
 failed=1 usage=2 port_taken=3 no_engine=4
 
 fail() {
@@ -22,6 +27,89 @@ fail() {
     shift
     printf '%s\n' "$@" >&2
     exit "$code"
+}
+
+# --- ports -------------------------------------------------------------------------------------------------------------------
+
+# All ports, moved by the number given.
+set_ports() {
+    offset=${1:-0}
+    api_port=$((4000 + offset)) rpc_port=$((1337 + offset)) dht_port=$((20011 + offset))
+    grape_dht_port=$((20001 + offset)) grape_http_port=$((30001 + offset))
+    ports="$api_port $((api_port + 1)) $((api_port + 2))"
+    api=http://127.0.0.1:$api_port
+    # For docker-compose.yml.
+    export VINTNER_API_PORT_1=$api_port VINTNER_API_PORT_2=$((api_port + 1)) VINTNER_API_PORT_3=$((api_port + 2))
+}
+
+case $offset in
+'' | *[!0-9]* | 0?* | ??????*) fail 2 "OFFSET=$offset is no number from 0 to 30000; it is added to every port, as in: make start-all OFFSET=100" ;;
+esac
+[ "$offset" -le 30000 ] || fail 2 "OFFSET=$offset is more than 30000, and there are no ports above 65535; try: make start-all OFFSET=100"
+
+# Whether somebody listens on this port of 127.0.0.1, or of every address. Linux tells; elsewhere curl tells of TCP, by ending with
+# 7 where nobody listens, and of the rest the devnet's own start.
+is_taken() {
+    if [ -r "$net/$1" ]; then
+        for file in "$net/$1" "$net/${1}6"; do
+            [ -r "$file" ] || continue
+            awk -v port="$(printf '%04X' "$2")" -v kind="$1" '
+                { n = split($2, at, ":"); here = at[1] == "0100007F" || at[1] ~ /^0+$/ || at[1] ~ /FFFF00000100007F$/ }
+                n == 2 && here && at[2] == port && (kind == "udp" || $4 == "0A") { found = 1 }
+                END { exit !found }' "$file" && return 0
+        done
+        return 1
+    fi
+    [ "$1" = tcp ] && command -v curl >/dev/null 2>&1 || return 1
+    code=0
+    curl -s -o /dev/null --noproxy '*' --max-time 2 "http://127.0.0.1:$2/healthz" || code=$?
+    [ "$code" -ne 7 ]
+}
+
+# Before anything is built. Containers need the first three ports only, the devnet all.
+check_ports() {
+    needed="tcp:$api_port"
+    [ "$1" = compose ] || needed="$needed tcp:$rpc_port udp:$dht_port udp:$grape_dht_port tcp:$grape_http_port"
+    taken=''
+    for first in $needed; do
+        for n in 0 1 2; do
+            port=$((${first#*:} + n))
+            if is_taken "${first%:*}" "$port"; then taken="$taken ${first%:*}:$port"; fi
+        done
+    done
+    [ -z "$taken" ] || say_ports_taken $taken
+}
+
+# Where on this machine another network of this kind runs, when it can be told: `process 17 in /home/me/vintner`.
+other_network() {
+    for one in /proc/[0-9]*; do
+        [ -r "$one/cmdline" ] || continue
+        case "$(tr '\0' ' ' <"$one/cmdline" 2>/dev/null)" in
+        *' devnet '*" --api-port $api_port "*)
+            echo "process ${one#/proc/}$(place=$(readlink "$one/cwd" 2>/dev/null) && printf ' in %s' "$place")"
+            return 0
+            ;;
+        esac
+    done
+    command -v docker >/dev/null 2>&1 || return 0
+    docker ps --filter "publish=$1" --format '{{.Label "com.docker.compose.project.working_dir"}}' 2>/dev/null |
+        sed -n '/./{s/^/containers of /;p;q;}' || true
+}
+
+# Arguments: tcp:PORT or udp:PORT each.
+say_ports_taken() {
+    names='' first=${1#*:} kind=${1%:*}
+    for one in "$@"; do names="$names${names:+, }${one#*:} ($(echo "${one%:*}" | tr a-z A-Z))"; done
+    other=$(other_network "$first")
+    if [ -n "$other" ]; then
+        who="Another network of vintner has them ($other): run \`make stop-all\` there"
+    else
+        who="See who has them (\`ss -ln${kind%??}p 'sport = :$first'\` or \`lsof -i :$first\`) and stop it"
+    fi
+    moved=100
+    [ "$offset" -lt 100 ] || moved=$((offset + 100))
+    fail $port_taken "These ports of 127.0.0.1 are taken, and the network needs them: $names." \
+        "$who, or start this network on other ports, all moved by $moved: make start-all OFFSET=$moved"
 }
 
 # --- which one ---------------------------------------------------------------------------------------------------------------
@@ -65,47 +153,69 @@ devnet_runs() {
     [ -f "$pid_file" ] || return 1
     pid=$(cat "$pid_file")
     [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null || return 1
-    case $(ps -o args= -p "$pid" 2>/dev/null) in *devnet*) return 0 ;; *) return 1 ;; esac
+    case $(arguments "$pid") in *devnet*) return 0 ;; *) return 1 ;; esac
 }
+
+# The command line of a process: Linux tells it also where there is no `ps`, as in slim images.
+arguments() {
+    if [ -r /proc/self/cmdline ]; then
+        tr '\0' ' ' <"/proc/$1/cmdline" 2>/dev/null
+    else
+        ps -o args= -p "$1" 2>/dev/null
+    fi
+}
+
+[ -r /proc/self/cmdline ] || command -v ps >/dev/null 2>&1 ||
+    fail $failed 'Neither /proc nor `ps` is here to tell what runs; install the package procps, and try again.'
 
 # Prints compose or devnet, when the note says that it was started.
 started() {
-    if [ -f "$note" ]; then cat "$note"; elif devnet_runs; then echo devnet; fi
+    if [ -f "$note" ]; then sed 's/ .*//' "$note"; elif devnet_runs; then echo devnet; fi
+}
+
+# The note of what was started, with its offset where it has one.
+take_note() {
+    mkdir -p "$dir"
+    case $offset in 0) echo "$1" ;; *) echo "$1 $offset" ;; esac >"$note"
+}
+
+# A network that was started keeps its ports until it is stopped, whatever OFFSET says now.
+set_ports_as_started() {
+    set_ports "$(sed -n 's/^[a-z]* \([0-9]*\)$/\1/p' "$note" 2>/dev/null || true)"
+}
+
+# The two kinds of network know nothing of each other; one line for whoever misses what was traded in the other.
+say_where_the_other_is() {
+    case $1 in
+    devnet)
+        [ ! -f "$was_in_containers" ] ||
+            echo 'What was traded in containers is another network, kept in its volumes: make start-all WITH=compose'
+        ;;
+    compose)
+        [ ! -d "$dir/devnet" ] ||
+            echo "What was traded without containers is another network, kept in $dir/devnet: make start-all WITH=devnet"
+        ;;
+    esac
 }
 
 # --- starting ----------------------------------------------------------------------------------------------------------------
 
 say_what_to_try() {
     cat <<TRY
-The network is ready: three nodes at http://127.0.0.1:4000, :4001 and :4002 ($1). Try:
+The network is ready: three nodes at $api, :$((api_port + 1)) and :$((api_port + 2)) ($1). Try:
 
   # create an offer on the first node, and keep its id
   ID=\$(curl -s $api/api/v1/offers -H 'content-type: application/json' -d '{"btc_quantity":"0.5","offer_price":"64000"}' \\
     | sed 's/.*"id":"\([^"]*\)".*/\1/')
   # it is listed on the second
-  curl -s http://127.0.0.1:4001/api/v1/offers
+  curl -s http://127.0.0.1:$((api_port + 1))/api/v1/offers
   # buy it from the third: the answer holds the signed trade
-  curl -s http://127.0.0.1:4002/api/v1/offers/\$ID/bids -H 'content-type: application/json' -d '{}'
+  curl -s http://127.0.0.1:$((api_port + 2))/api/v1/offers/\$ID/bids -H 'content-type: application/json' -d '{}'
   # try to buy it once more: offer_not_available
-  curl -s http://127.0.0.1:4001/api/v1/offers/\$ID/bids -H 'content-type: application/json' -d '{}'
+  curl -s http://127.0.0.1:$((api_port + 1))/api/v1/offers/\$ID/bids -H 'content-type: application/json' -d '{}'
 
 In a browser: $api/swagger-ui   Stop it: make stop-all   Its log: make logs
 TRY
-}
-
-# Before anything is built: curl ends with 7 when nobody listens.
-check_ports() {
-    command -v curl >/dev/null 2>&1 || return 0
-    for port in $ports; do
-        code=0
-        curl -s -o /dev/null --noproxy '*' --max-time 2 "http://127.0.0.1:$port/healthz" || code=$?
-        [ "$code" -eq 7 ] || say_port_taken "$port"
-    done
-}
-
-say_port_taken() {
-    fail $port_taken "Port $1 of 127.0.0.1 is taken by another program, and the network needs 4000, 4001 and 4002." \
-        "See which it is (\`ss -ltnp 'sport = :$1'\` or \`lsof -i :$1\`), stop it, and run \`make start-all\` again."
 }
 
 start() {
@@ -114,6 +224,7 @@ start() {
     *) fail $usage "WITH=$with is unknown; use \`make start-all WITH=compose\`, WITH=devnet, or neither" ;;
     esac
     running=$(started)
+    if [ -n "$running" ]; then set_ports_as_started; else set_ports "$offset"; fi
     if [ -n "$running" ] && [ -n "$with" ] && [ "$running" != "$with" ]; then
         fail $failed "The network was started with $running; stop it first: make stop-all"
     fi
@@ -134,24 +245,27 @@ start() {
 
 start_devnet() {
     if devnet_runs; then
-        echo "The network runs already (process $(cat "$pid_file")); stop it with: make stop-all"
+        echo "The network runs already (process $(cat "$pid_file"), first node at $api); stop it with: make stop-all"
         return 0
     fi
-    check_ports
+    check_ports devnet
+    say_where_the_other_is devnet
     ${MAKE:-make} --no-print-directory build
     mkdir -p "$dir"
     # Emptied here and not by the program's own start, which may come after the first look at it.
     : >"$log"
-    nohup "$program" devnet --data-dir "$dir/devnet" >>"$log" 2>&1 </dev/null &
+    nohup "$program" devnet --data-dir "$dir/devnet" --api-port "$api_port" --rpc-port "$rpc_port" --dht-port "$dht_port" \
+        --grape-dht-port "$grape_dht_port" --grape-http-port "$grape_http_port" >>"$log" 2>&1 </dev/null &
     echo $! >"$pid_file"
-    echo devnet >"$note"
+    take_note devnet
     waited=0
     until grep -q 'network ready' "$log"; do
         if ! devnet_runs; then
             rm -f "$pid_file" "$note"
             echo "The network did not start:" >&2
             tail -n 15 "$log" >&2
-            grep -q 'port [0-9]* cannot be had' "$log" && exit $port_taken
+            taken=$(sed -n 's/.*\(TCP\|UDP\) port \([0-9]*\) cannot be had.*/\1:\2/p' "$log" | tail -n 1 | tr A-Z a-z)
+            [ -z "$taken" ] || say_ports_taken "$taken"
             exit $failed
         fi
         [ "$waited" -lt 120 ] ||
@@ -174,12 +288,25 @@ containers() {
 
 healthy() { containers | grep -c ' running healthy ' || true; }
 
+# Compose knows a network by the name of the directory, which two clones may share.
+not_of_another_clone() {
+    one=$($compose ps -q 2>/dev/null | head -n 1) || return 0
+    [ -n "$one" ] || return 0
+    place=$(docker inspect --format '{{index .Config.Labels "com.docker.compose.project.working_dir"}}' "$one" 2>/dev/null) || return 0
+    case $place in '' | "$(pwd)" | "$(pwd -P)") return 0 ;; esac
+    fail $failed "Containers of another clone, $place, run under the name that Compose gives to this one, too." \
+        'Stop them there, or give this network a name and ports: COMPOSE_PROJECT_NAME=second make start-all OFFSET=100' \
+        'Keep the name for every command: export COMPOSE_PROJECT_NAME=second'
+}
+
 start_compose() {
+    not_of_another_clone
     if [ "$(healthy)" -eq 6 ]; then
-        echo 'The network runs already, in containers; stop it with: make stop-all'
+        echo "The network runs already, in containers, first node at $api; stop it with: make stop-all"
         return 0
     fi
-    [ -n "$($compose ps -q 2>/dev/null)" ] || check_ports
+    [ -n "$($compose ps -q 2>/dev/null)" ] || check_ports compose
+    say_where_the_other_is compose
     mkdir -p "$dir"
     echo 'Building the image; the first time takes some minutes.'
     $compose build -q >"$dir/compose.log" 2>&1 || {
@@ -187,7 +314,8 @@ start_compose() {
         fail $failed "The image could not be built; the lines above say why. All of them: $dir/compose.log." \
             'Without containers: make start-all WITH=devnet'
     }
-    echo compose >"$note"
+    take_note compose
+    : >"$was_in_containers"
     $compose up -d --no-build >"$dir/compose.log" 2>&1 || compose_failed
     waited=0
     while [ "$(healthy)" -lt 6 ]; do
@@ -209,7 +337,7 @@ compose_failed() {
     [ -n "$port" ] || [ -z "$ill" ] || container_failed "$ill"
     $compose down >/dev/null 2>&1 || true
     rm -f "$note"
-    [ -z "$port" ] || say_port_taken "$port"
+    [ -z "$port" ] || say_ports_taken "tcp:$port"
     tail -n 25 "$dir/compose.log" >&2
     fail $failed "Compose could not start the network; the lines above say why." 'Without containers: make start-all WITH=devnet'
 }
@@ -224,7 +352,10 @@ container_failed() {
 
 # Inside they are ready; what the engine publishes may still not be taken for the host's own.
 check_published() {
-    command -v curl >/dev/null 2>&1 || return 0
+    if ! command -v curl >/dev/null 2>&1; then
+        echo "curl is not installed, so whether $api answers this machine was not tried, and the lines below need it."
+        return 0
+    fi
     for port in $ports; do
         answer=$(curl -sS --noproxy '*' --max-time 5 "http://127.0.0.1:$port/readyz" 2>&1) || true
         case $answer in
@@ -252,8 +383,7 @@ stop() {
         # `docker compose up` by hand leaves no note.
         find_compose
         if [ -n "$compose" ] && [ -n "$($compose ps -q 2>/dev/null)" ]; then
-            mkdir -p "$dir"
-            echo compose >"$note"
+            take_note compose
             stop
         else
             echo 'The network does not run.'
@@ -281,6 +411,7 @@ stop_devnet() {
 }
 
 status() {
+    set_ports_as_started
     case $(started) in
     compose)
         need_compose

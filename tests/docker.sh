@@ -50,7 +50,7 @@ docker build -q -t vintner . >/dev/null || docker build -t vintner .
 docker run -d --rm --name vintner-test-port -p 127.0.0.1:4001:4001 vintner grape --dp 1 --aph 2 --bn '' >/dev/null
 code=0; said=$(network start 2>&1) || code=$?
 [ "$code" -eq 3 ] || die "a taken port ends with $code: $said"
-has "$said" 'Port 4001' 'the taken port is not named'
+has "$said" '4001 (TCP)' 'the taken port is not named'
 docker rm -f vintner-test-port >/dev/null
 [ -z "$("${compose[@]}" ps -q)" ] || die 'something was left running after a port was taken'
 ok 'a taken port is named, and nothing is left running'
