@@ -1,8 +1,14 @@
-//! What addresses have in common: hosts, prefixes, private ranges.
+//! What addresses have in common: hosts, prefixes, private ranges; `HOST:PORT` as people write it ([`Endpoint`]); and what to do
+//! when one cannot be listened on ([`bind`]).
 //!
 //! An IPv4 *host* is an address and its *prefix* the /24, the smallest block that is routed alone. An IPv6 host is a /64, because
 //! whoever has one address there has all 2⁶⁴ of them; its prefix is the /56, the least that is handed to a subscriber who gets
 //! more than one network (RFC 6177). A shorter one would put the customers of a whole hosting company together.
+
+pub mod bind;
+mod endpoint;
+
+pub use endpoint::{Endpoint, EndpointError, is_host};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

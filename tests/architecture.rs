@@ -43,7 +43,11 @@ const ROOMS: &[Room] = &[
     Room { path: "metrics", pure: false, may_use: &[] },
     Room { path: "workers", pure: false, may_use: &["identity", "metrics"] },
     Room { path: "listener", pure: false, may_use: &["metrics"] },
-    Room { path: "dht", pure: false, may_use: &["time", "identity", "bep44", "workers", "metrics", "dht"] },
+    Room {
+        path: "dht",
+        pure: false,
+        may_use: &["time", "identity", "bep44", "address", "workers", "metrics", "dht"],
+    },
     Room {
         path: "grenache",
         pure: false,

@@ -9,6 +9,7 @@ use super::{
         OpError, OpId, Outcome, Output, Put, PutOutcome, Request, Stored, Verdict, VerifyId, Walk,
     },
     handle::{DhtConfig, DhtError},
+    names::{Names, Unresolved},
     socket::Socket,
 };
 use crate::{
@@ -25,10 +26,9 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::lookup_host,
     runtime::{Builder, Runtime},
     sync::{broadcast, mpsc, oneshot, watch},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 
 /// Datagrams, commands or verdicts taken at one wake-up, so that no source starves the others.
@@ -37,10 +37,6 @@ const BATCH_MAX: usize = 256;
 const VERDICTS_MAX: usize = 2048;
 /// Signatures in one job of the pool: about 0.4 ms.
 const CHECKED_AT_ONCE: usize = 8;
-/// How long a bootstrap name may take to be resolved.
-const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Addresses taken of one bootstrap name.
-const ADDRS_OF_A_NAME_MAX: usize = 8;
 /// How long to sleep when the core waits for nothing.
 const SLEEP_MAX: Duration = Duration::from_hours(1);
 
@@ -87,7 +83,7 @@ struct Driver {
     status: watch::Sender<DhtStatus>,
     workers: Workers,
     verdicts: mpsc::Sender<Vec<(VerifyId, Verdict)>>,
-    bootstrap: Arc<[String]>,
+    names: Arc<Names>,
     resolved: mpsc::Sender<Vec<SocketAddr>>,
 }
 
@@ -97,7 +93,9 @@ pub(super) fn start(
     workers: Workers,
     inbox: mpsc::Receiver<Command>,
     events: broadcast::Sender<DhtEvent>,
+    unresolved: Unresolved,
 ) -> Result<watch::Receiver<DhtStatus>, DhtError> {
+    let names = Arc::new(Names::new(&config.bootstrap, config.ipv6.is_some(), unresolved)?);
     let (udp, local_addr) = bind(config.listen)?;
     // The same port on both, so that one number stands for the node in configurations and firewalls.
     let wanted6 = config.ipv6.map(|ip| SocketAddrV6::new(ip, local_addr.port(), 0, 0));
@@ -141,7 +139,7 @@ pub(super) fn start(
         status,
         workers,
         verdicts,
-        bootstrap: config.bootstrap.into(),
+        names,
         resolved,
     };
     let run = run(driver, inbox, verdict_inbox, resolved_inbox);
@@ -353,16 +351,12 @@ impl Driver {
 
     /// Resolves the bootstrap names. Addresses are their own names and need no waiting.
     fn resolve(&mut self) {
-        let literal: Option<Vec<SocketAddr>> = self.bootstrap.iter().map(|name| name.parse().ok()).collect();
-        if let Some(addrs) = literal {
+        if let Some(addrs) = self.names.literal() {
             return self.handle(Input::Bootstrap(addrs));
         }
-        let (names, resolved) = (Arc::clone(&self.bootstrap), self.resolved.clone());
+        let (names, resolved) = (Arc::clone(&self.names), self.resolved.clone());
         tokio::spawn(async move {
-            let mut addrs = Vec::new();
-            for name in names.iter() {
-                addrs.extend(resolve(name).await);
-            }
+            let addrs = names.resolve().await;
             // The driver may have stopped meanwhile.
             let _ = resolved.send(addrs).await;
         });
@@ -444,20 +438,5 @@ fn error(error: OpError) -> DhtError {
         OpError::AllFailed { asked } => DhtError::AllFailed { asked },
         OpError::Refused(refusal) => DhtError::Refused(refusal),
         OpError::Busy => DhtError::Busy,
-    }
-}
-
-async fn resolve(name: &str) -> Vec<SocketAddr> {
-    match timeout(RESOLVE_TIMEOUT, lookup_host(name)).await {
-        Ok(Ok(addrs)) => addrs.take(ADDRS_OF_A_NAME_MAX).collect(),
-        // It is tried again with the next join.
-        Ok(Err(error)) => {
-            tracing::debug!(name, %error, "a bootstrap name could not be resolved");
-            Vec::new()
-        }
-        Err(_) => {
-            tracing::debug!(name, "a bootstrap name could not be resolved in time");
-            Vec::new()
-        }
     }
 }

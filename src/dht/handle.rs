@@ -6,8 +6,10 @@ use super::{
         Walk,
     },
     driver::{self, Command},
+    names::Unresolved,
 };
 use crate::{
+    address::{EndpointError, bind::advice},
     bep44::{SALT_BYTES_MAX, Target, V_BYTES_MAX},
     workers::Workers,
 };
@@ -34,7 +36,8 @@ pub struct DhtConfig {
     /// Follow the rules of the public network, BitTorrent's Mainline: an id that belongs to the address (BEP42), read-only while
     /// strangers do not reach this node (BEP43), names of 20 bytes (others go as their SHA-1), a modest pace.
     pub mainline: bool,
-    /// Whom to join: `host:port`, the host an address (an IPv6 one in brackets) or a DNS name, resolved each time it is used. May be empty.
+    /// Whom to join: `host:port`, the host an address (an IPv6 one in brackets) or a DNS name, resolved each time it is used. May be
+    /// empty. See [`crate::address::Endpoint`].
     pub bootstrap: Vec<String>,
     /// Nodes known from an earlier run ([`Dht::known_nodes`]), asked beside `bootstrap`.
     pub known_nodes: Vec<SocketAddr>,
@@ -93,13 +96,16 @@ impl DhtConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum DhtError {
     /// The UDP address could not be bound.
-    #[error("cannot listen on UDP {addr}: {source}; is another node running there?")]
+    #[error("cannot listen on UDP {addr}: {source}; {}", advice(source, "the address of the DHT"))]
     Bind {
         /// The address asked for.
         addr: SocketAddr,
         /// What the system said.
         source: std::io::Error,
     },
+    /// What was named as a bootstrap node is no `host:port`.
+    #[error("bootstrap node {0}")]
+    Bootstrap(#[from] EndpointError),
     /// The system gave no thread for the node.
     #[error("cannot start the DHT's thread: {0}; free some memory or threads and try again")]
     Thread(std::io::Error),
@@ -165,6 +171,7 @@ pub struct Dht {
     commands: mpsc::Sender<Command>,
     events: broadcast::Sender<DhtEvent>,
     status: watch::Receiver<DhtStatus>,
+    unresolved: Unresolved,
     local_addr: SocketAddrV4,
     local_addr6: Option<SocketAddrV6>,
 }
@@ -175,10 +182,17 @@ impl Dht {
     pub async fn start(config: DhtConfig, workers: Workers) -> Result<Self, DhtError> {
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let (events, _) = broadcast::channel(config.events_max.max(1));
-        let status = driver::start(config, workers, inbox, events.clone())?;
+        let unresolved = Unresolved::default();
+        let status = driver::start(config, workers, inbox, events.clone(), unresolved.clone())?;
         // One look: two at once would wait for each other when the driver reports in between.
         let DhtStatus { local_addr, local_addr6, .. } = *status.borrow();
-        Ok(Self { commands, events, status, local_addr, local_addr6 })
+        Ok(Self { commands, events, status, unresolved, local_addr, local_addr6 })
+    }
+
+    /// The bootstrap nodes whose names could not be resolved when they were last tried, each with the reason. They are tried again.
+    #[must_use]
+    pub fn unresolved(&self) -> Arc<[String]> {
+        self.unresolved.get()
     }
 
     /// Where it listens.

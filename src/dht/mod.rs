@@ -20,6 +20,7 @@ pub mod core;
 mod driver;
 mod handle;
 mod metrics;
+mod names;
 mod socket;
 
 pub use self::{
