@@ -67,6 +67,7 @@ const ROOMS: &[Room] = &[
             "amount",
             "identity",
             "bep44",
+            "address",
             "market",
             "exchange",
             "dht",
@@ -83,16 +84,16 @@ const ROOMS: &[Room] = &[
         path: "http",
         pure: false,
         may_use: &[
-            "time", "amount", "identity", "bep44", "market", "exchange", "dht", "grenache", "store",
-            "workers", "listener", "metrics", "standing", "grape", "node",
+            "time", "amount", "identity", "bep44", "address", "market", "exchange", "dht", "grenache",
+            "store", "workers", "listener", "metrics", "standing", "grape", "node",
         ],
     },
     Room {
         path: "cli",
         pure: false,
         may_use: &[
-            "time", "amount", "identity", "bep44", "market", "exchange", "dht", "grenache", "store",
-            "workers", "listener", "metrics", "standing", "grape", "node", "http",
+            "time", "amount", "identity", "bep44", "address", "market", "exchange", "dht", "grenache",
+            "store", "workers", "listener", "metrics", "standing", "grape", "node", "http",
         ],
     },
     Room { path: "main", pure: false, may_use: &["cli"] },

@@ -32,7 +32,9 @@ pub enum EndpointError {
     #[error("{0} holds quotes; write it without them, such as grape.example:20001")]
     Quoted(String),
     /// A URL.
-    #[error("{0:?} is a URL; write HOST:PORT, such as grape.example:20001, and of a grape its DHT port (UDP), not its HTTP port")]
+    #[error(
+        "{0:?} is a URL; write HOST:PORT, such as grape.example:20001, and of a grape its DHT port (UDP), not its HTTP port"
+    )]
     Url(String),
     /// No port.
     #[error("{0:?} names no port; write HOST:PORT, such as {0}:20001")]
@@ -49,7 +51,9 @@ pub enum EndpointError {
         port: String,
     },
     /// A host that is neither an address nor a name.
-    #[error("{text:?} has the host {host:?}, which is neither an IP address nor a DNS name; write HOST:PORT, such as grape.example:20001")]
+    #[error(
+        "{text:?} has the host {host:?}, which is neither an IP address nor a DNS name; write HOST:PORT, such as grape.example:20001"
+    )]
     Host {
         /// All of it.
         text: String,

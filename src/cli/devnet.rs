@@ -1,8 +1,10 @@
 //! `vintner devnet`: a whole network on this machine, as child processes of this program.
 
 use super::{Exit, output, path::UserPath, signals::Stop, supervisor::Task};
+use crate::address::bind::advice;
 use anyhow::{Context, Result, bail};
 use std::{
+    io::{self, ErrorKind},
     net::{Ipv4Addr, TcpListener, UdpSocket},
     path::Path,
     time::Duration,
@@ -100,19 +102,28 @@ impl DevnetArgs {
             (self.dht_port, self.nodes, "--dht-port"),
             (self.grape_dht_port, self.grapes, "--grape-dht-port"),
         ];
-        let next = "stop what uses it (another devnet? `make stop-all`), or choose other ports with";
+        let next = |error: &io::Error, flag| match error.kind() {
+            ErrorKind::AddrInUse => format!(
+                "stop what uses it (another devnet? `make stop-all`), or choose other ports with {flag}"
+            ),
+            _ => advice(error, flag),
+        };
+        let fails = |what: String, error: io::Error, flag| {
+            let next = next(&error, flag);
+            anyhow::Error::new(error).context(format!("{what} cannot be had; {next}"))
+        };
         for (base, count, flag) in tcp {
             for n in 0..count {
                 let port = port(base, n)?;
                 TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-                    .with_context(|| format!("TCP port {port} cannot be had; {next} {flag}"))?;
+                    .map_err(|error| fails(format!("TCP port {port}"), error, flag))?;
             }
         }
         for (base, count, flag) in udp {
             for n in 0..count {
                 let port = port(base, n)?;
                 UdpSocket::bind((Ipv4Addr::LOCALHOST, port))
-                    .with_context(|| format!("UDP port {port} cannot be had; {next} {flag}"))?;
+                    .map_err(|error| fails(format!("UDP port {port}"), error, flag))?;
             }
         }
         Ok(())

@@ -19,7 +19,8 @@ use super::{
     signals::Stop,
 };
 use crate::{
-    dht::Dht,
+    address::bind::advice,
+    dht::{Dht, DhtConfig, DhtError},
     grape::{Keeper, State},
     http::grape,
     store::StoreError,
@@ -118,10 +119,9 @@ struct Running {
 impl Running {
     async fn start(settings: &Effective) -> Result<Self> {
         let http = settings.http();
-        let listener = TcpListener::bind(http).await.with_context(|| {
-            format!(
-                "cannot listen on TCP {http} for HTTP; choose another port with --aph, or stop what uses it"
-            )
+        let listener = TcpListener::bind(http).await.map_err(|error| {
+            let next = advice(&error, "--aph, or another address with -b");
+            anyhow::Error::new(error).context(format!("cannot listen on TCP {http} for HTTP; {next}"))
         })?;
         let workers = Workers::start(std::thread::available_parallelism().map_or(1, usize::from))
             .context("cannot start the threads that check signatures")?;
@@ -161,21 +161,32 @@ async fn start_dht(
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).context("the system gives no random numbers")?;
     let mut config = settings.dht(seed);
-    let Some(dir) = &settings.data_dir else { return Ok((Dht::start(config, workers).await?, None)) };
+    let Some(dir) = &settings.data_dir else { return Ok((listen(config, workers).await?, None)) };
     let state = match State::open(dir, settings.identity_address(), settings.peer_max_age()) {
         Ok(state) => state,
         // Two that write to one directory would take each other's node id.
         Err(error @ StoreError::Locked { .. }) => return Err(error.into()),
         Err(error) => {
             tracing::warn!(%error, "the data directory cannot be used: this grape runs on, and keeps nothing; mend it and start again");
-            return Ok((Dht::start(config, workers).await?, None));
+            return Ok((listen(config, workers).await?, None));
         }
     };
     config.node_id = state.node_id();
     config.known_nodes = state.known_nodes();
-    let dht = Dht::start(config, workers).await?;
+    let dht = listen(config, workers).await?;
     let keeper = state.restore(&dht, http).await?;
     Ok((dht, Some(keeper)))
+}
+
+/// Starts it; the port is the one setting that can be wrong for the system.
+async fn listen(config: DhtConfig, workers: Workers) -> Result<Dht> {
+    Dht::start(config, workers).await.map_err(|error| match error {
+        DhtError::Bind { addr, source } => {
+            let next = advice(&source, "--dp");
+            anyhow::Error::new(source).context(format!("cannot listen on UDP {addr} for the DHT; {next}"))
+        }
+        error => error.into(),
+    })
 }
 
 /// Ends when other nodes are known, there are none to know, or patience has run out.

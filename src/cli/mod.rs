@@ -10,6 +10,7 @@
     reason = "`output` says when something cannot be written"
 )]
 
+mod addresses;
 mod advice;
 mod backup;
 mod bids;

@@ -1,7 +1,7 @@
 //! The settings of a node, and where each comes from: flags, then `VINTNER_*` in the environment, then a TOML file, then a
 //! default that runs as it stands on one machine.
 
-use super::{container, exit::WrongUsage, join, logs::LogFormat, path::UserPath};
+use super::{addresses, container, exit::WrongUsage, join, logs::LogFormat, path::UserPath};
 use crate::{
     http::api::{ApiConfig, ApiToken, Published, TOKEN_BYTES_MAX},
     identity::Network,
@@ -29,11 +29,11 @@ pub(crate) struct Settings {
     #[arg(long, env = "VINTNER_API", value_name = "ADDR:PORT")]
     pub(super) api: Option<SocketAddr>,
 
-    /// Where other nodes' RPC is served [default: 127.0.0.1:1337]
+    /// Where other nodes' RPC is served [default: 127.0.0.1:1337, with --mainline 0.0.0.0:1337]
     #[arg(long, env = "VINTNER_RPC", value_name = "ADDR:PORT")]
     pub(super) rpc: Option<SocketAddr>,
 
-    /// The DHT's UDP socket [default: 127.0.0.1:20011]
+    /// The DHT's UDP socket [default: 127.0.0.1:20011, with --mainline 0.0.0.0:20011]
     #[arg(long, env = "VINTNER_DHT", value_name = "ADDR:PORT")]
     pub(super) dht: Option<SocketAddrV4>,
 
@@ -43,7 +43,8 @@ pub(crate) struct Settings {
 
     /// Use BitTorrent's public DHT, and follow its rules (BEP42, BEP43, names of 20 bytes)
     ///
-    /// The socket is then 0.0.0.0:20011 and the bootstrap nodes are the public ones, unless others are given.
+    /// RPC and DHT then listen on every interface (0.0.0.0:1337 and 0.0.0.0:20011), because other nodes must reach both, and the
+    /// bootstrap nodes are the public ones, unless others are given.
     #[arg(long, env = "VINTNER_MAINLINE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub(super) mainline: Option<bool>,
 
@@ -69,11 +70,13 @@ pub(crate) struct Settings {
     #[arg(long, env = "VINTNER_NETWORK", value_name = "NAME")]
     pub(super) network: Option<Network>,
 
-    /// Addresses at which other nodes reach this node's RPC, when they differ from --rpc
+    /// Addresses at which other nodes reach this node's RPC, four at most, when they differ from --rpc
     #[arg(long, env = "VINTNER_ADVERTISE", value_name = "ADDR:PORT,...", value_delimiter = ',')]
     pub(super) advertise: Option<Vec<String>>,
 
-    /// Connect to other nodes on loopback and private addresses [default: only when --rpc is on loopback]
+    /// Connect to other nodes on loopback and private addresses [default: only when --rpc and --dht are both on such ones]
+    ///
+    /// Never by default with --mainline: there anybody can name an address in the network that this machine is in.
     #[arg(long, env = "VINTNER_ALLOW_PRIVATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub(super) allow_private: Option<bool>,
 
@@ -214,37 +217,38 @@ impl Settings {
     fn with_defaults(self) -> Result<Effective> {
         let default = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let named = |list: Vec<String>| list.into_iter().filter(|entry| !entry.is_empty());
-        let rpc = self.rpc.unwrap_or_else(|| default(RPC_PORT));
+        let mainline = self.mainline.unwrap_or(false);
+        let ip = if mainline { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        let rpc = self.rpc.unwrap_or_else(|| (ip, RPC_PORT).into());
+        let dht = self.dht.unwrap_or_else(|| SocketAddrV4::new(ip, DHT_PORT));
+        let ipv6 = self.ipv6.unwrap_or(false);
+        let listens =
+            [rpc.ip(), (*dht.ip()).into()].into_iter().chain(ipv6.then(|| ipv6_beside(*dht.ip()).into()));
         let network = match self.network {
             Some(network) => network,
             None => "vintner".parse().context("the default network's name")?,
         };
-        let advertise = self.advertise.unwrap_or_default();
-        let advertise: Result<Vec<SocketAddr>> = named(advertise)
-            .map(|text| {
-                text.parse()
-                    .with_context(|| format!("--advertise {text:?} is not an ADDR:PORT; write an IP address"))
-            })
-            .collect();
+        let advertise = addresses::advertise(self.advertise.unwrap_or_default())?;
         let published_from = self.api_published_from.unwrap_or_default();
         let published_from: Result<Vec<IpAddr>> = named(published_from)
             .map(|text| {
                 text.parse().with_context(|| format!("--api-published-from {text:?} is not an IP address"))
             })
             .collect();
-        let mainline = self.mainline.unwrap_or(false);
-        let dht_ip = if mainline { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        let bootstrap = self.bootstrap.unwrap_or_else(|| default_bootstrap(mainline));
         Ok(Effective {
-            api: self.api.unwrap_or_else(|| default(API_PORT)),
-            rpc,
-            dht: self.dht.unwrap_or_else(|| SocketAddrV4::new(dht_ip, DHT_PORT)),
-            ipv6: self.ipv6.unwrap_or(false),
+            api: addresses::plain(self.api.unwrap_or_else(|| default(API_PORT))),
+            rpc: addresses::plain(rpc),
+            dht,
+            ipv6,
             mainline,
-            bootstrap: named(self.bootstrap.unwrap_or_else(|| default_bootstrap(mainline))).collect(),
+            bootstrap: addresses::bootstrap(bootstrap, "--bootstrap")?,
             data_dir: self.data_dir.unwrap_or_else(|| ".vintner/node".into()).into_path(),
             network,
-            advertise: advertise?,
-            allow_private: self.allow_private.unwrap_or(rpc.ip().is_loopback()),
+            advertise,
+            allow_private: self
+                .allow_private
+                .unwrap_or_else(|| addresses::allows_private(mainline, listens)),
             token_file: self.token_file.map(UserPath::into_path),
             insecure_no_token: self.insecure_no_token.unwrap_or(false),
             api_published: self.api_published,
@@ -380,6 +384,7 @@ mod tests {
             (used.dht, &used.bootstrap[0][..]),
             ("0.0.0.0:20011".parse().unwrap(), MAINLINE_BOOTSTRAP[0])
         );
+        assert!(used.rpc == "0.0.0.0:1337".parse().unwrap() && !used.allow_private);
         let node = used.node();
         assert!(node.mainline && node.dht_ipv6 == Some(Ipv6Addr::UNSPECIFIED));
         let given = file("mainline = true\nipv6 = true\nbootstrap = ['h:1']\ndht = '127.0.0.1:9'");
@@ -388,8 +393,25 @@ mod tests {
             (used.dht.port(), used.bootstrap.len(), used.node().dht_ipv6),
             (9, 1, Some(Ipv6Addr::LOCALHOST))
         );
+        let told = Settings::default().over(file("mainline = true\nallow_private = true"), None).unwrap();
+        assert!(told.allow_private, "its owner has said so");
+        let inside = file("mainline = true\nrpc = '10.0.0.1:1'\ndht = '10.0.0.1:1'");
+        assert!(!Settings::default().over(inside, None).unwrap().allow_private);
         let plain = Settings::default().over(Settings::default(), None).unwrap().node();
         assert!(!plain.mainline && plain.dht_ipv6.is_none());
+    }
+
+    #[test]
+    fn addresses_in_the_form_of_ipv6_are_plain_ones() {
+        let mapped =
+            "api = '[::ffff:127.0.0.1]:1'\nrpc = '[::ffff:10.0.0.1]:2'\nadvertise = ['[::ffff:51.0.1.1]:3']";
+        let used = Settings::default().over(file(mapped), None).unwrap();
+        assert!(used.token_path().is_none(), "the API is on loopback");
+        assert_eq!(used.rpc.to_string(), "10.0.0.1:2");
+        assert_eq!(used.node().advertise, ["51.0.1.1:3".parse().unwrap()]);
+        for bad in ["bootstrap = ['10.9.0.1']", "advertise = ['0.0.0.0:0']"] {
+            assert!(Settings::default().over(file(bad), None).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -58,7 +58,11 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn new(bootstrap: &[String], ipv6: bool, unresolved: Unresolved) -> Result<Self, EndpointError> {
+    pub(super) fn new(
+        bootstrap: &[String],
+        ipv6: bool,
+        unresolved: Unresolved,
+    ) -> Result<Self, EndpointError> {
         let nodes: Vec<Endpoint> = bootstrap.iter().map(|node| node.parse()).collect::<Result<_, _>>()?;
         let names = Self { nodes, ipv6, unresolved };
         names.unresolved.set(names.useless().collect());

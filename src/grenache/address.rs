@@ -20,7 +20,7 @@ impl AddressPolicy {
             return false;
         }
         // `::ffff:127.0.0.1` is 127.0.0.1 to the system.
-        match scope(address.ip().to_canonical()) {
+        match scope(address.ip()) {
             Scope::Public => true,
             Scope::Private => self.allow_private,
             Scope::Never => false,
@@ -28,14 +28,21 @@ impl AddressPolicy {
     }
 }
 
-enum Scope {
+/// Whose an address can be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// A host's on the internet.
     Public,
+    /// A host's in somebody's own network, or this machine's alone.
     Private,
+    /// No host's: multicast, broadcast, unspecified, documentation and reserved ranges.
     Never,
 }
 
-fn scope(ip: IpAddr) -> Scope {
-    match ip {
+/// Whose `ip` can be; an IPv4 address in the form of an IPv6 one is an IPv4 address.
+#[must_use]
+pub fn scope(ip: IpAddr) -> Scope {
+    match ip.to_canonical() {
         IpAddr::V4(ip) => scope_v4(ip),
         IpAddr::V6(ip) => scope_v6(ip),
     }

@@ -36,8 +36,8 @@ const SEEK_AGAIN_AFTER: Duration = Duration::from_mins(1);
 const SEEKS_MAX: usize = 8;
 /// Addresses tried for one client: more are somebody's attempt to send us around.
 const ADDRESSES_TRIED_MAX: usize = 8;
-/// Addresses that a node publishes.
-pub(super) const ADDRESSES_MAX: usize = 4;
+/// Addresses that a node tells others, in its head, its card and its answer to a hello.
+pub const ADDRESSES_MAX: usize = 4;
 /// The body of a hello.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Hello {

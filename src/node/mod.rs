@@ -26,11 +26,13 @@ mod status;
 mod writer;
 
 pub use config::NodeConfig;
+pub use contacts::ADDRESSES_MAX;
 pub use exchange::{Exchange, Snapshot};
 pub use status::{DhtInfo, HeardInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, ReplicaView, StoreInfo};
 pub use writer::{Journal, JournalError, StartError};
 
 use crate::{
+    address::bind::advice,
     dht::{Dht, DhtConfig, DhtError, Item, NodeId},
     grenache::{
         address::AddressPolicy,
@@ -131,13 +133,19 @@ pub enum NodeError {
     /// The DHT.
     #[error(transparent)]
     Dht(#[from] DhtError),
+    /// The DHT's port.
+    #[error("cannot listen on UDP {address} for the DHT: {source}; {}", advice(source, "--dht"))]
+    DhtPort {
+        /// Where.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The RPC client.
     #[error(transparent)]
     Client(#[from] SetupError),
     /// The RPC port.
-    #[error(
-        "cannot listen on {address} for other nodes' RPC: {source}; is another node running there? choose another --rpc"
-    )]
+    #[error("cannot listen on TCP {address} for other nodes' RPC: {source}; {}", advice(source, "--rpc"))]
     Rpc {
         /// Where.
         address: SocketAddr,
@@ -461,7 +469,10 @@ async fn start_dht(config: &NodeConfig, store: &mut Store, workers: Workers) -> 
         tells: listener::is_heard,
         ..DhtConfig::new(config.dht, config.bootstrap.clone(), seed)
     };
-    let dht = Dht::start(dht_config, workers).await?;
+    let dht = Dht::start(dht_config, workers).await.map_err(|error| match error {
+        DhtError::Bind { addr: address, source } => NodeError::DhtPort { address, source },
+        error => error.into(),
+    })?;
     if node_id != Some(dht.node_id()) {
         store.set_meta(META_DHT_NODE, &dht_note(dht.node_id(), dht.local_addr()))?;
     }

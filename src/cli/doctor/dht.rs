@@ -54,7 +54,8 @@ async fn names(settings: &Effective, report: &mut Report) {
     let mut bad = Vec::new();
     for name in &settings.bootstrap {
         let resolved = tokio::time::timeout(RESOLVE_WITHIN, tokio::net::lookup_host(name.as_str())).await;
-        let has_v4 = resolved.is_ok_and(|found| found.is_ok_and(|mut found| found.any(|a| a.is_ipv4())));
+        let has_v4 = resolved
+            .is_ok_and(|found| found.is_ok_and(|mut found| found.any(|a| a.ip().to_canonical().is_ipv4())));
         if !has_v4 {
             bad.push(name.as_str());
         }

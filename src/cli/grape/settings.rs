@@ -6,6 +6,7 @@
 
 use crate::{
     cli::{
+        addresses,
         logs::LogFormat,
         path::UserPath,
         settings::{MAINLINE_BOOTSTRAP, ipv6_beside, read_file},
@@ -223,11 +224,7 @@ impl Settings {
             bind: self.bind.map(|bind| bind.0),
             dht_port,
             api_port,
-            bootstrap: bootstrap
-                .iter()
-                .map(|node| node.trim().to_owned())
-                .filter(|node| !node.is_empty())
-                .collect(),
+            bootstrap: addresses::bootstrap(bootstrap, "--bn")?,
             dht_max_values: within("dht_maxValues", self.dht_max_values, 5000, 1..=VALUES_LIMIT)?,
             dht_peer_max_age: within("dht_peer_maxAge", self.dht_peer_max_age, 120_000, 0..=MS_LIMIT)?,
             dht_node_liveness: within("dht_nodeLiveness", self.dht_node_liveness, 300_000, 1..=MS_LIMIT)?,

@@ -24,6 +24,7 @@ pub use problem::Code;
 pub use request::BODY_BYTES_MAX;
 
 use crate::{
+    address::bind::advice,
     listener::{Limits, Serving, Traffic, serve},
     node::Node,
 };
@@ -83,9 +84,7 @@ pub enum ApiError {
     )]
     PublishedBeyondLoopback(SocketAddr),
     /// The address cannot be had.
-    #[error(
-        "the API cannot listen on {addr}: {error}; stop what uses the port, or choose another with --api"
-    )]
+    #[error("the API cannot listen on TCP {addr}: {error}; {}", advice(error, "--api"))]
     Bind {
         /// Which address.
         addr: SocketAddr,
