@@ -39,6 +39,7 @@ pub mod listener;
 pub mod market;
 pub mod metrics;
 pub mod node;
+pub mod reach;
 pub mod replication;
 pub mod standing;
 pub mod store;
