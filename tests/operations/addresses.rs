@@ -11,9 +11,14 @@ use std::{
     sync::mpsc,
 };
 
-/// How a command that starts something ended; all of them end by themselves here.
+/// How a command that starts something ended, while its standard input stays open: all of them end by themselves here.
 fn ended(command: &[&str]) -> (i32, String) {
-    let (code, _, err) = said(vintner(command).stdin(Stdio::null()).output().unwrap());
+    let mut command = vintner(command);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let input = child.stdin.take();
+    let (code, _, err) = said(child.wait_with_output().unwrap());
+    drop(input);
     (code, err)
 }
 
