@@ -246,9 +246,7 @@ impl Settings {
             data_dir: self.data_dir.unwrap_or_else(|| ".vintner/node".into()).into_path(),
             network,
             advertise,
-            allow_private: self
-                .allow_private
-                .unwrap_or_else(|| addresses::allows_private(mainline, listens)),
+            allow_private: self.allow_private.unwrap_or_else(|| addresses::allows_private(mainline, listens)),
             token_file: self.token_file.map(UserPath::into_path),
             insecure_no_token: self.insecure_no_token.unwrap_or(false),
             api_published: self.api_published,

@@ -83,7 +83,7 @@ impl Names {
 
     /// All addresses, and notes which names have none.
     pub(super) async fn resolve(&self) -> Vec<SocketAddr> {
-        let (mut addrs, mut failures) = (Vec::new(), Vec::from_iter(self.useless()));
+        let (mut addrs, mut failures) = (Vec::new(), self.useless().collect::<Vec<_>>());
         for node in &self.nodes {
             let Endpoint::Name { host, port } = node else {
                 addrs.extend(node.address());

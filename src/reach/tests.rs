@@ -14,8 +14,8 @@ fn peer(text: &str) -> Peer {
     Peer { client: PublicKey([7; 32]), address: SocketAddr::new(ip(text), 1337) }
 }
 
-fn told(seen: &str, reached: bool) -> Option<DialedBack> {
-    Some(DialedBack { seen: ip(seen), reached })
+fn told(seen: &str, reached: bool) -> DialedBack {
+    DialedBack { seen: ip(seen), reached }
 }
 
 fn addresses(reach: &Reach) -> Vec<String> {
@@ -27,9 +27,11 @@ fn open() -> Reach {
 }
 
 /// Asks `by`, who answers so at once.
-fn ask(reach: &mut Reach, now: Now, by: &str, answer: Option<DialedBack>) -> bool {
-    let asked = reach.ask(now, [peer(by)]);
-    asked.into_iter().for_each(|peer| reach.dialed(now, peer, answer));
+fn ask(reach: &mut Reach, now: Now, by: &str, answer: impl Into<Option<DialedBack>>) -> bool {
+    let (asked, answer) = (reach.ask(now, [peer(by)]), answer.into());
+    for peer in asked {
+        reach.dialed(now, peer, answer);
+    }
     reach.waits.contains_key(&Voice::of(ip(by)))
 }
 
@@ -59,15 +61,15 @@ fn a_prefix_has_one_voice_and_four_addresses_are_told_at_most() {
     let mut reach = open();
     for n in 0..50 {
         let liar = format!("66.6.6.{n}");
-        reach.dialed(at(n), peer(&liar), told(&format!("9.9.9.{n}"), true));
+        reach.dialed(at(n), peer(&liar), Some(told(&format!("9.9.9.{n}"), true)));
     }
     assert_eq!(addresses(&reach), ["9.9.9.49:1337"], "one voice, its last word");
     for (n, honest) in ["52.0.1.1", "53.0.1.1"].iter().enumerate() {
-        reach.dialed(at(60 + n as u64), peer(honest), told("51.0.1.1", true));
+        reach.dialed(at(60 + n as u64), peer(honest), Some(told("51.0.1.1", true)));
     }
     assert_eq!(addresses(&reach), ["51.0.1.1:1337", "9.9.9.49:1337"]);
     for n in 0..9 {
-        reach.dialed(at(70), peer(&format!("7{n}.0.0.1")), told(&format!("8.8.{n}.8"), true));
+        reach.dialed(at(70), peer(&format!("7{n}.0.0.1")), Some(told(&format!("8.8.{n}.8"), true)));
     }
     assert_eq!((reach.addresses().len(), &addresses(&reach)[0][..]), (ADDRESSES_MAX, "51.0.1.1:1337"));
 }
@@ -75,9 +77,9 @@ fn a_prefix_has_one_voice_and_four_addresses_are_told_at_most() {
 #[test]
 fn loopback_is_neither_believed_nor_heard() {
     let mut reach = open();
-    reach.dialed(at(0), peer("127.0.0.1"), told("127.0.0.1", true));
-    reach.dialed(at(0), peer("52.0.1.1"), told("127.0.0.1", true));
-    reach.dialed(at(0), peer("52.0.1.1"), told("::ffff:127.0.0.1", true));
+    reach.dialed(at(0), peer("127.0.0.1"), Some(told("127.0.0.1", true)));
+    reach.dialed(at(0), peer("52.0.1.1"), Some(told("127.0.0.1", true)));
+    reach.dialed(at(0), peer("52.0.1.1"), Some(told("::ffff:127.0.0.1", true)));
     assert!(reach.addresses().is_empty() && reach.ask(at(0), [peer("127.0.0.1")]).is_empty());
     assert_eq!(reach.reachability(at(1)), Reachability::Unknown);
 }
@@ -88,8 +90,8 @@ fn nobody_reaches_a_node_when_two_of_other_prefixes_did_not_and_nobody_did() {
     let (mine, one, same, other) = ("51.0.1.1", "52.0.1.1", "52.0.1.2", "53.0.1.1");
     ask(&mut reach, at(0), one, told(mine, false));
     assert_eq!(reach.reachability(at(1)), Reachability::Unknown, "one is not enough");
-    reach.dialed(at(1), peer(same), told(mine, false));
-    reach.dialed(at(1), peer("51.0.1.9"), told(mine, false));
+    reach.dialed(at(1), peer(same), Some(told(mine, false)));
+    reach.dialed(at(1), peer("51.0.1.9"), Some(told(mine, false)));
     assert_eq!(
         reach.reachability(at(1)),
         Reachability::Unknown,
@@ -134,7 +136,7 @@ fn who_does_not_get_through_is_asked_less_and_less_often_and_at_once_when_the_ad
     let (mut reach, mut asked) = (open(), Vec::new());
     for second in 0..1_000 {
         if reach.ask(at(second), [peer("52.0.1.1")]).len() == 1 {
-            reach.dialed(at(second), peer("52.0.1.1"), told("51.0.1.1", false));
+            reach.dialed(at(second), peer("52.0.1.1"), Some(told("51.0.1.1", false)));
             asked.push(second);
         }
     }
@@ -161,7 +163,9 @@ fn a_few_are_asked_of_many_two_at_a_time_and_one_of_each_network() {
         let some = reach.ask(at(second), many.iter().copied());
         assert!(some.len() <= DIALS_AT_ONCE && reach.ask(at(second), many.iter().copied()).is_empty());
         asked += some.len();
-        some.into_iter().for_each(|peer| reach.dialed(at(second), peer, told("51.0.1.1", true)));
+        for peer in some {
+            reach.dialed(at(second), peer, Some(told("51.0.1.1", true)));
+        }
     }
     assert_eq!(asked, DIALERS_WANTED);
     reach.seen(at(100), peer("10.1.0.9"), ip("10.1.0.1"));
@@ -183,7 +187,7 @@ fn what_its_owner_said_of_its_addresses_stands() {
         "they dialed where it does not say that it is"
     );
     for by in ["52.0.1.1", "53.0.1.1"] {
-        reach.dialed(at(2), peer(by), told("60.0.1.1", false));
+        reach.dialed(at(2), peer(by), Some(told("60.0.1.1", false)));
     }
     let tried = vec!["60.0.1.1:8000".parse().unwrap()];
     assert_eq!(reach.reachability(at(3)), Reachability::Unreached { tried });

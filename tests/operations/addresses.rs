@@ -149,7 +149,7 @@ impl Talking {
             match self.1.recv_timeout(left) {
                 Ok(line) if words.iter().all(|word| line.contains(word)) => return line,
                 Ok(line) => heard.push(line),
-                Err(_) => panic!("waited in vain for {words:?} in\n{}", heard.join("\n")),
+                Err(error) => panic!("waited in vain for {words:?} ({error}) in\n{}", heard.join("\n")),
             }
         }
     }
