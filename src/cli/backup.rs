@@ -6,10 +6,14 @@ use super::{
     path::UserPath,
     settings::DataDirArgs,
 };
-use crate::store::{self, keyfile};
-use anyhow::{Context, Result};
+use crate::store::{self, BackupError, DATABASE_FILE, keyfile};
+use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use serde_json::json;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// Copy the store to a new file, while the node runs
 ///
@@ -30,12 +34,43 @@ pub(crate) struct BackupArgs {
     json: bool,
 }
 
+/// Says what there is instead: `make start-all`, `devnet` and `--join` have directories of their own.
+fn no_store(place: &Path) -> anyhow::Error {
+    let found = stores(Path::new(".vintner"), 3);
+    if found.is_empty() {
+        return BackupError::NoStore(place.to_owned()).into();
+    }
+    anyhow!(
+        "{} is not there, but stores are in {}; name one of these directories with --data-dir",
+        place.display(),
+        found.join(", ")
+    )
+}
+
+/// The directories at and below `dir` that hold a store, so many levels deep, in order.
+fn stores(dir: &Path, levels: u32) -> Vec<String> {
+    let mut below: Vec<PathBuf> = fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect();
+    below.sort();
+    let own = dir.join(DATABASE_FILE).exists().then(|| dir.display().to_string());
+    let deeper = below.iter().filter(|_| levels > 0).flat_map(|dir| stores(dir, levels - 1));
+    own.into_iter().chain(deeper).collect()
+}
+
 /// Copies, and says what was copied and what was not.
 pub(crate) async fn run(args: BackupArgs) -> Result<Exit> {
     let (dir, file) = (args.data_dir.find()?, args.file.into_path());
     let (from, to) = (dir.clone(), file.clone());
     let copied = tokio::task::spawn_blocking(move || store::backup(&from, &to)).await;
-    let copied = copied.context("the copy was interrupted; try again")??;
+    let copied = match copied.context("the copy was interrupted; try again")? {
+        Err(BackupError::NoStore(place)) => return Err(no_store(&place)),
+        copied => copied?,
+    };
     let key = dir.join(keyfile::KEY_FILE);
     if args.json {
         output::print_json(&json!({

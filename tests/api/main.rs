@@ -5,6 +5,7 @@ mod docs;
 mod guards;
 mod offers;
 mod problems;
+mod receipts;
 mod trading;
 
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use vintner::identity::{PublicKey, Signature};
 
 /// A maker, and a taker that lists the maker's offer; the offer's id.
-async fn listed(body: &str) -> (Api, Api, String) {
+pub(crate) async fn listed(body: &str) -> (Api, Api, String) {
     let maker = Api::start().await;
     let taker = Api::start_beside(&maker).await;
     for api in [&maker, &taker] {
@@ -19,7 +19,7 @@ async fn listed(body: &str) -> (Api, Api, String) {
     (maker, taker, id)
 }
 
-async fn until<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F) {
     for _ in 0..1000 {
         if is_so().await {
             return;
@@ -29,7 +29,7 @@ async fn until<F: Future<Output = bool>>(mut is_so: impl FnMut() -> F) {
     panic!("what was waited for did not happen within 20 s");
 }
 
-async fn bid(api: &Api, offer: &str, body: &str) -> Response {
+pub(crate) async fn bid(api: &Api, offer: &str, body: &str) -> Response {
     api.post(&format!("/api/v1/offers/{offer}/bids"), body).send().await.unwrap()
 }
 

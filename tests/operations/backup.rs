@@ -79,3 +79,26 @@ fn what_cannot_be_copied_says_what_to_do() {
     assert!(code == 1 && out.is_empty() && err.contains("\nnext: ") && err.contains("--data-dir"), "{err}");
     assert!(fs::read_dir(dir.path()).unwrap().next().is_none(), "nothing is made");
 }
+
+#[test]
+fn without_a_store_where_one_is_expected_those_that_are_there_are_named() {
+    let cwd = tempfile::tempdir().unwrap();
+    let backup = || {
+        let mut command = super::testnet::process::vintner(&["backup", "copy.db"]);
+        super::said(command.current_dir(cwd.path()).output().unwrap())
+    };
+    let (code, _, err) = backup();
+    assert!(
+        code == 1 && err.contains(".vintner/node/vintner.db is not there") && err.contains("--data-dir"),
+        "{err}"
+    );
+    for node in ["devnet/node-1", "devnet/node-2", "joined/devnet/node-1"] {
+        let dir = cwd.path().join(".vintner").join(node);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("vintner.db"), "").unwrap();
+    }
+    let (code, _, err) = backup();
+    let named =
+        ".vintner/devnet/node-1, .vintner/devnet/node-2, .vintner/joined/devnet/node-1\nnext: name one";
+    assert!(code == 1 && err.contains(named), "{err}");
+}

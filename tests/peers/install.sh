@@ -1,5 +1,6 @@
 #!/bin/sh
-# Installs what tests/interop and tests/grenache run: stock Grenache programs from npm and libtorrent from PyPI. Safe to run again.
+# Installs what tests/interop, tests/grenache and tests/api run: stock Grenache programs from npm, libtorrent and cryptography from
+# PyPI. Safe to run again.
 set -eu
 cd "$(dirname "$0")"
 

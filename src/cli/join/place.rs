@@ -1,6 +1,6 @@
 //! Where a node that joins lives: its directory under the network's name, its ports, and the note of both.
 
-use super::Joining;
+use super::{Joining, towards};
 use crate::{
     cli::{
         path::UserPath,
@@ -79,7 +79,12 @@ impl Memory {
 
     /// As if the node had been asked.
     pub(super) fn joining(self, told: String) -> Joining {
-        let Self { join, network, bootstrap, listen, allow_private, ipv6, .. } = self;
+        let Self { join, network, bootstrap, mut listen, allow_private, ipv6, .. } = self;
+        if !listen.is_loopback() && !listen.is_unspecified() {
+            // This machine, or container, may have another address by now.
+            let first = bootstrap.first().and_then(|node| node.parse().ok());
+            listen = first.and_then(towards).unwrap_or(listen);
+        }
         Joining { join, network, bootstrap, listen, allow_private, ipv6, told }
     }
 
