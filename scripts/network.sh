@@ -216,6 +216,7 @@ The network is ready: three nodes at $api, :$((api_port + 1)) and :$((api_port +
 
 In a browser: $api/swagger-ui   Stop it: make stop-all   Its log: make logs
 TRY
+    command -v curl >/dev/null 2>&1 || echo 'curl is not installed here; the lines above need it, and the README has the same by command.'
 }
 
 start() {

@@ -118,6 +118,7 @@ fn without_a_usable_engine_the_devnet_runs_and_the_reason_is_said() {
         assert!(code == 4 && said.contains(reason) && machine.note().is_none(), "{code} {said}");
         let (code, said) = machine.run("start", "");
         assert!(code == 0 && said.contains(reason) && said.contains("The network is ready"), "{code} {said}");
+        assert!(said.contains("curl is not installed"), "{said}");
         assert_eq!(machine.note().unwrap(), "devnet\n");
         let (code, said) = machine.run("start", "");
         assert!(code == 0 && said.contains("runs already"), "{code} {said}");

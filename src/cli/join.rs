@@ -218,7 +218,10 @@ async fn ask_target(target: &Target, ipv6: bool) -> Result<Found> {
             "the API at {} does not answer this machine: {refused}; join by the address of that node's RPC instead",
             target.url
         ),
-        None if !target.maybe_rpc => return Err(no_api),
+        None if !target.maybe_rpc => bail!(
+            "{} is not the API of a vintner node; name the node by ADDR:PORT, without a scheme, if that is its RPC",
+            target.url
+        ),
         None => {}
     }
     introduced(&addresses, target, ipv6).await
@@ -376,7 +379,10 @@ impl Joining {
             join: None,
             network: Some(self.network.clone()),
             bootstrap: Some(self.bootstrap.clone()),
-            allow_private: given.allow_private.or(Some(self.allow_private)),
+            // On the public network nobody's private addresses are connected to, whatever was asked where.
+            allow_private: given
+                .allow_private
+                .or((given.mainline != Some(true)).then_some(self.allow_private)),
             ipv6: given.ipv6.or(Some(self.ipv6)),
             data_dir: Some(place.dir),
             api: Some(place.api),

@@ -94,7 +94,9 @@ impl Memory {
             join: None,
             network: given.network.or(Some(self.network)),
             bootstrap: given.bootstrap.or(Some(self.bootstrap)),
-            allow_private: given.allow_private.or(Some(self.allow_private)),
+            allow_private: given
+                .allow_private
+                .or((given.mainline != Some(true)).then_some(self.allow_private)),
             ipv6: given.ipv6.or(Some(self.ipv6)),
             data_dir: given.data_dir.or(Some(UserPath::of(dir))),
             api: given.api.or(Some(self.api)),
