@@ -143,6 +143,12 @@ impl Reach {
         }
     }
 
+    /// Whether others are asked where this node is, or its settings say all that there is to know.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.place.asks()
+    }
+
     /// Where others are told that this node's RPC is.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {

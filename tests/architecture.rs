@@ -35,7 +35,7 @@ const ROOMS: &[Room] = &[
     },
     Room { path: "reach", pure: true, may_use: &["time", "identity", "address"] },
     Room { path: "replication", pure: true, may_use: &[] },
-    Room { path: "standing", pure: true, may_use: &["time", "address"] },
+    Room { path: "standing", pure: true, may_use: &["time", "address", "reach"] },
     Room { path: "grenache/wire", pure: true, may_use: LAYER_0 },
     Room { path: "grenache/gzip", pure: true, may_use: LAYER_0 },
     Room { path: "grenache/envelope", pure: true, may_use: LAYER_0 },

@@ -4,7 +4,14 @@
 //! that by looking its id up as a Grenache service. All are hints from strangers: an address counts only once the node there has signed a *hello*, which
 //! covers the caller's nonce, both ids and the network. What was checked is remembered until it fails.
 
-use super::clock;
+mod call;
+
+pub(super) use call::Search;
+
+use super::{
+    clock,
+    reach::{Private, Whereabouts},
+};
 use crate::{
     bep44::{VerifiedItem, bdecode_bytes, bencode_bytes},
     dht::{Dht, DhtError, GetMode, Item},
@@ -37,7 +44,7 @@ const SEEKS_MAX: usize = 8;
 /// Addresses tried for one client: more are somebody's attempt to send us around.
 const ADDRESSES_TRIED_MAX: usize = 8;
 /// Addresses that a node tells others, in its head, its card and its answer to a hello.
-pub const ADDRESSES_MAX: usize = 4;
+pub const ADDRESSES_MAX: usize = crate::reach::ADDRESSES_MAX;
 /// The body of a hello.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Hello {
@@ -104,9 +111,10 @@ pub(super) enum ContactError {
 }
 
 /// Where addresses are found, the quickest first.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
-    Head,
+    /// Here: where it answered before, or where it signs or others say that it is.
+    Known,
     Card,
     Lookup,
 }
@@ -130,6 +138,13 @@ pub(super) struct Contacts {
     sought: Arc<Mutex<HashMap<ClientId, Instant>>>,
     /// Where makers say in their heads that they are.
     said: Arc<Mutex<HashMap<ClientId, Vec<SocketAddr>>>>,
+    /// Where clients have answered, the latest first, though they may not answer there now.
+    worked: Arc<Mutex<HashMap<ClientId, Vec<SocketAddr>>>>,
+    /// When clients were looked for in the DHT at leisure.
+    searched: Arc<Mutex<HashMap<ClientId, Instant>>>,
+    /// Whom this node may dial.
+    reach: Private,
+    whereabouts: Whereabouts,
     hits: Arc<Hits>,
 }
 
@@ -141,7 +156,14 @@ struct Hits {
 }
 
 impl Contacts {
-    pub(super) fn new(dht: Dht, client: Client, key: KeyPair, network: Network) -> Self {
+    pub(super) fn new(
+        dht: Dht,
+        client: Client,
+        key: KeyPair,
+        network: Network,
+        reach: Private,
+        whereabouts: Whereabouts,
+    ) -> Self {
         Self {
             dht,
             client,
@@ -151,6 +173,10 @@ impl Contacts {
             seeks: Arc::new(Semaphore::new(SEEKS_MAX)),
             sought: Arc::default(),
             said: Arc::default(),
+            worked: Arc::default(),
+            searched: Arc::default(),
+            reach,
+            whereabouts,
             hits: Arc::default(),
         }
     }
@@ -192,7 +218,7 @@ impl Contacts {
     pub(super) async fn find(&self, client: ClientId) -> Result<SocketAddr, ContactError> {
         match self.known(&client) {
             Some(address) => Ok(address),
-            None => self.find_anew(client).await,
+            None => self.find_anew(client, &[], Vec::new(), Search::Thorough).await,
         }
     }
 
@@ -233,36 +259,34 @@ impl Contacts {
             silent.and_then(|id| known.remove(&id));
         }
         known.insert(client, Contact { address, seen_at: clock::now() });
+        drop(known);
+        self.has_worked(client, address);
     }
 
-    async fn find_anew(&self, client: ClientId) -> Result<SocketAddr, ContactError> {
-        let mut failure = ContactError::Unknown;
-        let mut tried = Vec::new();
-        for place in [Place::Head, Place::Card, Place::Lookup] {
-            let addresses = match place {
-                Place::Head => Ok(self.said(&client)),
-                Place::Card => self.on_card(client).await,
-                Place::Lookup => self.in_lookup(client).await,
-            };
-            let addresses = match addresses {
-                Ok(addresses) => addresses,
-                Err(error) => {
-                    failure = error.into();
-                    continue;
-                }
-            };
-            for address in addresses.into_iter().take(ADDRESSES_TRIED_MAX) {
-                if tried.contains(&address) {
-                    continue;
-                }
-                tried.push(address);
-                match self.hello(client, address).await {
-                    Ok(()) => return Ok(address),
-                    Err(error) => failure = ContactError::NoAnswer(error),
-                }
-            }
+    /// Which addresses of others this node connects to, and which were found that it does not.
+    pub(super) fn reach(&self) -> &Private {
+        &self.reach
+    }
+
+    /// Says from where this node was asked, and waits a moment for what follows from it.
+    pub(super) async fn settle(&self, client: ClientId, address: SocketAddr, seen: IpAddr) {
+        self.whereabouts.settle(client, address, seen).await;
+    }
+
+    fn has_worked(&self, client: ClientId, address: SocketAddr) {
+        let mut worked = self.worked.lock().unwrap_or_else(PoisonError::into_inner);
+        if worked.get(&client).is_some_and(|worked| worked.first() == Some(&address)) {
+            return;
         }
-        Err(failure)
+        if worked.len() >= CONTACTS_MAX && !worked.contains_key(&client) {
+            // One by chance: the map's own order is one.
+            let some = worked.keys().next().copied();
+            some.and_then(|some| worked.remove(&some));
+        }
+        let of_client = worked.entry(client).or_default();
+        of_client.retain(|at| *at != address);
+        of_client.insert(0, address);
+        of_client.truncate(ADDRESSES_MAX);
     }
 
     async fn on_card(&self, client: ClientId) -> Result<Vec<SocketAddr>, DhtError> {
@@ -280,8 +304,11 @@ impl Contacts {
 
     /// Checks that `client` is at `address`.
     async fn hello(&self, client: ClientId, address: SocketAddr) -> Result<(), CallError> {
-        hello(&self.client, &self.key, &self.network, client, address, clock::now).await?;
+        let (_, seen) = hello(&self.client, &self.key, &self.network, client, address, clock::now).await?;
         self.seen(client, address);
+        if let Some(seen) = seen {
+            self.whereabouts.seen(client, address, seen);
+        }
         Ok(())
     }
 
@@ -314,20 +341,34 @@ pub(super) async fn card_of(
     join: bool,
     now: impl Fn() -> UnixMillis,
 ) -> Result<(UnixMillis, Card), CallError> {
+    let no_nonce = || RequestError::Unsendable("no randomness for a nonce".into());
+    let hello = Hello { nonce: nonce().ok_or_else(no_nonce)?, join };
+    card_for(http, key, network, client, address, hello, now).await
+}
+
+/// The answer to this very hello.
+pub(super) async fn card_for(
+    http: &Client,
+    key: &KeyPair,
+    network: &Network,
+    client: ClientId,
+    address: SocketAddr,
+    hello: Hello,
+    now: impl Fn() -> UnixMillis,
+) -> Result<(UnixMillis, Card), CallError> {
     let bad = |reason: &str| CallError::from(RequestError::NotAReply { address, reason: reason.into() });
-    let nonce = nonce().ok_or_else(|| bad("no randomness for a nonce"))?;
-    let body =
-        serde_json::to_string(&Hello { nonce: nonce.clone(), join }).map_err(|e| bad(&e.to_string()))?;
+    let body = serde_json::to_string(&hello).map_err(|e| bad(&e.to_string()))?;
     let reply = http.call_signed(address, key, client, HELLO, &body, now).await?;
     let card = reply.outcome.as_ref().ok().and_then(|body| serde_json::from_str::<Card>(body).ok());
     let card = card.ok_or_else(|| bad("it refused the hello"))?;
-    if card.nonce.as_deref() != Some(&nonce) || card.client_id != client || card.network != *network {
+    if card.nonce.as_deref() != Some(&hello.nonce) || card.client_id != client || card.network != *network {
         return Err(bad("its hello is for another nonce, client or network"));
     }
     Ok((reply.at, card))
 }
 
-fn nonce() -> Option<String> {
+/// 32 hex digits that nobody can guess.
+pub(super) fn nonce() -> Option<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).ok()?;
     Some(encode_hex(&bytes))

@@ -32,6 +32,7 @@ impl Node {
         published.count(&[("outcome", "missed")], &inner.published.missed);
         published.count(&[("outcome", "failed")], &inner.published.failed);
         inner.contacts.write(page);
+        page.bound("dial_backs", inner.dial_backs_refused.get());
         inner.rpc_served.write(
             ("vintner_rpc_requests_total", "Requests of other nodes, by command and outcome"),
             ("vintner_rpc_request_duration_seconds", "Time from a request of another node to its answer"),

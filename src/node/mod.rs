@@ -19,6 +19,7 @@ mod listener;
 mod meter;
 mod metrics;
 mod publisher;
+mod reach;
 mod replication;
 mod rpc;
 mod standing;
@@ -44,20 +45,23 @@ use crate::{
     },
     identity::KeyPair,
     listener::{Limits, Serving, Traffic},
+    metrics::Counter,
+    reach::{Notice, Place, Reach},
     replication::core::SignedHead,
     store::{CommitError, Dropped, Store, StoreError, keyfile},
-    time::UnixMillis,
+    time::{Now, UnixMillis},
     workers::Workers,
 };
 use arc_swap::ArcSwap;
 use contacts::{Card, Contacts};
 use listener::{Ears, Heard, Listener};
 use publisher::{Attempts, Publisher};
+use reach::{DIAL_TIMEOUT, Dialer, Private, ReachView, Whereabouts};
 use replication::{CONNECTIONS_PER_IP_MAX, Replication, TALK_TIMEOUT};
 use standing::Standing;
 use std::{
     io,
-    net::{SocketAddr, SocketAddrV4},
+    net::{IpAddr, SocketAddr, SocketAddrV4},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
@@ -98,7 +102,12 @@ struct Inner {
     rpc_traffic: Arc<Traffic>,
     started_at: UnixMillis,
     rpc: SocketAddr,
-    advertised: Vec<SocketAddr>,
+    /// Where it is by its settings, and by the word of others.
+    place: Place,
+    /// The port under which its names are announced in the DHT.
+    announced_port: u16,
+    reach: Arc<ArcSwap<ReachView>>,
+    dial_backs_refused: Arc<Counter>,
     store_path: PathBuf,
     dropped: Arc<Dropped>,
     schema_version: i64,
@@ -199,7 +208,10 @@ impl Node {
         let rpc_error = |source| NodeError::Rpc { address: config.rpc, source };
         let tcp = TcpListener::bind(config.rpc).await.map_err(rpc_error)?;
         let rpc = tcp.local_addr()?;
-        let advertised = advertised(&config, rpc);
+        let place = place(&config, rpc);
+        let reach = Reach::new(place.clone(), rpc.port());
+        let advertised = reach.addresses().to_vec();
+        let (whereabouts, notes) = Whereabouts::new(&reach);
 
         let (asks, asks_queue) = mpsc::unbounded_channel();
         let (publications, publications_queue) = mpsc::unbounded_channel();
@@ -212,9 +224,19 @@ impl Node {
         let client_config = ClientConfig { network: config.network.clone(), policy, timeout: CALL_TIMEOUT };
         let rpc_called = Arc::new(Meter::of_client(&rpc::COMMANDS));
         let client = Client::new(client_config.clone(), workers.clone())?.counted(Arc::clone(&rpc_called));
+        let dial_config = ClientConfig { timeout: DIAL_TIMEOUT, ..client_config.clone() };
+        let dialing = Client::new(dial_config, workers.clone())?.counted(Arc::clone(&rpc_called));
         let talk_config = ClientConfig { timeout: TALK_TIMEOUT, ..client_config };
         let talker = Client::new(talk_config, workers.clone())?.counted(Arc::clone(&rpc_called));
-        let contacts = Contacts::new(dht.clone(), client.clone(), key.clone(), config.network.clone());
+        let private = Private::new(policy, place.is_for_this_machine_only(), reach.dialed_port());
+        let contacts = Contacts::new(
+            dht.clone(),
+            client.clone(),
+            key.clone(),
+            config.network.clone(),
+            private,
+            whereabouts.clone(),
+        );
         let known = Arc::<KnownSources>::default();
         let server_config = ServerConfig {
             network: config.network.clone(),
@@ -229,7 +251,10 @@ impl Node {
         let replica = Arc::<ArcSwap<ReplicaView>>::default();
         let (replication, replication_inbox) = Replication::new(Arc::clone(&replica));
         let addresses = Arc::new(RwLock::new(advertised.clone()));
-        let commands = rpc::commands(&exchange, &replication, &workers, addresses, &dht)
+        let dialer = Dialer::new(dialing, key.clone(), config.network.clone(), policy, contacts.clone());
+        let dial_backs_refused = Arc::clone(&dialer.refused);
+        let commands = (&exchange, &replication, &workers, &dht);
+        let commands = rpc::commands(commands, Arc::clone(&addresses), dialer, whereabouts.clone())
             .counted(Arc::clone(&rpc_served), Arc::clone(&rpc_traffic));
         let serving = server::serve(tcp, server_config, commands, workers.clone())?;
 
@@ -245,14 +270,13 @@ impl Node {
         let setup = replication::Setup {
             exchange: exchange.clone(),
             dht: dht.clone(),
-            client: talker,
+            client: talker.clone(),
             contacts: contacts.clone(),
             workers: workers.clone(),
             heard: Arc::clone(&heard),
             key: key.clone(),
             network: config.network.clone(),
             addresses: advertised.clone(),
-            rpc_port: rpc.port(),
             seed: writer::seed()?,
             heads,
             anchors,
@@ -263,11 +287,27 @@ impl Node {
             exchange: exchange.clone(),
             contacts: contacts.clone(),
             client,
-            key: key.clone(),
             workers: workers.clone(),
         };
+        let announced_port = reach.dialed_port();
         let publisher =
-            Publisher::new(dht.clone(), exchange.clone(), listener, Arc::clone(&replica), rpc.port());
+            Publisher::new(dht.clone(), exchange.clone(), listener, Arc::clone(&replica), announced_port);
+        let reach_view = Arc::new(ArcSwap::from_pointee(ReachView {
+            reachability: reach.reachability(Now::ZERO),
+            addresses: advertised,
+        }));
+        let reach = reach::Task {
+            reach,
+            whereabouts,
+            client: talker,
+            contacts: contacts.clone(),
+            replication: replication.clone(),
+            exchange: exchange.clone(),
+            dht: dht.clone(),
+            key: key.clone(),
+            addresses,
+            view: Arc::clone(&reach_view),
+        };
         let published = Arc::clone(&publisher.counted);
         let (report, ended) = watch::channel(None);
         let writer_ended = std::mem::replace(&mut writer.ended, tokio::sync::oneshot::channel().1);
@@ -276,6 +316,7 @@ impl Node {
             tokio::spawn(asker.run(asks_queue)),
             tokio::spawn(replication::Task::run(setup, replication_inbox, news_queue)),
             tokio::spawn(publisher.run(publications_queue)),
+            tokio::spawn(reach.run(notes)),
             tokio::spawn(async move {
                 let ended = writer_ended
                     .await
@@ -297,7 +338,10 @@ impl Node {
             rpc_traffic,
             started_at: clock::now(),
             rpc,
-            advertised,
+            place,
+            announced_port,
+            reach: reach_view,
+            dial_backs_refused,
             store_path: store_status.path,
             dropped,
             schema_version: store_status.schema_version,
@@ -322,13 +366,17 @@ impl Node {
 
     /// Lets others find this node: the signed item under its client key, and its id and its network's name as Grenache services.
     async fn say_where(&self, key: &KeyPair) -> Result<(), DhtError> {
-        let Inner { exchange, dht, rpc, advertised, .. } = &*self.inner;
-        let card = Card::new(exchange.network(), exchange.client_id(), advertised);
-        if let Some(item) = card.item(key, clock::now()).filter(|_| !advertised.is_empty()) {
+        let Inner { exchange, dht, place, announced_port, .. } = &*self.inner;
+        let card = Card::new(exchange.network(), exchange.client_id(), place.addresses());
+        if let Some(item) = card.item(key, clock::now()).filter(|_| !place.addresses().is_empty()) {
             dht.keep_item(Item::Mutable(item)).await?;
         }
-        dht.keep_announced(exchange.network().as_str().as_bytes(), rpc.port()).await?;
-        dht.keep_announced(exchange.client_id().to_string().as_bytes(), rpc.port()).await
+        if *place == Place::Nowhere {
+            // Whoever read it would find nobody.
+            return Ok(());
+        }
+        dht.keep_announced(exchange.network().as_str().as_bytes(), *announced_port).await?;
+        dht.keep_announced(exchange.client_id().to_string().as_bytes(), *announced_port).await
     }
 
     /// The exchange core: commands and snapshots.
@@ -358,7 +406,7 @@ impl Node {
             network: inner.config.network.clone(),
             started_at: inner.started_at,
             rpc: inner.rpc,
-            advertised: inner.advertised.clone(),
+            advertised: inner.reach.load().addresses.clone(),
             dht: DhtInfo {
                 node_id: dht.node_id.to_string(),
                 address: SocketAddr::V4(dht.local_addr),
@@ -433,13 +481,23 @@ impl Node {
     }
 }
 
-/// Without `--advertise`, the RPC address itself where it says something to others.
-fn advertised(config: &NodeConfig, rpc: SocketAddr) -> Vec<SocketAddr> {
-    if config.advertise.is_empty() && !rpc.ip().is_unspecified() {
-        vec![rpc]
-    } else {
-        config.advertise.clone()
+/// Where the node is by its settings; the log says what follows.
+fn place(config: &NodeConfig, rpc: SocketAddr) -> Place {
+    let dht: Vec<IpAddr> =
+        std::iter::once((*config.dht.ip()).into()).chain(config.dht_ipv6.map(IpAddr::from)).collect();
+    let (place, notices) = Place::of(rpc, &dht, &config.advertise);
+    for notice in notices {
+        match notice {
+            Notice::Fine(text) => tracing::info!("{text}"),
+            Notice::Trouble(text) => tracing::warn!("{text}"),
+        }
     }
+    if !config.allow_private {
+        tracing::info!(
+            "loopback and private addresses of other nodes are not connected to; --allow-private changes that"
+        );
+    }
+    place
 }
 
 /// The DHT node id in a note under [`META_DHT_NODE`], if it is for this address: another must have another id.

@@ -1,21 +1,21 @@
-//! What this node asks others and what others may ask it: `hello` and `offer:bid` here, `gossip` and `ask` in `replication`.
+//! What this node asks others and what others may ask it: `hello` and `offer:bid` here, `gossip` and `ask` in `replication`, `dial_back`
+//! in `reach`.
 
 use super::{
-    clock,
-    contacts::{Card, Contacts, HELLO, Hello},
+    contacts::{Card, ContactError, Contacts, HELLO, Hello, Search},
     exchange::Exchange,
+    reach::{DIAL_BACK, Dialer, Whereabouts},
     replication::{ASK, GOSSIP, Replication},
 };
 use crate::{
     dht::Dht,
     exchange::{BidAnswer, CommandError, Heard},
     grenache::{
-        caller::RequestError,
-        client::{CallError, Client},
+        client::Client,
         envelope::{Outcome, RpcRefusal, VerifiedRequest},
         server::Commands,
     },
-    identity::{ClientId, KeyPair, Network, Signed, SignedText},
+    identity::{ClientId, Network, Signed, SignedText},
     market::Bid,
     workers::Workers,
 };
@@ -29,7 +29,7 @@ use tokio::sync::{Semaphore, mpsc};
 /// The command by which a bidder asks a maker, the first time and again.
 const OFFER_BID: &str = "offer:bid";
 /// Every command, for those who count.
-pub(super) const COMMANDS: [&str; 4] = [HELLO, OFFER_BID, GOSSIP, ASK];
+pub(super) const COMMANDS: [&str; 5] = [HELLO, OFFER_BID, GOSSIP, ASK, DIAL_BACK];
 /// Bids asked at the same time; the others wait their turn.
 const ASKS_IN_FLIGHT_MAX: usize = 64;
 /// DHT nodes that one that joins is told.
@@ -48,19 +48,24 @@ pub(super) type Addresses = Arc<RwLock<Vec<SocketAddr>>>;
 
 /// What others may ask.
 pub(super) fn commands(
-    exchange: &Exchange,
-    replication: &Replication,
-    workers: &Workers,
+    (exchange, replication, workers, dht): (&Exchange, &Replication, &Workers, &Dht),
     addresses: Addresses,
-    dht: &Dht,
+    dialer: Dialer,
+    whereabouts: Whereabouts,
 ) -> Commands {
+    let asked = whereabouts.clone();
     let (greeter, exchange, workers) = (exchange.clone(), exchange.clone(), workers.clone());
     let dht = dht.clone();
     let (gossip, ask, replication) = (replication.clone(), replication.clone(), replication.clone());
     Commands::default()
         .on(HELLO, move |request, from| {
             let (greeter, addresses, dht) = (greeter.clone(), Arc::clone(&addresses), dht.clone());
-            async move { hello(&greeter, &addresses, &dht, &request, from.ip().to_canonical()).await }
+            let whereabouts = whereabouts.clone();
+            async move {
+                let from = from.ip().to_canonical();
+                whereabouts.arrived(from);
+                hello(&greeter, &addresses, &dht, &whereabouts, &request, from).await
+            }
         })
         .on(OFFER_BID, move |request, _| {
             offer_bid(exchange.clone(), workers.clone(), replication.knows_own(), request)
@@ -69,16 +74,19 @@ pub(super) fn commands(
             let replication = gossip.clone();
             async move { replication.gossip(request) }
         })
-        .on(ASK, move |request, _| {
+        .on(ASK, move |request, from| {
             let replication = ask.clone();
+            asked.arrived(from.ip());
             async move { replication.ask(request).await }
         })
+        .on(DIAL_BACK, move |request, from| dialer.clone().answer(request, from))
 }
 
 async fn hello(
     exchange: &Exchange,
     addresses: &Addresses,
     dht: &Dht,
+    whereabouts: &Whereabouts,
     request: &VerifiedRequest,
     from: IpAddr,
 ) -> Outcome {
@@ -88,7 +96,10 @@ async fn hello(
     if hello.nonce.len() > NONCE_BYTES_MAX {
         return Err(malformed("a nonce has at most 64 bytes"));
     }
-    let start_from = if hello.join { dht_to_start_from(dht).await } else { Vec::new() };
+    whereabouts.greeted(request.from(), &hello.nonce);
+    let mut start_from = if hello.join { dht_to_start_from(dht).await } else { Vec::new() };
+    // Another machine's loopback is of no use, and nobody's business.
+    start_from.retain(|address| from.is_loopback() || !address.ip().is_loopback());
     let addresses = addresses.read().unwrap_or_else(PoisonError::into_inner);
     let card = Card::new(exchange.network(), exchange.client_id(), &addresses);
     serde_json::to_string(&Card { nonce: Some(hello.nonce), seen: Some(from), dht: start_from, ..card })
@@ -138,7 +149,6 @@ pub(super) struct Asker {
     pub exchange: Exchange,
     pub contacts: Contacts,
     pub client: Client,
-    pub key: KeyPair,
     pub workers: Workers,
 }
 
@@ -157,40 +167,26 @@ impl Asker {
         }
     }
 
-    /// One attempt; a remembered address that fails is looked up anew once.
+    /// One attempt, at the address that worked last, else at one of the others.
     async fn ask(&self, bid: &Signed<Bid>) -> Option<Heard> {
         let body = serde_json::to_string(&OfferBid { bid: bid.source().clone() }).ok()?;
-        for _ in 0..2 {
-            let address = match self.contacts.find(bid.maker).await {
-                Ok(address) => address,
-                Err(error) => {
-                    tracing::info!(bid = %bid.id, maker = %bid.maker, %error, "the maker cannot be reached; asked again later");
-                    return None;
-                }
-            };
-            let reply =
-                self.client.call_signed(address, &self.key, bid.maker, OFFER_BID, &body, clock::now).await;
-            match reply {
-                Ok(reply) => {
-                    self.contacts.seen(bid.maker, address);
-                    return match reply.outcome {
-                        Ok(answer) => self.read_answer(bid.maker, answer).await,
-                        Err(refusal) => {
-                            tracing::info!(bid = %bid.id, code = refusal.code, detail = refusal.detail, "the maker does not decide now");
-                            None
-                        }
-                    };
-                }
-                Err(error) => {
-                    tracing::info!(bid = %bid.id, %address, %error, "no answer");
-                    self.contacts.forget(bid.maker, address);
-                    if matches!(error, CallError::NoReply(RequestError::TimedOut { .. })) {
-                        return None;
-                    }
-                }
+        let maker = bid.maker;
+        let called = self.contacts.call(&self.client, maker, &[], (OFFER_BID, &body), Search::Thorough).await;
+        match called.map(|reply| reply.outcome) {
+            Ok(Ok(answer)) => self.read_answer(maker, answer).await,
+            Ok(Err(refusal)) => {
+                tracing::info!(bid = %bid.id, code = refusal.code, detail = refusal.detail, "the maker does not decide now");
+                None
+            }
+            Err(error @ ContactError::NoAnswer(_)) => {
+                tracing::info!(bid = %bid.id, %maker, %error, "no answer; asked again later");
+                None
+            }
+            Err(error) => {
+                tracing::info!(bid = %bid.id, %maker, %error, "the maker cannot be reached; asked again later");
+                None
             }
         }
-        None
     }
 
     /// A maker's signed reply is believed as far as the trade in it is signed by the maker too.

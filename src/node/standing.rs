@@ -6,7 +6,9 @@
 use super::{Inner, Node, clock, exchange::Snapshot};
 use crate::{
     exchange::{BidOutcome, OwnOffer},
-    standing::{Account, Changes, DhtFacts, Facts, Level, OutboxFacts, Reason, ReplicaFacts, StoreFacts},
+    standing::{
+        Account, Changes, DhtFacts, Facts, Level, OutboxFacts, ReachFacts, Reason, ReplicaFacts, StoreFacts,
+    },
     time::{Now, UnixMillis},
 };
 use std::{
@@ -96,7 +98,16 @@ impl Inner {
         let status = &view.status;
         Facts {
             store: StoreFacts { behind: snapshot.state.is_behind(), ..StoreFacts::default() },
-            dht: DhtFacts { nodes: dht.nodes_good, bootstrap: self.config.bootstrap.clone() },
+            dht: DhtFacts {
+                nodes: dht.nodes_good,
+                bootstrap: self.config.bootstrap.clone(),
+                unresolved: self.dht.unresolved().to_vec(),
+            },
+            reach: ReachFacts {
+                reachability: self.reach.load().reachability.clone(),
+                not_connected_to: self.contacts.reach().found(),
+                this_machine_only: self.contacts.reach().is_for_this_machine_only(),
+            },
             replica: ReplicaFacts {
                 looked: view.looked,
                 looked_in_dht: view.looked_in_dht,

@@ -113,6 +113,10 @@ codes! {
         "other nodes of the network are known, and none of them can be reached";
         "check that outgoing TCP to their RPC ports may pass; if there are no others any more, say so with \
          `vintner node confirm-alone`";
+    PrivateAddresses = "private_addresses", Sync, after 0 s, until 0 s:
+        "other nodes were found only at addresses that this node does not connect to, so that it cannot tell what it lacks";
+        "give --allow-private if that network is yours; a node that listens on loopback only needs --rpc and --dht \
+         on 0.0.0.0 as well";
     HeadsRefused = "heads_refused", Sync, after 0 s, until 5 s:
         "what others say of their offers is refused, because its time does not fit this machine's clock";
         "set this machine's clock by the network's time: `timedatectl set-ntp true`";
@@ -122,6 +126,10 @@ codes! {
     ClockBehind = "clock_behind", Warn, after 3 s, until 10 s:
         "this machine's clock is behind most other nodes' clocks";
         "set it by the network's time: `timedatectl set-ntp true`";
+    Unreachable = "unreachable", Warn, after 0 s, until 0 s:
+        "no other node reaches this one, so that bids on its offers stay in doubt";
+        "let TCP to its RPC port pass, forward it where addresses are translated, and name the outside address with \
+         --advertise ADDR:PORT";
     OtherNetwork = "other_network", Warn, after 0 s, until 0 s:
         "offers of another network are heard, and no node of this one is connected";
         "if that network was meant, start the node with its name: --network, and a data directory of its own";

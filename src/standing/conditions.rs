@@ -3,9 +3,9 @@
 use super::{
     clocks::{self, Clock},
     code::Code,
-    facts::{Facts, OtherFacts, ReplicaFacts},
+    facts::{DhtFacts, Facts, OtherFacts, ReachFacts, ReplicaFacts},
 };
-use crate::time::UnixMillis;
+use crate::{reach::Reachability, time::UnixMillis};
 use std::time::Duration;
 
 /// How long another node is expected after something of it was heard: who has heard of nobody for so long is a network of one.
@@ -36,13 +36,15 @@ fn condition(code: Code, facts: &Facts, wall: UnixMillis) -> Option<String> {
             .store
             .behind
             .then(|| "the store is behind the network: the node neither offers nor bids".into()),
-        Code::NoDhtNode => (facts.dht.nodes == 0).then(|| no_dht_node(&facts.dht.bootstrap)),
+        Code::NoDhtNode => (facts.dht.nodes == 0).then(|| no_dht_node(&facts.dht)),
         Code::NotYetSynced => not_yet_synced(facts, wall),
         Code::Behind => behind(&facts.replica),
         Code::NoneReachable => none_reachable(facts, wall),
+        Code::PrivateAddresses => private_addresses(facts),
         Code::HeadsRefused => heads_refused(facts),
         Code::ClockAhead => clock(facts, |ahead_ms| ahead_ms < 0, "ahead of"),
         Code::ClockBehind => clock(facts, |ahead_ms| ahead_ms > 0, "behind"),
+        Code::Unreachable => unreachable(&facts.reach.reachability),
         Code::OtherNetwork => other_network(facts),
         Code::MakersSilent => makers_silent(&facts.replica),
         Code::FewNeighbours => few_neighbours(&facts.replica),
@@ -50,10 +52,14 @@ fn condition(code: Code, facts: &Facts, wall: UnixMillis) -> Option<String> {
     }
 }
 
-fn no_dht_node(bootstrap: &[String]) -> String {
-    match bootstrap {
+fn no_dht_node(DhtFacts { bootstrap, unresolved, .. }: &DhtFacts) -> String {
+    let answers = match &bootstrap[..] {
         [] => "no DHT node answers, and no bootstrap node is named".into(),
         named => format!("no DHT node answers, none of the bootstrap nodes {} either", named.join(", ")),
+    };
+    match &unresolved[..] {
+        [] => answers,
+        names => format!("{answers}; cannot be resolved: {}", names.join(", ")),
     }
 }
 
@@ -112,6 +118,40 @@ fn none_reachable(facts: &Facts, wall: UnixMillis) -> Option<String> {
     Some(format!(
         "no other node passes records on to this one, so that it cannot tell what it lacks{of}{tried}"
     ))
+}
+
+/// With neighbours, what those others offer comes through them; and an address that a stranger named is no reason by itself.
+fn private_addresses(facts: &Facts) -> Option<String> {
+    let ReachFacts { not_connected_to, this_machine_only, .. } = &facts.reach;
+    let [first, more @ ..] = &not_connected_to[..] else { return None };
+    if facts.replica.neighbours > 0 {
+        return None;
+    }
+    let (were, such_as) = match more.len() {
+        0 => ("1 node was".to_owned(), "at"),
+        more => (format!("{} nodes were", more + 1), "such as"),
+    };
+    Some(if *this_machine_only {
+        format!("{were} found beyond this machine, {such_as} {first}, and this one listens on loopback only")
+    } else {
+        format!("{were} found at private addresses and not connected to, {such_as} {first}")
+    })
+}
+
+fn unreachable(reachability: &Reachability) -> Option<String> {
+    match reachability {
+        Reachability::Unknown | Reachability::Reached => None,
+        Reachability::Nowhere => Some(
+            "nobody can reach this node: its RPC listens on loopback only, and no other address is advertised".into(),
+        ),
+        Reachability::Unreached { tried } => {
+            let tried: Vec<String> = tried.iter().map(ToString::to_string).collect();
+            Some(format!(
+                "nobody reaches this node: nodes of other networks dialed back to {} in vain",
+                tried.join(", ")
+            ))
+        }
+    }
 }
 
 fn heads_refused(facts: &Facts) -> Option<String> {

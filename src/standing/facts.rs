@@ -1,7 +1,10 @@
 //! What is known of a node at one moment, in groups by who gathers it. Plain data: nothing here decides.
 
-use crate::time::UnixMillis;
-use std::{net::IpAddr, time::Duration};
+use crate::{reach::Reachability, time::UnixMillis};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 /// Everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +45,8 @@ pub struct DhtFacts {
     pub nodes: usize,
     /// Bootstrap nodes as they were named.
     pub bootstrap: Vec<String>,
+    /// Those of them whose names cannot be resolved, each with the reason.
+    pub unresolved: Vec<String>,
 }
 
 /// Replication.
@@ -95,7 +100,14 @@ pub struct OtherFacts {
 
 /// Addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ReachFacts {}
+pub struct ReachFacts {
+    /// Whether others reach this node.
+    pub reachability: Reachability,
+    /// Where nodes were found in the last search that this node does not connect to.
+    pub not_connected_to: Vec<SocketAddr>,
+    /// Nobody beyond this machine is connected to, because everything of this node listens on loopback.
+    pub this_machine_only: bool,
+}
 
 /// What one other node's clock showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

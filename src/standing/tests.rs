@@ -1,7 +1,7 @@
 //! The account by itself.
 
 use super::*;
-use crate::time::Now;
+use crate::{reach::Reachability, time::Now};
 use std::{fs, time::Duration};
 
 const WALL: UnixMillis = UnixMillis(1_795_262_400_000);
@@ -9,7 +9,7 @@ const WALL: UnixMillis = UnixMillis(1_795_262_400_000);
 /// Of a node that has four neighbours and lacks nothing.
 fn well() -> Facts {
     Facts {
-        dht: DhtFacts { nodes: 3, bootstrap: vec!["grape:20001".into()] },
+        dht: DhtFacts { nodes: 3, bootstrap: vec!["grape:20001".into()], ..DhtFacts::default() },
         replica: ReplicaFacts {
             looked: true,
             looked_in_dht: true,
@@ -37,6 +37,35 @@ fn with(change: impl FnOnce(&mut Facts)) -> Vec<Code> {
 #[test]
 fn a_node_that_is_well_has_nothing_to_tell() {
     assert_eq!(codes(&well()), []);
+}
+
+#[test]
+fn nodes_at_private_addresses_and_nobody_who_gets_through_are_told_and_the_unknown_is_not() {
+    let found: Vec<std::net::SocketAddr> =
+        ["10.9.0.2:1337", "10.9.0.3:1337"].map(|address| address.parse().unwrap()).to_vec();
+    let private = |neighbours, this_machine_only| {
+        let mut facts = well();
+        facts.replica.neighbours = neighbours;
+        facts.reach.not_connected_to.clone_from(&found);
+        facts.reach.this_machine_only = this_machine_only;
+        let told = conditions(&facts, WALL).into_iter().find(|(code, _)| *code == Code::PrivateAddresses);
+        told.map_or_else(String::new, |(_, said)| said)
+    };
+    assert_eq!(private(4, false), "", "its neighbours bring what they offer");
+    let said = private(0, false);
+    assert!(
+        said.starts_with("2 nodes were found at private addresses") && said.ends_with("10.9.0.2:1337"),
+        "{said}"
+    );
+    assert!(private(0, true).contains("listens on loopback only"));
+    let reach = |reachability: Reachability| with(|facts| facts.reach.reachability = reachability);
+    assert_eq!((reach(Reachability::Unknown), reach(Reachability::Reached)), (vec![], vec![]));
+    assert_eq!(reach(Reachability::Nowhere), [Code::Unreachable]);
+    assert_eq!(reach(Reachability::Unreached { tried: found }), [Code::Unreachable]);
+    assert_eq!((Code::Unreachable.level(), Code::PrivateAddresses.level()), (Level::Warn, Level::Sync));
+    let mut facts = well();
+    (facts.dht.nodes, facts.dht.unresolved) = (0, vec!["h:1 (not known)".into()]);
+    assert!(conditions(&facts, WALL)[0].1.ends_with("cannot be resolved: h:1 (not known)"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod addresses;
 mod backup;
 mod doctor;
 mod packaging;
+mod reach;
 mod shutdown;
 #[path = "../testnet/mod.rs"]
 mod testnet;

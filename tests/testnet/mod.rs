@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses its own part of this")]
 
+pub mod hosts;
 pub mod process;
 
 use std::{

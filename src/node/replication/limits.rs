@@ -12,8 +12,6 @@ pub(super) const INBOX_MAX: usize = 1_024;
 pub(super) const TAKEN_AT_ONCE: usize = 256;
 /// How long a node may take to answer.
 pub(in crate::node) const TALK_TIMEOUT: Duration = Duration::from_secs(5);
-/// Addresses of a node that are tried.
-pub(super) const ADDRESSES_TRIED_MAX: usize = 4;
 /// Records and heads that are checked in one job of a worker: less than a millisecond.
 pub(super) const JUDGED_AT_ONCE: usize = 8;
 

@@ -1,10 +1,9 @@
 //! Signed requests to a node whose addresses are hints.
 
-use super::limits::ADDRESSES_TRIED_MAX;
 use crate::{
     grenache::{client::Client, envelope::RpcRefusal},
-    identity::{ClientId, KeyPair},
-    node::{clock, contacts::Contacts},
+    identity::ClientId,
+    node::contacts::{Contacts, Search},
 };
 use std::net::SocketAddr;
 
@@ -13,11 +12,11 @@ use std::net::SocketAddr;
 pub(super) struct Line {
     pub client: Client,
     pub contacts: Contacts,
-    pub key: KeyPair,
 }
 
 impl Line {
-    /// What `to` answers, at the first of its addresses that does. `None` when none does.
+    /// What `to` answers, at the first of its addresses that does: the one that worked last, then all the others. `None` when none
+    /// does.
     pub(super) async fn call(
         &self,
         to: ClientId,
@@ -25,24 +24,13 @@ impl Line {
         cmd: &str,
         body: &str,
     ) -> Option<Result<String, RpcRefusal>> {
-        let known = match self.contacts.known(&to) {
-            // It did not say where it is.
-            None if addresses.is_empty() => self.contacts.find(to).await.ok(),
-            known => known,
-        };
-        let others = addresses.iter().copied().filter(|address| known != Some(*address));
-        for address in known.into_iter().chain(others).take(ADDRESSES_TRIED_MAX) {
-            match self.client.call_signed(address, &self.key, to, cmd, body, clock::now).await {
-                Ok(reply) => {
-                    self.contacts.seen(to, address);
-                    return Some(reply.outcome);
-                }
-                Err(error) => {
-                    tracing::debug!(%to, %address, cmd, %error, "no answer");
-                    self.contacts.forget(to, address);
-                }
+        let called = self.contacts.call(&self.client, to, addresses, (cmd, body), Search::AtLeisure).await;
+        match called {
+            Ok(reply) => Some(reply.outcome),
+            Err(error) => {
+                tracing::debug!(%to, cmd, %error, "no answer");
+                None
             }
         }
-        None
     }
 }

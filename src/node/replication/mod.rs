@@ -18,7 +18,6 @@ mod parcel;
 mod post;
 mod seek;
 mod task;
-mod whereabouts;
 
 pub(super) use limits::{CONNECTIONS_PER_IP_MAX, TALK_TIMEOUT};
 pub(super) use task::{Setup, Task};
@@ -34,7 +33,7 @@ use arc_swap::ArcSwap;
 use budget::Budgets;
 use serde::{Deserialize, Serialize};
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
@@ -65,12 +64,13 @@ enum Message {
         reply: oneshot::Sender<Vec<u8>>,
     },
     Garbled(ClientId),
-    /// A node is there, and says from where it was asked.
+    /// A node is there.
     Met {
         client: ClientId,
         addresses: Vec<SocketAddr>,
-        seen: Option<IpAddr>,
     },
+    /// This node is somewhere else from now on.
+    Moved(Vec<SocketAddr>),
 }
 
 /// What others' requests are given to. Clones share it.
@@ -120,6 +120,12 @@ impl Replication {
     /// once more.
     pub(super) fn knows_own(&self) -> bool {
         self.view.load().status.knows_own
+    }
+
+    /// This node is somewhere else from now on; whoever is met after this is told so.
+    pub(super) async fn moved(&self, addresses: Vec<SocketAddr>) {
+        // The task ends with the node.
+        _ = self.inbox.send(Message::Moved(addresses)).await;
     }
 
     /// A neighbour sent a frame. It is answered before it is worked off.

@@ -35,6 +35,8 @@ impl Seeker {
             tokio::time::sleep(pause).await;
             // Nobody there, or no DHT yet: the next round tries again.
             let found = addresses(&self.dht, &self.network).await.unwrap_or_default();
+            // Those that this node does not connect to take no place of others.
+            let found = self.contacts.reach().sort(found);
             asked |= self.dht.status().nodes_good > 0;
             let mut greetings = JoinSet::new();
             for address in found.into_iter().take(GREETED_AT_ONCE) {
@@ -53,12 +55,11 @@ impl Seeker {
             Ok(met) if met.client_id == self.key.public() => false,
             Ok(met) => {
                 self.contacts.seen(met.client_id, address);
+                if let Some(seen) = met.seen {
+                    self.contacts.settle(met.client_id, address, seen).await;
+                }
                 // A full inbox is no place for more nodes.
-                _ = self.inbox.try_send(Message::Met {
-                    client: met.client_id,
-                    addresses: vec![address],
-                    seen: met.seen,
-                });
+                _ = self.inbox.try_send(Message::Met { client: met.client_id, addresses: vec![address] });
                 true
             }
             Err(error) => {

@@ -8,7 +8,6 @@ use super::{
     line::Line,
     post::{Post, carried},
     seek::Seeker,
-    whereabouts::Whereabouts,
 };
 use crate::{
     dht::Dht,
@@ -54,7 +53,6 @@ pub(in crate::node) struct Setup {
     pub network: Network,
     /// Where this node's RPC is; nothing when only others can tell.
     pub addresses: Vec<SocketAddr>,
-    pub rpc_port: u16,
     pub seed: [u8; 32],
     /// Heads from an earlier run.
     pub heads: Vec<SignedHead>,
@@ -74,7 +72,6 @@ pub(in crate::node) struct Task {
     contacts: Contacts,
     judge: Judge,
     post: Post,
-    whereabouts: Whereabouts,
     answers: HashMap<AnswerTo, oneshot::Sender<Vec<u8>>>,
     next_answer: u64,
     asks: Asks,
@@ -126,7 +123,6 @@ impl Task {
             key,
             network,
             addresses,
-            rpc_port,
             seed,
             heads,
             anchors,
@@ -134,7 +130,6 @@ impl Task {
             view,
         } = setup;
         let (started, wall) = (Instant::now(), clock::now());
-        let whereabouts = Whereabouts::new(rpc_port, !addresses.is_empty());
         let snapshot = exchange.snapshot();
         let has_open = snapshot.state.own.values().any(|own| own.closed.is_none());
         let config = Config { network: network.clone(), key: key.clone(), addresses, has_open };
@@ -147,14 +142,13 @@ impl Task {
         for Anchor { client, addresses } in anchors {
             give(Input::Met { client, addresses });
         }
-        let line = Line { client: client.clone(), contacts: contacts.clone(), key: key.clone() };
+        let line = Line { client: client.clone(), contacts: contacts.clone() };
         Self {
             core,
             started,
             judge: Judge { exchange: exchange.clone(), workers, heard, verdicts },
             asks: Asks::new(line.clone()),
             post: Post::new(line, hits),
-            whereabouts,
             answers: HashMap::new(),
             next_answer: 0,
             seeker: Seeker { dht, client, contacts: contacts.clone(), key, network, inbox },
@@ -264,15 +258,8 @@ impl Task {
                 self.give(Input::Asked { from, question, to });
             }
             Message::Garbled(from) => self.give(Input::Garbled(from)),
-            Message::Met { client, addresses, seen } => {
-                if let Some(seen) = seen
-                    && let Some(addresses) = self.whereabouts.seen(client, seen)
-                {
-                    tracing::info!(?addresses, "the network sees this node's RPC here");
-                    self.give(Input::Moved(addresses));
-                }
-                self.give(Input::Met { client, addresses });
-            }
+            Message::Met { client, addresses } => self.give(Input::Met { client, addresses }),
+            Message::Moved(addresses) => self.give(Input::Moved(addresses)),
         }
     }
 
@@ -367,7 +354,9 @@ impl Task {
             self.exchange.keep_heads(mem::take(&mut self.heads));
         }
         let of_core = self.core.anchors(ANCHORS_MAX).into_iter();
-        let anchors: Vec<Anchor> = of_core.map(|(client, addresses)| Anchor { client, addresses }).collect();
+        let anchors: Vec<Anchor> = of_core
+            .map(|(client, named)| Anchor { client, addresses: self.contacts.in_order(&client, named) })
+            .collect();
         if !anchors.is_empty() && anchors != self.anchors {
             self.exchange.note(META_ANCHORS, anchors::note(&anchors));
             self.anchors = anchors;

@@ -22,6 +22,8 @@ pub const AS_OF_MAX: Duration = Duration::from_mins(15);
 
 /// Addresses in a head.
 pub const HEAD_ADDRESSES_MAX: usize = 4;
+/// Addresses at which one node is tried: those of its head, and those at which it was met.
+pub const ADDRESSES_KNOWN_MAX: usize = 2 * HEAD_ADDRESSES_MAX;
 /// Makers whose heads are known: 20 MB at most. Beyond it, strangers are refused.
 pub const MAKERS_MAX: usize = 100_000;
 /// Addresses of nodes that are known from elsewhere, until their heads are heard.

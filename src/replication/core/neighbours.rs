@@ -8,8 +8,9 @@
 use super::{
     Asked, Core, Effect, Timer, UncheckedHead, Via,
     limits::{
-        BACK_OFF_MAX, BACK_OFF_MIN, BAN, JOINS_MAX, LAZY_MAX, NEIGHBOURS, NEIGHBOURS_A_PREFIX_MAX,
-        NEIGHBOURS_MAX, PING_AFTER, SEEK_AT_LEISURE_EVERY, SEEK_EVERY, STRANGERS_MAX,
+        ADDRESSES_KNOWN_MAX, BACK_OFF_MAX, BACK_OFF_MIN, BAN, JOINS_MAX, LAZY_MAX, NEIGHBOURS,
+        NEIGHBOURS_A_PREFIX_MAX, NEIGHBOURS_MAX, PING_AFTER, SEEK_AT_LEISURE_EVERY, SEEK_EVERY,
+        STRANGERS_MAX,
     },
     talk::{Answer, Carried, Message, News, Question},
 };
@@ -213,9 +214,16 @@ impl Core {
     /// Where a node may be.
     #[must_use]
     pub fn addresses_of(&self, peer: &ClientId) -> Option<Vec<SocketAddr>> {
-        let of_head = self.makers.head(peer).map(|head| &head.addresses).filter(|a| !a.is_empty());
-        let of_link = self.neighbours.links.get(peer).map(|link| &link.addresses).filter(|a| !a.is_empty());
-        of_head.or(of_link).or_else(|| self.neighbours.strangers.get(peer)).cloned()
+        let of_head = self.makers.head(peer).map(|head| &head.addresses);
+        let of_link = self.neighbours.links.get(peer).map(|link| &link.addresses);
+        let of_stranger = self.neighbours.strangers.get(peer);
+        let mut all: Vec<SocketAddr> = Vec::new();
+        for address in [of_head, of_link, of_stranger].into_iter().flatten().flatten() {
+            if all.len() < ADDRESSES_KNOWN_MAX && !all.contains(address) {
+                all.push(*address);
+            }
+        }
+        (!all.is_empty()).then_some(all)
     }
 
     pub(super) fn met(&mut self, client: ClientId, addresses: Vec<SocketAddr>) {

@@ -1,0 +1,245 @@
+//! Where nodes are for others, and whether others reach them: processes on hosts in networks of their own.
+
+use super::testnet::{
+    PATIENCE,
+    hosts::{Hosts, within},
+    process::{NodeProcess, Process},
+};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// Longer than the pauses between the first attempts to dial back.
+const LONG: Duration = PATIENCE.saturating_mul(4);
+
+struct Nodes {
+    dirs: TempDir,
+}
+
+impl Nodes {
+    fn new() -> Self {
+        Self { dirs: tempfile::tempdir().unwrap() }
+    }
+
+    /// A node on this host, whose API is at `address`.
+    fn start(&self, host: &str, address: &str, more: &[&str]) -> NodeProcess {
+        let api = format!("{address}:4000");
+        let dir = self.dirs.path().join(host).display().to_string();
+        let fixed = ["node", "--api", &api, "--insecure-no-token", "--data-dir", &dir, "--network", "test"];
+        let args = fixed.iter().chain(more).map(|arg| (*arg).to_owned()).collect();
+        NodeProcess::start_with(args, &api, Some(host.to_owned()))
+    }
+}
+
+fn grape(host: &str, bootstrap: &str) -> Process {
+    let args = ["grape", "--dp", "20001", "--aph", "30001", "--bn", bootstrap];
+    Process::spawn_within(host, &args.map(str::to_owned))
+}
+
+const OPEN: [&str; 4] = ["--rpc", "0.0.0.0:1337", "--dht", "0.0.0.0:20011"];
+
+async fn until(what: &str, node: &NodeProcess, is_so: impl Fn(&Value) -> bool) -> Value {
+    let started = Instant::now();
+    loop {
+        let view = node.get("/node").await.unwrap_or_default();
+        if is_so(&view) {
+            return view;
+        }
+        assert!(started.elapsed() < LONG, "waited {LONG:?} in vain for {what}: {view:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn has(view: &Value, code: &str) -> bool {
+    view["reasons"].as_array().is_some_and(|reasons| reasons.iter().any(|reason| reason["code"] == code))
+}
+
+fn neighbours(view: &Value) -> usize {
+    view["replication"]["neighbours"].as_array().map_or(0, Vec::len)
+}
+
+fn advertised(view: &Value) -> Vec<String> {
+    let mut all: Vec<String> = view["advertised"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|address| address.as_str().unwrap().to_owned())
+        .collect();
+    all.sort();
+    all
+}
+
+/// A new offer of `maker` is on the lists of all these.
+async fn offer_arrives(maker: &NodeProcess, key: &str, at: &[&NodeProcess]) {
+    let body = json!({"btc_quantity": "1", "offer_price": "100"});
+    let (status, offer) = maker.post("/offers", key, body).await.unwrap();
+    assert_eq!(status, 201, "{offer}");
+    let (id, started) = (offer["id"].as_str().unwrap(), Instant::now());
+    for node in at {
+        while !node.lists(id).await {
+            assert!(started.elapsed() < LONG, "the offer of {} does not come to {}", maker.api, node.api);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+#[test]
+fn a_node_in_two_networks_is_found_in_both() {
+    within("reach::a_node_in_two_networks_is_found_in_both", two_networks);
+}
+
+async fn two_networks(hosts: Hosts) {
+    for network in ["neta", "netb"] {
+        hosts.network(network);
+    }
+    for host in ["both", "a1", "b1", "b2"] {
+        hosts.host(host);
+    }
+    hosts.plug("both", "neta", "10.1.0.1", 24);
+    hosts.plug("both", "netb", "10.2.0.1", 24);
+    hosts.plug("a1", "neta", "10.1.0.2", 24);
+    hosts.plug("b1", "netb", "10.2.0.2", 24);
+    hosts.plug("b2", "netb", "10.2.0.3", 24);
+    let (_a, _b) = (grape("a1", ""), grape("b1", ""));
+    let nodes = Nodes::new();
+    let start = |host, address, bootstrap| {
+        nodes.start(host, address, &[&OPEN[..], &["--allow-private", "--bootstrap", bootstrap]].concat())
+    };
+    let a1 = start("a1", "10.1.0.2", "10.1.0.2:20001");
+    let b1 = start("b1", "10.2.0.2", "10.2.0.2:20001");
+    let b2 = start("b2", "10.2.0.3", "10.2.0.2:20001");
+    let mut both = start("both", "10.1.0.1", "10.1.0.2:20001,10.2.0.2:20001");
+    for round in 0..2 {
+        for (node, wanted) in [(&both, 3), (&a1, 1), (&b1, 1), (&b2, 1)] {
+            until("neighbours", node, |view| neighbours(view) >= wanted).await;
+        }
+        let told = until("both addresses", &both, |view| advertised(view).len() == 2).await;
+        assert_eq!(advertised(&told), ["10.1.0.1:1337", "10.2.0.1:1337"]);
+        let all = [&both, &a1, &b1, &b2];
+        offer_arrives(&a1, &format!("a{round}"), &all).await;
+        offer_arrives(&b2, &format!("b{round}"), &all).await;
+        if round == 0 {
+            both.process.kill_9();
+            both.restart();
+        }
+    }
+}
+
+#[test]
+fn a_node_that_nobody_reaches_says_so_until_somebody_does() {
+    within("reach::a_node_that_nobody_reaches_says_so_until_somebody_does", nobody_gets_through);
+}
+
+/// As behind an address translation that forwards nothing: what the node sends from its RPC port goes nowhere.
+async fn nobody_gets_through(hosts: Hosts) {
+    hosts.network("net");
+    for (host, address) in [("inside", "51.0.1.1"), ("one", "52.0.1.1"), ("two", "53.0.1.1")] {
+        hosts.host(host);
+        hosts.plug(host, "net", address, 0);
+    }
+    let closed = "ipproto tcp sport 1337 blackhole";
+    hosts.ip("inside", &format!("rule add {closed}"));
+    let _grape = grape("one", "");
+    let nodes = Nodes::new();
+    let start =
+        |host, address| nodes.start(host, address, &[&OPEN[..], &["--bootstrap", "52.0.1.1:20001"]].concat());
+    let (one, two) = (start("one", "52.0.1.1"), start("two", "53.0.1.1"));
+    let inside = start("inside", "51.0.1.1");
+    for (node, address) in [(&one, "52.0.1.1:1337"), (&two, "53.0.1.1:1337")] {
+        let view = until("its address", node, |view| !advertised(view).is_empty()).await;
+        assert_eq!(advertised(&view), [address]);
+    }
+    let view = until("nobody to get through", &inside, |view| has(view, "unreachable")).await;
+    assert!(
+        advertised(&view).is_empty() && view["ready"] == true,
+        "an address was believed untried: {view:#}"
+    );
+    let reason =
+        view["reasons"].as_array().unwrap().iter().find(|reason| reason["code"] == "unreachable").unwrap();
+    assert_eq!(reason["level"], "warn");
+    assert!(reason["detail"].as_str().unwrap().contains("51.0.1.1:1337"), "{reason}");
+    for node in [&one, &two] {
+        let view = node.get("/node").await.unwrap();
+        assert!(!has(&view, "unreachable"), "{view:#}");
+    }
+    hosts.ip("inside", &format!("rule del {closed}"));
+    let view = until("somebody to get through", &inside, |view| {
+        !has(view, "unreachable") && !advertised(view).is_empty()
+    });
+    assert_eq!(advertised(&view.await), ["51.0.1.1:1337"]);
+}
+
+#[test]
+fn nodes_at_private_addresses_that_are_not_allowed_are_named() {
+    within("reach::nodes_at_private_addresses_that_are_not_allowed_are_named", not_allowed);
+}
+
+async fn not_allowed(hosts: Hosts) {
+    hosts.network("lan");
+    for (host, address) in [("one", "10.9.0.1"), ("two", "10.9.0.2"), ("three", "10.9.0.3")] {
+        hosts.host(host);
+        hosts.plug(host, "lan", address, 24);
+    }
+    // The bootstrap node has a name, and its address the form of an IPv6 one.
+    hosts.name("::ffff:10.9.0.1", "first-grape");
+    let (_first, _second) = (grape("one", ""), grape("two", "[::ffff:10.9.0.1]:20001"));
+    let nodes = Nodes::new();
+    let start = |host, address, more: &[&str]| {
+        nodes.start(host, address, &[&OPEN[..], &["--bootstrap", "first-grape:20001"], more].concat())
+    };
+    let one = start("one", "10.9.0.1", &["--allow-private"]);
+    let two = start("two", "10.9.0.2", &["--allow-private"]);
+    for node in [&one, &two] {
+        until("a neighbour", node, |view| neighbours(view) == 1).await;
+    }
+    let three = start("three", "10.9.0.3", &[]);
+    let view = until("the others to be named", &three, |view| has(view, "private_addresses")).await;
+    let reasons = view["reasons"].as_array().unwrap();
+    let reason = reasons.iter().find(|reason| reason["code"] == "private_addresses").unwrap();
+    let detail = reason["detail"].as_str().unwrap();
+    assert!(detail.starts_with("2 nodes were found at private addresses"), "{reason}");
+    assert!(reason["advice"].as_str().unwrap().contains("--allow-private") && reason["level"] == "sync");
+    assert_eq!(view["replication"]["synced"], false);
+    drop(three);
+    let three = start("three", "10.9.0.3", &["--allow-private"]);
+    let view = until("a neighbour", &three, |view| neighbours(view) > 0).await;
+    assert!(!has(&view, "private_addresses"), "{view:#}");
+}
+
+#[test]
+fn on_the_public_network_rpc_is_open_and_loopback_is_nobodys_business() {
+    within("reach::on_the_public_network_rpc_is_open_and_loopback_is_nobodys_business", public_network);
+}
+
+async fn public_network(hosts: Hosts) {
+    hosts.network("net");
+    for (host, address) in [("one", "52.0.1.1"), ("two", "53.0.1.1"), ("shut", "54.0.1.1")] {
+        hosts.host(host);
+        hosts.plug(host, "net", address, 0);
+    }
+    let _grape = grape("one", "");
+    let nodes = Nodes::new();
+    let start = |host, address, more: &[&str]| {
+        nodes.start(host, address, &[&["--mainline", "--bootstrap", "52.0.1.1:20001"], more].concat())
+    };
+    let (one, two) = (start("one", "52.0.1.1", &[]), start("two", "53.0.1.1", &[]));
+    let shut = start("shut", "54.0.1.1", &["--rpc", "127.0.0.1:1337"]);
+    for (node, address) in [(&one, "52.0.1.1:1337"), (&two, "53.0.1.1:1337")] {
+        let view = until("its address", node, |view| !advertised(view).is_empty()).await;
+        assert_eq!((advertised(&view), &view["rpc"]), (vec![address.to_owned()], &json!("0.0.0.0:1337")));
+    }
+    let view = until("a word of it", &shut, |view| has(view, "unreachable")).await;
+    assert!(advertised(&view).is_empty(), "{view:#}");
+    until("a neighbour", &shut, |view| neighbours(view) > 0).await;
+    // Nothing that the others keep of anybody names loopback: neither heads nor cards.
+    let held = nodes.dirs.path();
+    for node in [&one, &two, &shut] {
+        let view = node.get("/node").await.unwrap();
+        assert!(advertised(&view).iter().all(|address| !address.starts_with("127.")), "{view:#}");
+    }
+    let heads = fs::read(held.join("one/vintner.db")).unwrap();
+    assert!(!heads.windows(7).any(|bytes| bytes == [4, 127, 0, 0, 1, 5, 57]), "a head names 127.0.0.1:1337");
+}
