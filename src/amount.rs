@@ -2,6 +2,9 @@
 //!
 //! Both count units of 10^-8 (for bitcoin, satoshis) and read and write plain decimal text: digits, at most one point, at most
 //! eight digits after it, no sign, no exponent. Canonical text has no leading and no trailing zeros: `0.5`, `100`.
+//!
+//! Programs write small numbers with an exponent (Python and JavaScript send 0.00000005 as `5e-8`), so what a person or a program
+//! gives at the REST edge may have one; its digits are read as exactly as all others. Signed records never hold one.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, str::FromStr};
@@ -53,6 +56,35 @@ fn parse_units(text: &str, max_units: u64) -> Result<u64, AmountError> {
     }
 }
 
+/// Reads decimal text that may have an exponent: digits, at most one point, and `e` or `E` with a whole number.
+fn parse_units_with_exponent(text: &str, max_units: u64) -> Result<u64, AmountError> {
+    let Some((mantissa, exponent)) = text.split_once(['e', 'E']) else { return parse_units(text, max_units) };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
+    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let magnitude = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    if !is_digits(whole) || !is_digits(fraction) || !is_digits(magnitude) {
+        return Err(AmountError::NotDecimal);
+    }
+    // The number is `digits` times 10 to the `power`, with no zero at either end of the digits.
+    let all = format!("{whole}{fraction}");
+    let significant = all.trim_end_matches('0');
+    let digits = significant.trim_start_matches('0');
+    if digits.is_empty() {
+        return Err(AmountError::Zero);
+    }
+    // An exponent too long for a number is only ever out of range, on its own side.
+    let magnitude = magnitude.parse::<i64>().unwrap_or(i64::MAX / 2).min(i64::MAX / 2);
+    let exponent = if exponent.starts_with('-') { -magnitude } else { magnitude };
+    let power = exponent - fraction.len() as i64 + (all.len() - significant.len()) as i64;
+    if power < -i64::from(SCALE) {
+        return Err(AmountError::TooPrecise);
+    }
+    let too_large = AmountError::TooLarge(max_units / ONE);
+    let zeros = u32::try_from(power + i64::from(SCALE)).map_err(|_| too_large)?;
+    let units = digits.parse::<u64>().ok().and_then(|digits| digits.checked_mul(10u64.checked_pow(zeros)?));
+    units.filter(|units| *units <= max_units).ok_or(too_large)
+}
+
 fn write_units(units: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let (whole, fraction) = (units / ONE, units % ONE);
     if fraction == 0 {
@@ -60,6 +92,15 @@ fn write_units(units: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     let digits = format!("{fraction:08}");
     write!(f, "{whole}.{}", digits.trim_end_matches('0'))
+}
+
+/// What the REST edge reads as a number or as decimal text.
+pub trait FromNumber: Sized {
+    /// Reads decimal text that may have an exponent: `5e-8` is 0.00000005, to the digit.
+    ///
+    /// # Errors
+    /// When it is no decimal, or out of range.
+    fn from_number(text: &str) -> Result<Self, AmountError>;
 }
 
 macro_rules! amount {
@@ -80,6 +121,12 @@ macro_rules! amount {
             /// In units of 10^-8.
             pub const fn units(self) -> u64 {
                 self.0
+            }
+        }
+
+        impl FromNumber for $name {
+            fn from_number(text: &str) -> Result<Self, AmountError> {
+                parse_units_with_exponent(text, Self::MAX_UNITS).map(Self)
             }
         }
 
@@ -171,7 +218,68 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_exponent_moves_the_point_and_changes_no_digit() {
+        for (text, plain) in [
+            ("5e-05", "0.00005"),
+            ("5E-8", "0.00000005"),
+            ("1e-8", "0.00000001"),
+            ("1.5e0", "1.5"),
+            ("1.5e+3", "1500"),
+            ("0.000000001e1", "0.00000001"),
+            ("10.000000000e-1", "1"),
+            ("2.1e7", "21000000"),
+            ("0210000000000e-4", "21000000"),
+            ("12.34", "12.34"),
+        ] {
+            assert_eq!(
+                Quantity::from_number(text).map(|read| read.to_string()),
+                Ok(plain.to_owned()),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused_on_their_own_side() {
+        use AmountError::{NotDecimal, TooLarge, TooPrecise, Zero};
+        let long = format!("1e{}", "9".repeat(40));
+        let tiny = format!("1e-{}", "9".repeat(40));
+        for (text, error) in [
+            ("1e-9", TooPrecise),
+            ("1.5e-8", TooPrecise),
+            (tiny.as_str(), TooPrecise),
+            ("0e5", Zero),
+            ("0.0e-99999999999999999999", Zero),
+            ("2.1000000000000001e7", TooPrecise),
+            ("2.10000001e7", TooLarge(21_000_000)),
+            ("1e12", TooLarge(21_000_000)),
+            (long.as_str(), TooLarge(21_000_000)),
+            ("-1e3", NotDecimal),
+            ("1e", NotDecimal),
+            ("1e+", NotDecimal),
+            ("1e1.5", NotDecimal),
+            ("1e5e5", NotDecimal),
+            (".5e1", NotDecimal),
+            ("e5", NotDecimal),
+            ("1e++1", NotDecimal),
+        ] {
+            assert_eq!(Quantity::from_number(text), Err(error), "{text:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_number_is_the_same_wherever_its_point_is(units in 1..=Price::MAX_UNITS, shift in 0usize..30) {
+            let price = Price::from_units(units).unwrap();
+            prop_assert_eq!(Price::from_number(&format!("{units}e-8")), Ok(price));
+            let (small, large) = (format!("0.{}{units}e{}", "0".repeat(shift), shift + units.to_string().len()), "0".repeat(shift));
+            prop_assert_eq!(Price::from_number(&format!("{small}e")), Err(AmountError::NotDecimal));
+            prop_assert_eq!(Price::from_number(&format!("{units}{large}e-{}", shift + 8)), Ok(price));
+            let whole = Price::from_number(&small).map(Price::units);
+            prop_assert_eq!(whole, units.checked_mul(ONE).filter(|u| *u <= Price::MAX_UNITS).ok_or(AmountError::TooLarge(Price::MAX_UNITS / ONE)));
+        }
+
         #[test]
         fn every_value_survives_text(units in 1..=Price::MAX_UNITS) {
             let price = Price::from_units(units).unwrap();
@@ -180,7 +288,7 @@ mod tests {
 
         #[test]
         fn arbitrary_text_never_panics(text in ".{0,40}") {
-            let _ = text.parse::<Price>();
+            let _ = (text.parse::<Price>(), Price::from_number(&text));
         }
     }
 }

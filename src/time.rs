@@ -8,7 +8,7 @@ mod now;
 pub use now::Now;
 
 use serde::{Deserialize, Serialize};
-use std::{fmt, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 /// Milliseconds since 1970-01-01T00:00:00Z. On the wire and in records a plain integer, in the REST API RFC 3339 text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,9 +40,41 @@ impl UnixMillis {
 
     /// Reads an RFC 3339 date-time with an offset, such as `2026-11-21T12:00:00Z`; fractions below a millisecond are cut.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
-        let at: jiff::Timestamp = text.parse().ok()?;
+        let at: jiff::Timestamp = of_rfc3339(text)?.parse().ok()?;
         let at = Self(u64::try_from(at.as_millisecond()).ok()?);
         (at <= UNIX_MILLIS_MAX).then_some(at)
+    }
+}
+
+/// The text, when it has the form of `date-time` in RFC 3339, section 5.6; of a fraction what comes after nanoseconds is cut. What
+/// reads it takes more than that form (offsets of more than a day, hours without minutes, spaces, names of zones), and fewer digits.
+fn of_rfc3339(text: &str) -> Option<Cow<'_, str>> {
+    const FORM: &[u8] = b"0000-00-00T00:00:00";
+    let fits = |given: &u8, form: &u8| match form {
+        b'0' => given.is_ascii_digit(),
+        form => given.eq_ignore_ascii_case(form),
+    };
+    let (start, rest) = text.split_at_checked(FORM.len())?;
+    if !start.as_bytes().iter().zip(FORM).all(|(given, form)| fits(given, form)) {
+        return None;
+    }
+    let (fraction, offset) = match rest.strip_prefix('.') {
+        None => ("", rest),
+        Some(rest) => rest.split_at_checked(rest.bytes().take_while(u8::is_ascii_digit).count())?,
+    };
+    let has_offset = match offset.as_bytes() {
+        [b'Z' | b'z'] => true,
+        [b'+' | b'-', hour @ .., b':', b'0'..=b'5', ones] => {
+            ones.is_ascii_digit() && matches!(hour, [b'0' | b'1', b'0'..=b'9'] | [b'2', b'0'..=b'3'])
+        }
+        _ => false,
+    };
+    if !has_offset || rest.starts_with('.') && fraction.is_empty() {
+        return None;
+    }
+    match fraction.get(..9) {
+        Some(nanoseconds) => Some(format!("{start}.{nanoseconds}{offset}").into()),
+        None => Some(text.into()),
     }
 }
 
@@ -70,6 +102,22 @@ mod tests {
     }
 
     #[test]
+    fn every_form_of_rfc3339_is_read() {
+        for text in [
+            "2026-11-21T12:00:00Z",
+            "2026-11-21t12:00:00z",
+            "2026-11-21T12:00:00.0Z",
+            "2026-11-21T12:00:00.000999999999Z",
+            "2026-11-21T12:00:00.000000000000000Z",
+            "2026-11-21T12:00:00-00:00",
+            "2026-11-22T11:59:00+23:59",
+            "2026-11-20T12:01:00-23:59",
+        ] {
+            assert_eq!(UnixMillis::parse_rfc3339(text), Some(UnixMillis(1_795_262_400_000)), "{text}");
+        }
+    }
+
+    #[test]
     fn arithmetic_saturates_at_both_ends() {
         assert_eq!(UNIX_MILLIS_MAX.plus(Duration::from_secs(1)), UNIX_MILLIS_MAX);
         assert_eq!(UnixMillis(5).minus(Duration::from_secs(1)), UnixMillis(0));
@@ -78,7 +126,31 @@ mod tests {
 
     #[test]
     fn what_is_not_rfc3339_is_refused() {
-        for text in ["", "yesterday", "2026-11-21", "1969-12-31T23:59:59Z"] {
+        for text in [
+            "",
+            "yesterday",
+            "2026-11-21",
+            "1969-12-31T23:59:59Z",
+            "2026-11-21T12:00:00",
+            "2026-11-21T12:00:00+25:00",
+            "2026-11-21T12:00:00+24:00",
+            "2026-11-21T12:00:00-01:60",
+            "2026-11-21T12:00:00+01",
+            "2026-11-21T12:00:00+0100",
+            "2026-11-21T12:00:00+01:00:00",
+            "2026-11-21T12:00:00.Z",
+            "2026-11-21T12:00:00,5Z",
+            "2026-11-21T12:00Z",
+            "2026-11-21T12Z",
+            "2026-11-21 12:00:00Z",
+            "20261121T120000Z",
+            "+002026-11-21T12:00:00Z",
+            "2026-11-21T12:00:00Z[UTC]",
+            "2026-02-30T12:00:00Z",
+            "2026-11-21T24:00:00Z",
+            "2026-11-21T12:00:00Z ",
+            "2026-11-21T12:00:0\u{0660}Z",
+        ] {
             assert_eq!(UnixMillis::parse_rfc3339(text), None, "{text}");
         }
     }

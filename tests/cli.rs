@@ -184,7 +184,13 @@ fn a_node_with_a_token_file_answers_to_the_token_only() {
     let (code, _, err) = node.run(&["status"]);
     assert!(code == 1 && err.contains("unauthorized") && err.contains("--token-file"), "{err}");
     let (code, _, err) = node.run(&["status", "--token", "ffffffffffffffffffffffffffffffff"]);
-    assert!(code == 1 && err.contains("unauthorized") && err.contains("--token-file"), "{err}");
+    assert!(
+        code == 1
+            && err.contains("wrong_token")
+            && err.contains("is not this node's")
+            && err.contains("--token-file"),
+        "{err}"
+    );
     assert_eq!(node.run(&["status", "--token-file", &path]).0, 0);
     assert_eq!(node.run(&["status", "--token", "0123456789abcdef0123456789abcdef"]).0, 0);
     node.stop();

@@ -14,7 +14,8 @@ mod testnet;
 #[path = "metrics/text.rs"]
 mod text;
 
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use reqwest::{Method, StatusCode};
+use testnet::process::rest::{Asked, Rest};
 use text::Text;
 use vintner::{
     http::api::{self, ApiConfig, ApiToken},
@@ -25,25 +26,24 @@ use vintner::{
 /// A node's API on a free port.
 struct Api {
     server: Serving,
-    client: Client,
+    client: Rest,
 }
 
 impl Api {
     async fn of(node: &Node, token: Option<&str>) -> Self {
-        // An error means that another test of this process was first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let token = token.map(|token| ApiToken::new(token).unwrap());
         let config = ApiConfig {
             addr: "127.0.0.1:0".parse().unwrap(),
             token,
             insecure_no_token: false,
+            name: None,
             published: None,
         };
         let server = api::start(config, node.clone()).await.unwrap();
-        Self { server, client: Client::builder().no_proxy().build().unwrap() }
+        Self { server, client: Rest::new() }
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    fn request(&self, method: Method, path: &str) -> Asked {
         self.client.request(method, format!("http://{}{path}", self.server.local_addr()))
     }
 

@@ -102,7 +102,7 @@ fn next_step(code: &str) -> Option<&'static str> {
         "bid_not_found" | "trade_not_found" => "look at `vintner trades list`",
         "sequence_mismatch" => "look at `vintner offers show` and decide anew",
         "idempotency_key_reuse" => "choose another --idempotency-key for another request",
-        "unauthorized" => "give the node's token: --token-file DATA_DIR/api-token",
+        "unauthorized" | "wrong_token" => "give the node's token: --token-file DATA_DIR/api-token",
         "foreign_host" | "foreign_origin" => {
             "use the address that the node listens on: --api http://127.0.0.1:4000"
         }

@@ -168,6 +168,8 @@ impl DevnetArgs {
                 all.join(","),
                 "--data-dir".into(),
                 self.data_dir.join(format!("node-{}", n + 1)).display().to_string(),
+                "--name".into(),
+                format!("node-{}", n + 1),
                 "--network".into(),
                 self.network.to_string(),
             ];

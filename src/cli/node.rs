@@ -51,6 +51,9 @@ pub(crate) async fn run(args: NodeArgs, log_format: Option<LogFormat>, stop: Sto
         data_dir = %settings.data_dir.display(), "node started"
     );
     tracing::info!("the API is at {url}/api/v1, its description at {url}/swagger-ui");
+    if let Some(file) = settings.token_path() {
+        tracing::info!("the API wants the token in {}", file.display());
+    }
     let exit = tokio::select! {
         asked = &mut asked => asked.map(|()| Exit::Done),
         reason = node.failed() => Err(anyhow::anyhow!("{reason}; look at the disk, then start the node again")),

@@ -70,6 +70,10 @@ pub(crate) struct Settings {
     #[arg(long, env = "VINTNER_NETWORK", value_name = "NAME")]
     pub(super) network: Option<Network>,
 
+    /// What you call this node: shown on its own page, told to nobody [default: the API's address]
+    #[arg(long, env = "VINTNER_NAME", value_name = "TEXT", value_parser = node_name)]
+    pub(super) name: Option<String>,
+
     /// Addresses at which other nodes reach this node's RPC, four at most, when they differ from --rpc
     #[arg(long, env = "VINTNER_ADVERTISE", value_name = "ADDR:PORT,...", value_delimiter = ',')]
     pub(super) advertise: Option<Vec<String>>,
@@ -162,6 +166,8 @@ pub(crate) struct Effective {
     pub(crate) bootstrap: Vec<String>,
     pub(crate) data_dir: PathBuf,
     pub(crate) network: Network,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     advertise: Vec<SocketAddr>,
     pub(crate) allow_private: bool,
     /// The file's name; what it holds is a secret.
@@ -193,6 +199,7 @@ impl Settings {
             join: self.join.or(file.join).filter(|join| !join.is_empty()),
             data_dir: self.data_dir.or(file.data_dir),
             network: self.network.or(file.network),
+            name: self.name.or(file.name),
             advertise: self.advertise.or(file.advertise),
             allow_private: self.allow_private.or(file.allow_private),
             token_file: self.token_file.or(file.token_file),
@@ -245,6 +252,7 @@ impl Settings {
             bootstrap: addresses::bootstrap(bootstrap, "--bootstrap")?,
             data_dir: self.data_dir.unwrap_or_else(|| ".vintner/node".into()).into_path(),
             network,
+            name: self.name.as_deref().map(node_name).transpose().map_err(anyhow::Error::msg)?,
             advertise,
             allow_private: self.allow_private.unwrap_or_else(|| addresses::allows_private(mainline, listens)),
             token_file: self.token_file.map(UserPath::into_path),
@@ -301,7 +309,24 @@ impl Effective {
         let token = token.map(|text| ApiToken::new(&text)).transpose();
         let token =
             token.context("the token file is not usable; `openssl rand -hex 32` makes a good token")?;
-        Ok(ApiConfig { addr: self.api, token, insecure_no_token: self.insecure_no_token, published })
+        Ok(ApiConfig {
+            addr: self.api,
+            token,
+            insecure_no_token: self.insecure_no_token,
+            name: self.name.clone(),
+            published,
+        })
+    }
+}
+
+/// A name that fits a browser's tab.
+fn node_name(text: &str) -> Result<String, String> {
+    const CHARS_MAX: usize = 64;
+    let fits = (1..=CHARS_MAX).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+    if fits {
+        Ok(text.into())
+    } else {
+        Err(format!("a name has 1 to {CHARS_MAX} characters, none of them a control character"))
     }
 }
 

@@ -4,7 +4,7 @@ use crate::Api;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use std::collections::HashSet;
-use vintner::http::api::{Code, openapi_json};
+use vintner::http::api::{self, ApiConfig, ApiToken, Code, openapi_json};
 
 #[tokio::test]
 async fn the_committed_description_is_the_served_one() {
@@ -109,17 +109,85 @@ fn the_description_names_every_operation_and_every_code() {
 }
 
 #[tokio::test]
-async fn swagger_ui_is_served_from_the_program_itself() {
+async fn swagger_ui_is_served_from_the_program_itself_and_says_whose_it_is() {
     let api = Api::start().await;
-    let page = api.get("/swagger-ui").await;
-    assert_eq!((page.status(), page.url().path()), (StatusCode::OK, "/swagger-ui/"));
-    let page = page.text().await.unwrap();
-    assert!(!page.contains("http://") && !page.contains("https://"), "{page}");
-    for file in ["swagger-ui-bundle.js", "swagger-ui.css", "swagger-initializer.js"] {
-        assert_eq!(api.get(&format!("/swagger-ui/{file}")).await.status(), StatusCode::OK, "{file}");
+    let (id, network) = (api.node.exchange().client_id().to_string(), "test");
+    for path in ["/", "/swagger-ui", "/swagger-ui/", "/swagger-ui/index.html"] {
+        let page = api.get(path).await;
+        assert_eq!(
+            (page.status(), &page.headers()["content-type"]),
+            (StatusCode::OK, &"text/html; charset=utf-8".parse().unwrap())
+        );
+        assert!(page.url().path().starts_with("/swagger-ui/"), "{path} leads to {}", page.url());
+        let page = page.text().await.unwrap();
+        assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("=\"/"), "{page}");
+        let title = format!("<title>{} · {network} · {} · vintner</title>", api.addr(), &id[..8]);
+        assert!(
+            page.contains(&title) && page.contains(&id) && page.contains("data-token=\"none\""),
+            "{page}"
+        );
     }
-    let initializer = api.get("/swagger-ui/swagger-initializer.js").await.text().await.unwrap();
-    assert!(initializer.contains("/api/openapi.json"), "{initializer}");
-    // By default the page asks a public service whether the description is valid.
-    assert!(initializer.contains(r#""validatorUrl": "none""#), "{initializer}");
+    for file in
+        ["swagger-ui-bundle.js", "swagger-ui.css", "swagger-initializer.js", "index.css", "favicon-32x32.png"]
+    {
+        let file = api.get(&format!("/swagger-ui/{file}")).await;
+        assert_eq!(file.status(), StatusCode::OK, "{}", file.url());
+    }
+    let named = api::start(
+        ApiConfig {
+            addr: "127.0.0.1:0".parse().unwrap(),
+            token: Some(ApiToken::new(&"t".repeat(32)).unwrap()),
+            insecure_no_token: false,
+            name: Some("desk <1>".into()),
+            published: None,
+        },
+        api.node.clone(),
+    );
+    let named = named.await.unwrap();
+    let page =
+        api.client.get(format!("http://{}/", named.local_addr())).send().await.unwrap().text().await.unwrap();
+    assert!(page.contains("<title>desk &lt;1&gt; · ") && page.contains("data-token=\"needed\""), "{page}");
+}
+
+/// Behind a proxy's prefix only what is named from where the browser is leads back to this node.
+#[tokio::test]
+async fn every_redirect_is_relative() {
+    let api = Api::start().await;
+    for path in ["/", "/swagger-ui"] {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .unwrap();
+        let answer = client.get(format!("http://{}{path}", api.addr())).send().await.unwrap();
+        assert_eq!(
+            (answer.status(), &answer.headers()["location"]),
+            (StatusCode::SEE_OTHER, &"swagger-ui/".parse().unwrap())
+        );
+    }
+}
+
+#[test]
+fn amounts_are_text_or_numbers_and_pages_refer_to_their_entries() {
+    let description: Value = serde_json::from_str(openapi_json()).unwrap();
+    let schemas = &description["components"]["schemas"];
+    assert_eq!(schemas["Amount"]["type"], json!(["string", "number"]));
+    for body in ["NewOfferBody", "NewBidBody", "EmptyBody"] {
+        assert_eq!(schemas[body]["additionalProperties"], false, "{body}");
+    }
+    let mut pages = 0;
+    for (name, page) in schemas.as_object().unwrap().iter().filter(|(name, _)| name.ends_with("Page")) {
+        let entry = format!("#/components/schemas/{}View", name.strip_suffix("Page").unwrap());
+        assert_eq!(page["properties"]["items"]["items"], json!({"$ref": entry}), "{name}");
+        pages += 1;
+    }
+    assert!(pages >= 3 && !openapi_json().contains("\"type\": null") && !openapi_json().contains("Page_"));
+    // A cursor is one of its own list, and says so.
+    for (path, item) in description["paths"].as_object().unwrap() {
+        for parameter in
+            item["get"]["parameters"].as_array().into_iter().flatten().filter(|p| p["name"] == "cursor")
+        {
+            assert!(parameter["schema"]["pattern"].is_string(), "{path}");
+        }
+    }
 }

@@ -85,20 +85,39 @@ async fn only_json_changes_anything() {
 async fn a_token_opens_everything_but_what_is_public() {
     let token = "correct-horse-battery-staple-0123456789";
     let api = Api::start_on("0.0.0.0:0", Some(token), false).await;
-    for given in [None, Some("Bearer wrong"), Some("Bearer "), Some(token), Some("Basic Zm9vOmJhcg==")] {
+    let wrong = "Bearer realm=\"vintner\", error=\"invalid_token\"";
+    for (given, code, challenge) in [
+        (None, "unauthorized", "Bearer realm=\"vintner\""),
+        (Some("Bearer wrong"), "wrong_token", wrong),
+        (Some("bearer  wrong "), "wrong_token", wrong),
+        (Some("Bearer "), "unauthorized", "Bearer realm=\"vintner\""),
+        (Some(token), "unauthorized", "Bearer realm=\"vintner\""),
+        (Some("Basic Zm9vOmJhcg=="), "unauthorized", "Bearer realm=\"vintner\""),
+    ] {
         for path in ["/api/v1/node", "/api/v1/offers", "/nothing"] {
             let mut request = api.request(Method::GET, path);
             if let Some(given) = given {
                 request = request.header("authorization", given);
             }
             let response = request.send().await.unwrap();
-            assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"vintner\"");
-            assert_problem(response, 401, "unauthorized").await;
+            assert_eq!(response.headers()["www-authenticate"], challenge);
+            let problem = assert_problem(response, 401, code).await;
+            let said = problem["detail"].as_str().unwrap();
+            let first = match (given, code) {
+                (None, _) => "no token was sent;",
+                (_, "wrong_token") => "the token that was sent is not this node's;",
+                _ => "the Authorization header holds no single bearer token;",
+            };
+            assert!(said.starts_with(first) && said.contains("`api-token`"), "{said}");
         }
     }
-    for path in ["/healthz", "/api/openapi.json", "/swagger-ui/"] {
+    for path in ["/", "/healthz", "/api/openapi.json", "/swagger-ui/"] {
         assert_eq!(api.get(path).await.status(), StatusCode::OK, "{path}");
     }
+    // A proxy before it has a name of its own.
+    let proxied = api.request(Method::GET, "/api/v1/node").bearer_auth(token).header("host", "node.example");
+    let proxied = proxied.header("origin", "https://node.example").send().await.unwrap();
+    assert_eq!(proxied.status(), StatusCode::OK);
     let opened = api.request(Method::GET, "/api/v1/node").bearer_auth(token).send().await.unwrap();
     assert_eq!(opened.status(), StatusCode::OK);
 }
@@ -113,6 +132,7 @@ async fn an_address_in_reach_of_others_needs_a_token_or_a_clear_word() {
         addr: addr.parse().unwrap(),
         token: None,
         insecure_no_token: false,
+        name: None,
         published,
     };
     let refused = api::start(config("0.0.0.0:0", None), api.node.clone()).await;
@@ -130,6 +150,7 @@ async fn a_published_api_needs_no_token_and_has_the_rules_of_loopback() {
         addr: "0.0.0.0:0".parse().unwrap(),
         token: None,
         insecure_no_token: false,
+        name: None,
         published: Some(published),
     };
     let serving = api::start(config, api.node.clone()).await.unwrap();
@@ -163,6 +184,39 @@ async fn a_long_body_is_refused_announced_or_not() {
     );
     let answer = raw(&api, &format!("{head}{:x}\r\n{long}\r\n0\r\n\r\n", long.len())).await;
     assert!(answer.starts_with("HTTP/1.1 413") && answer.contains("body_too_large"), "{answer}");
+    for broken in
+        ["zz\r\n{}\r\n0\r\n\r\n", "-2\r\n{}\r\n0\r\n\r\n", "2\r\n{}xx0\r\n\r\n", "ffffffffffffffffff\r\n{}"]
+    {
+        let answer = raw(&api, &format!("{head}{broken}")).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 400") && answer.contains("\"code\":\"bad_request\""),
+            "{broken:?}: {answer}"
+        );
+        assert!(answer.contains("the body cannot be read"), "{answer}");
+    }
+}
+
+/// Where there is nothing to do, that is the answer, whatever is sent.
+#[tokio::test]
+async fn what_does_not_exist_is_said_before_what_is_wrong_with_the_request() {
+    let api = Api::start().await;
+    for (method, path, status, code) in [
+        (Method::PUT, "/api/v1/offers", 405, "method_not_allowed"),
+        (Method::POST, "/api/v1/trades", 405, "method_not_allowed"),
+        (Method::DELETE, "/api/v1/node", 405, "method_not_allowed"),
+        (Method::POST, "/api/v1/nothing", 404, "not_found"),
+        (Method::PATCH, "/api/v1/offers/x/y/z?a=b", 404, "not_found"),
+        (Method::POST, "/healthz", 405, "method_not_allowed"),
+    ] {
+        for kind in [None, Some("text/plain"), Some("application/json")] {
+            let request = api.request(method.clone(), path).body(GOOD);
+            let request = match kind {
+                Some(kind) => request.header("content-type", kind),
+                None => request,
+            };
+            assert_problem(request.send().await.unwrap(), status, code).await;
+        }
+    }
 }
 
 #[tokio::test]
@@ -195,5 +249,7 @@ async fn raw(api: &Api, request: &str) -> String {
     let mut answer = Vec::new();
     // The other side may close while it still has something to read; what it said before counts.
     let _ = tokio::time::timeout(Duration::from_secs(10), stream.read_to_end(&mut answer)).await.unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    crate::rest::check_raw(request, &answer);
+    answer
 }

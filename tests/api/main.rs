@@ -4,11 +4,15 @@
 mod docs;
 mod guards;
 mod offers;
+mod planted;
 mod problems;
 mod receipts;
+#[path = "../support/rest.rs"]
+mod rest;
 mod trading;
 
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
+use rest::{Asked, Rest};
 use serde_json::Value;
 use std::net::SocketAddr;
 use vintner::{
@@ -21,7 +25,7 @@ use vintner::{
 struct Api {
     server: Serving,
     node: Node,
-    client: Client,
+    client: Rest,
     _data: tempfile::TempDir,
 }
 
@@ -45,26 +49,25 @@ impl Api {
         insecure_no_token: bool,
         bootstrap: Vec<String>,
     ) -> Self {
-        // An error means that another test of this process was first.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let data = tempfile::tempdir().unwrap();
         let config = NodeConfig::local("test".parse().unwrap(), data.path().into(), bootstrap);
         let node = Node::start(config).await.unwrap();
         let token = token.map(|token| ApiToken::new(token).unwrap());
-        let config = ApiConfig { addr: addr.parse().unwrap(), token, insecure_no_token, published: None };
+        let config =
+            ApiConfig { addr: addr.parse().unwrap(), token, insecure_no_token, name: None, published: None };
         let server = api::start(config, node.clone()).await.unwrap();
-        Self { server, node, client: Client::builder().no_proxy().build().unwrap(), _data: data }
+        Self { server, node, client: Rest::new(), _data: data }
     }
 
     fn addr(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.server.local_addr().port()))
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    fn request(&self, method: Method, path: &str) -> Asked {
         self.client.request(method, format!("http://{}{path}", self.addr()))
     }
 
-    fn post(&self, path: &str, body: impl Into<String>) -> RequestBuilder {
+    fn post(&self, path: &str, body: impl Into<String>) -> Asked {
         self.request(Method::POST, path).header("content-type", "application/json").body(body.into())
     }
 

@@ -57,6 +57,19 @@ async fn amounts_as_numbers_keep_all_their_digits() {
         (&offer["btc_quantity"], &offer["offer_price"]),
         (&json!("0.3"), &json!("90071992547.40992999"))
     );
+    // As Python and JavaScript write small numbers.
+    for (given, exact) in
+        [("5e-05", "0.00005"), ("1e-8", "0.00000001"), ("2.1E+7", "21000000"), ("\"5e-8\"", "0.00000005")]
+    {
+        let offer = api.create(&format!(r#"{{"btc_quantity":{given},"offer_price":1e-8}}"#)).await;
+        assert_eq!(
+            (&offer["btc_quantity"], &offer["offer_price"]),
+            (&json!(exact), &json!("0.00000001")),
+            "{given}"
+        );
+    }
+    let found = api.get_json("/api/v1/offers?max_price=1e-8&min_quantity=1e-8").await;
+    assert_eq!(found["items"].as_array().unwrap().len(), 4);
 }
 
 #[tokio::test]
@@ -125,8 +138,18 @@ async fn versions_guard_withdrawals_and_save_reads() {
     let delete = |tag: &str| api.request(Method::DELETE, &path).header("if-match", tag).send();
     assert_problem(delete("\"1\"").await.unwrap(), 412, "sequence_mismatch").await;
     assert_problem(delete("W/\"1\"").await.unwrap(), 412, "sequence_mismatch").await;
-    assert_problem(delete("nonsense").await.unwrap(), 400, "invalid_header").await;
-    let withdrawn = delete(&format!("\"1\", {etag}")).await.unwrap();
+    let problem = assert_problem(delete("nonsense").await.unwrap(), 400, "invalid_header").await;
+    assert!(problem["detail"].as_str().unwrap().contains("\"nonsense\""), "{problem}");
+    let problem = assert_problem(delete("\"nope\"").await.unwrap(), 412, "sequence_mismatch").await;
+    let said = problem["detail"].as_str().unwrap();
+    assert!(said.contains(&etag) && said.contains("\"nope\", which is no ETag of an offer"), "{said}");
+    let lines = |first: &str, second: &str| {
+        let request = api.request(Method::DELETE, &path).header("if-match", first).header("if-match", second);
+        request.send()
+    };
+    assert_problem(lines("\"1\"", "\"a,b\"").await.unwrap(), 412, "sequence_mismatch").await;
+    assert_eq!(get(&format!("\"x,y\",, W/{etag}")).await.unwrap().status(), StatusCode::NOT_MODIFIED);
+    let withdrawn = lines("\"1\"", &format!(", {etag}")).await.unwrap();
     assert_eq!(withdrawn.status(), StatusCode::OK);
     let closed = withdrawn.headers()["etag"].to_str().unwrap().to_owned();
     assert_eq!(get(&closed).await.unwrap().status(), StatusCode::NOT_MODIFIED);

@@ -10,7 +10,7 @@ const NOBODY: &str = "00000000-0000-7000-8000-000000000000";
 #[tokio::test]
 async fn every_bad_field_is_named_at_once() {
     let api = Api::start().await;
-    let body = r#"{"btc_quantity":"-1","offer_price":1e3,"side":"lend","currency":"usd","expires_at":"tomorrow",
+    let body = r#"{"btc_quantity":"-1","offer_price":-1e3,"side":"lend","currency":"usd","expires_at":"tomorrow",
         "dies_at":"2020-01-01T00:00:00Z","memo":5,"acceptance":"best","colour":"red","side":"sell"}"#;
     let response = api.post("/api/v1/offers", body).send().await.unwrap();
     let problem = assert_problem(response, 422, "validation_failed").await;
@@ -61,6 +61,12 @@ async fn fields_out_of_range_are_refused() {
         ("expires_at", json!(year.to_string())),
         ("dies_at", json!(year.to_string())),
         ("dies_at", json!(soon.to_string())),
+        ("expires_at", json!(format!("{}+25:00", &soon.to_string()[..19]))),
+        ("expires_at", json!(soon.to_string().replace('T', " "))),
+        ("expires_at", json!(soon.to_string().replace('Z', ""))),
+        ("btc_quantity", json!(1e-9)),
+        ("btc_quantity", json!(0.1 + 0.2)),
+        ("offer_price", json!("1e")),
         ("currency", json!("U")),
         ("currency", json!(1)),
     ];
@@ -80,15 +86,9 @@ async fn fields_out_of_range_are_refused() {
 #[tokio::test]
 async fn paths_and_methods_that_do_not_exist_are_problems() {
     let api = Api::start().await;
-    for path in [
-        "/",
-        "/api",
-        "/api/v1",
-        "/api/v1/nothing",
-        "/api/v2/offers",
-        "/swagger-ui/nothing.js",
-        "/api/v1/offers/",
-    ] {
+    for path in
+        ["/api", "/api/v1", "/api/v1/nothing", "/api/v2/offers", "/swagger-ui/nothing.js", "/api/v1/offers/"]
+    {
         assert_problem(api.get(path).await, 404, "not_found").await;
     }
     for (method, path, allowed) in [
@@ -162,6 +162,10 @@ async fn queries_are_read_to_the_letter() {
         "include=fresh",
         "include=stale&include=stale",
         "limit=1&limit=1",
+        "limit=%2B5",
+        "limit=+5",
+        "limit=5.0",
+        "min_price=%2B5",
         "%ff",
     ] {
         let problem =
@@ -169,6 +173,30 @@ async fn queries_are_read_to_the_letter() {
         assert!(problem["errors"][0]["parameter"].is_string() || query == "%ff", "{problem}");
     }
     assert_problem(api.get("/api/v1/trades?mine=true").await, 400, "invalid_query").await;
+    // Where none is described none is taken: a word that is not understood may have been meant to change what is done.
+    let offer = format!("/api/v1/offers/{NOBODY}");
+    for (method, path) in [
+        (Method::GET, offer.as_str()),
+        (Method::DELETE, &offer),
+        (Method::POST, "/api/v1/offers"),
+        (Method::POST, &format!("{offer}/bids")),
+        (Method::GET, &format!("/api/v1/bids/{NOBODY}")),
+        (Method::GET, &format!("/api/v1/trades/{NOBODY}")),
+        (Method::GET, "/api/v1/node"),
+        (Method::HEAD, "/api/v1/node"),
+        (Method::POST, "/api/v1/node/recover"),
+        (Method::GET, "/healthz"),
+        (Method::GET, "/metrics"),
+    ] {
+        let request = api.request(method.clone(), &format!("{path}?dry_run=true")).body("{}");
+        let response = request.header("content-type", "application/json").send().await.unwrap();
+        if method == Method::HEAD {
+            assert_eq!(response.status(), 400);
+            continue;
+        }
+        let problem = assert_problem(response, 400, "invalid_query").await;
+        assert_eq!(problem["errors"][0]["parameter"], "dry_run", "{path}");
+    }
     for query in ["sync=yes", "sync=", "sync=true&sync=true", "ready=true"] {
         let problem = assert_problem(api.get(&format!("/readyz?{query}")).await, 400, "invalid_query").await;
         let named = problem["errors"][0]["parameter"].as_str().unwrap();

@@ -1,8 +1,9 @@
 // Swagger UI as a person uses it, in a real Chromium: node swagger.js MAKER TAKER [SCREENSHOT]
 //
 // MAKER and TAKER are the APIs of two nodes of one network, such as http://127.0.0.1:4000. Creates an offer on the maker's page,
-// bids on it on the taker's, and then tries from a page of another origin what such a page must not do. Prints what it saw, and
-// one JSON object with the offer and the trade; ends with 1 and a sentence at the first thing that is not as it should be.
+// bids on it on the taker's, looks at what the pages say of their nodes, uses one behind a proxy's prefix, and then tries from a page
+// of another origin what such a page must not do. Prints what it saw, and one JSON object with the offer and the trade; ends with 1
+// and a sentence at the first thing that is not as it should be.
 'use strict'
 
 const assert = require('assert')
@@ -105,6 +106,79 @@ async function trade (browser) {
   return { offer: offer.id, trade: sold.body.trade_id }
 }
 
+// What tells the pages of two nodes apart, and what they leave out: locks where no token is needed, schemas, examples of errors.
+async function faces (browser) {
+  const titles = []
+  for (const node of [maker, taker]) {
+    const { client_id: id, network } = await json(`${node}/api/v1/node`)
+    const { page, complaints } = await watched(browser, node)
+    // From the root, as who only knows the address.
+    await page.goto(node)
+    assert.strictEqual(page.url(), `${node}/swagger-ui/`)
+    await page.locator('#operations-offers-create_offer .opblock-summary-control').click()
+    const title = await page.title()
+    assert(title.includes(id.slice(0, 8)) && title.includes(network), title)
+    const header = await page.locator('header.node').innerText()
+    assert(header.includes(id) && header.includes(network) && header.startsWith(title.split(' · ')[0]), header)
+    titles.push(title)
+    await page.locator('.opblock.is-open .responses-wrapper').waitFor()
+    for (const hidden of ['.authorization__btn', '.auth-wrapper', 'section.models']) {
+      assert.strictEqual(await page.locator(hidden).count(), 0, `${hidden} is shown`)
+    }
+    const row = page.locator('.opblock.is-open tr.response[data-code="422"]')
+    assert((await row.innerText()).includes('validation_failed'), await row.innerText())
+    assert.strictEqual(await row.locator('.model-example').count(), 0, 'the examples of an error are open')
+    await row.getByRole('button', { name: 'Show examples' }).click()
+    const open = page.locator('.opblock.is-open tr.response[data-code="422"]')
+    await open.locator('.model-example').first().waitFor()
+    await page.getByRole('button', { name: 'Hide the examples' }).click()
+    assert.strictEqual(await page.locator('.opblock.is-open tr.response[data-code="422"] .model-example').count(), 0)
+    assert(await page.locator('.opblock.is-open tr.response[data-code="201"] .model-example').count(), 'the good answer shows its example')
+    assert.deepStrictEqual(complaints, [], 'the page asks nobody else and complains about nothing')
+    await page.context().close()
+  }
+  assert.notStrictEqual(titles[0], titles[1])
+  console.log(`the pages are named ${titles.join(' and ')}`)
+}
+
+// The page as a proxy shows it under a prefix: it must ask for nothing outside of it.
+async function prefixed (browser) {
+  const outside = []
+  const proxy = http.createServer((request, response) => {
+    if (!request.url.startsWith('/node/')) {
+      outside.push(request.url)
+      response.writeHead(404).end()
+      return
+    }
+    const { host, port } = new URL(maker)
+    const headers = { ...request.headers, host }
+    // As the page in docs/operating.md has it.
+    delete headers.origin
+    const options = { host: '127.0.0.1', port, path: request.url.slice('/node'.length), method: request.method, headers }
+    request.pipe(http.request(options, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers)
+      answer.pipe(response)
+    }))
+  })
+  await new Promise((resolve) => proxy.listen(0, '127.0.0.1', resolve))
+  const origin = `http://127.0.0.1:${proxy.address().port}`
+  for (const start of ['/node/', '/node/swagger-ui']) {
+    const { page, complaints } = await watched(browser, origin)
+    await page.goto(origin + start)
+    assert.strictEqual(page.url(), `${origin}/node/swagger-ui/`)
+    const block = page.locator('#operations-offers-create_offer')
+    await block.locator('.opblock-summary-control').click()
+    await block.getByRole('button', { name: 'Try it out' }).click()
+    const created = await execute(block)
+    assert.strictEqual(created.status, '201', JSON.stringify(created))
+    assert.deepStrictEqual([complaints, outside], [[], []], 'the page keeps to its prefix')
+    await page.context().close()
+  }
+  proxy.closeAllConnections()
+  proxy.close()
+  console.log('behind a prefix the page does the same')
+}
+
 async function picture ({ page, block }, path) {
   // What was sent and what came back, in one view.
   await page.addStyleTag({
@@ -183,6 +257,8 @@ async function main () {
   const browser = await chromium.launch({ executablePath: program(), args: FLAGS, timeout: PATIENCE_MS })
   try {
     const done = await trade(browser)
+    await faces(browser)
+    await prefixed(browser)
     await foreignPage(browser)
     console.log(JSON.stringify(done))
   } finally {

@@ -1,7 +1,11 @@
 //! Real processes: a grape and nodes that can be killed as a power switch kills them.
 
+#[path = "../support/rest.rs"]
+pub mod rest;
+
 use super::{free_tcp_port, free_udp_port, until};
-use reqwest::{Client, Response};
+use reqwest::Response;
+use rest::Rest;
 use serde_json::Value;
 use std::{
     collections::BTreeMap,
@@ -91,7 +95,7 @@ pub struct NodeProcess {
     pub api: String,
     args: Vec<String>,
     namespace: Option<String>,
-    http: Client,
+    http: Rest,
 }
 
 impl NodeProcess {
@@ -120,9 +124,7 @@ impl NodeProcess {
 
     /// Starts `vintner` with these arguments, which say that its API is at `api`.
     pub fn start_with(args: Vec<String>, api: &str, namespace: Option<String>) -> Self {
-        // reqwest is built without a provider of its own; a second installation changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let http = Client::builder().timeout(Duration::from_secs(20)).no_proxy().build().unwrap();
+        let http = Rest::within(Duration::from_secs(20));
         let process = spawn(&args, namespace.as_deref());
         Self { process, api: format!("http://{api}/api/v1"), args, namespace, http }
     }

@@ -83,7 +83,7 @@ async fn ask(settings: &Effective, files: &Files) -> Running {
         Ok(Ok(node)) => Running::Other(node.store.path.display().to_string()),
         Ok(Err(error)) => match (error.downcast_ref(), error.downcast_ref::<Refused>()) {
             (Some(NoAnswer::Unreachable { .. }), _) => Running::Nobody,
-            (_, Some(refused)) if refused.code() == "unauthorized" => Running::Locked,
+            (_, Some(refused)) if matches!(refused.code(), "unauthorized" | "wrong_token") => Running::Locked,
             _ => Running::Foreign,
         },
         Err(_) => Running::Foreign,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     exchange::{BidOutcome, CommandError, Done, OfferRef, State as Market, limits::BID_WAIT_MAX},
-    http::types::{BidView, Page},
+    http::types::{BidView, Page, text},
     identity::PublicKey,
     market::{BID_VALID_FOR_MAX, BidId, OfferId},
     node::{Node, Snapshot},
@@ -45,8 +45,8 @@ const LOOK_AGAIN_AFTER_SECONDS: &str = "1";
 /// Look at the bid again; do not place another one.
 #[utoipa::path(post, path = "/offers/{id}/bids", operation_id = "place_bid", tag = "bids",
     params(
-        ("id" = String, Path, description = docs::OFFER_ID),
-        ("Idempotency-Key" = Option<String>, Header, description = docs::IDEMPOTENCY_KEY),
+        ("id" = text::OfferName, Path, description = docs::OFFER_ID),
+        ("Idempotency-Key" = Option<text::IdempotencyText>, Header, description = docs::IDEMPOTENCY_KEY),
     ),
     request_body(content = docs::NewBidBody, content_type = "application/json", examples(
         ("asking_price" = (summary = "At the offer's own price", value = json!({}))),
@@ -103,7 +103,7 @@ fn placed(snapshot: &Snapshot, me: PublicKey, id: BidId) -> Result<Response, Pro
 /// Newest first: on an own offer those that others made, on another's the own ones.
 #[utoipa::path(get, path = "/offers/{id}/bids", operation_id = "list_bids", tag = "bids",
     params(
-        ("id" = String, Path, description = docs::OFFER_ID),
+        ("id" = text::OfferName, Path, description = docs::OFFER_ID),
         ("limit" = Option<u32>, Query, description = "Entries a page, 100 by default", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before"),
     ),
@@ -156,7 +156,7 @@ fn bid_page(state: &Market, offer: OfferId, page: PageQuery<(Uuid, PublicKey)>) 
 ///
 /// An own one, or one on an own offer; with its trade when it was accepted.
 #[utoipa::path(get, path = "/bids/{id}", operation_id = "show_bid", tag = "bids",
-    params(("id" = uuid::Uuid, Path, description = "The bid's id")),
+    params(("id" = text::GivenId, Path, description = "The bid's id")),
     responses((status = 200, description = "The bid", body = BidView)))]
 pub(super) async fn show(State(node): State<Node>, Id(id): Id<Uuid>) -> Result<Json<BidView>, Problem> {
     let snapshot = node.exchange().snapshot();

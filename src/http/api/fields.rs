@@ -4,7 +4,7 @@
 //! (no float is ever made of it), and a field that is unknown, or given twice, is seen.
 
 use super::problem::{Code, Problem};
-use crate::{amount::AmountError, http::types::FieldError, time::UnixMillis};
+use crate::{amount::FromNumber, http::types::FieldError, time::UnixMillis};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -197,12 +197,16 @@ pub(super) fn word<T: FromStr<Err: fmt::Display>>(value: &RawValue) -> Result<T,
     text(value)?.parse().map_err(|error: T::Err| error.to_string())
 }
 
+/// An amount in text: digits, at most one point, and an exponent, as programs write small numbers.
+pub(super) fn decimal<T: FromNumber>(text: &str) -> Result<T, String> {
+    T::from_number(text).map_err(|error| error.to_string())
+}
+
 /// An amount: a decimal string, or a JSON number, whose digits are read as they stand.
-pub(super) fn amount<T: FromStr<Err = AmountError>>(value: &RawValue) -> Result<T, String> {
-    let read = |text: &str| text.parse().map_err(|error: AmountError| error.to_string());
+pub(super) fn amount<T: FromNumber>(value: &RawValue) -> Result<T, String> {
     match value.get().as_bytes().first() {
-        Some(b'"') => read(&text(value)?),
-        Some(b'0'..=b'9' | b'-') => read(value.get()),
+        Some(b'"') => decimal(&text(value)?),
+        Some(b'0'..=b'9' | b'-') => decimal(value.get()),
         _ => Err("is not a decimal string or number".into()),
     }
 }
@@ -218,9 +222,10 @@ pub(super) fn milliseconds(range: RangeInclusive<u64>) -> impl FnOnce(&RawValue)
     move |value| whole(value.get(), range)
 }
 
-/// A whole number within a range, from its text.
+/// A whole number within a range, from its text: digits and nothing else, so no sign.
 pub(super) fn whole(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
-    let number = text.parse().ok().filter(|number| range.contains(number));
+    let is_digits = text.bytes().all(|b| b.is_ascii_digit());
+    let number = text.parse().ok().filter(|number| is_digits && range.contains(number));
     number.ok_or_else(|| format!("is not a whole number from {} to {}", range.start(), range.end()))
 }
 
@@ -254,11 +259,27 @@ mod tests {
             let (price, _) = read(&format!("{{\"price\": {text} }}")).unwrap();
             assert_eq!(price, Some(text.trim_matches('"').parse().unwrap()));
         }
+        for (text, plain) in [
+            ("5e-05", "0.00005"),
+            ("\"5e-8\"", "0.00000005"),
+            ("9.999999999999999999E10", "99999999999.99999999"),
+        ] {
+            let (price, _) = read(&format!("{{\"price\": {text} }}")).unwrap();
+            assert_eq!(price, Some(plain.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_digits_and_nothing_else() {
+        assert_eq!((whole("5", 1..=9), whole("0005", 1..=9)), (Ok(5), Ok(5)));
+        for text in ["", "+5", "-5", " 5", "5 ", "5.0", "5e0", "0x5", "0", "10", "٥"] {
+            assert!(whole(text, 1..=9).is_err(), "{text:?}");
+        }
     }
 
     #[test]
     fn everything_wrong_is_named_at_once() {
-        let problem = read(r#"{"price":1e3,"wait_ms":-1,"a/b~c":1,"wait_ms":2}"#).unwrap_err();
+        let problem = read(r#"{"price":1e33,"wait_ms":-1,"a/b~c":1,"wait_ms":2}"#).unwrap_err();
         let shown = format!("{problem:?}");
         for pointer in ["\"/price\"", "\"/wait_ms\"", "\"/a~1b~0c\"", "more than once", "is unknown"] {
             assert!(shown.contains(pointer), "{pointer} in {shown}");

@@ -12,7 +12,7 @@
 
 use super::problem::{Code, Problem};
 use crate::listener::Peer;
-use axum::http::{HeaderMap, HeaderValue, Method, Uri, header, request::Parts};
+use axum::http::{HeaderMap, HeaderValue, Method, header, request::Parts};
 use sha2::{Digest, Sha256};
 use std::{
     fmt,
@@ -71,9 +71,10 @@ pub(super) struct Guard {
     pub(super) token: Option<ApiToken>,
 }
 
-/// Paths that are open without a token: whether the node lives, and documentation, which is the same for every node.
+/// Paths that are open without a token: whether the node lives, and documentation, which says no more of the node than its name and
+/// what it tells everybody who calls its RPC: its network and its client id.
 fn is_public(path: &str) -> bool {
-    matches!(path, "/healthz" | "/readyz" | "/api/openapi.json" | "/swagger-ui")
+    matches!(path, "/" | "/healthz" | "/readyz" | "/api/openapi.json" | "/swagger-ui")
         || path.starts_with("/swagger-ui/")
 }
 
@@ -89,7 +90,7 @@ impl Guard {
         if !is_public(request.uri.path()) {
             self.check_token(&request.headers)?;
         }
-        check_content_type(&request.method, &request.uri, &request.headers)
+        Ok(())
     }
 
     fn check_peer(&self, peer: Option<&Peer>) -> Result<(), Problem> {
@@ -108,10 +109,11 @@ impl Guard {
     }
 
     /// Without a token, only names that no stranger can point at this machine are served. On loopback these are loopback's own;
-    /// elsewhere (a closed test network) addresses, and names without a dot, such as those of containers.
+    /// elsewhere (a closed test network) addresses, and names without a dot, such as those of containers. With a token every name is:
+    /// a proxy in front of the API has names of its own, and no page of a stranger knows the token.
     fn check_host(&self, host: &str) -> Result<(), Problem> {
         let loopback = self.addr.ip().is_loopback();
-        if self.token.is_some() && !loopback {
+        if self.token.is_some() {
             return Ok(());
         }
         let (name, port) = split_host(host);
@@ -139,12 +141,20 @@ impl Guard {
             let (scheme, given) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| given.trim())
         });
-        if given.is_some_and(|given| token.is(given)) {
-            return Ok(());
-        }
-        let detail = "send the node's token as `Authorization: Bearer TOKEN`; it is in the file `api-token` of the data \
-                      directory, unless the node was given another";
-        Err(Problem::new(Code::Unauthorized, detail))
+        let what = match given {
+            Some(given) if token.is(given) => return Ok(()),
+            Some(_) => "the token that was sent is not this node's",
+            None if headers.contains_key(header::AUTHORIZATION) => {
+                "the Authorization header holds no single bearer token"
+            }
+            None => "no token was sent",
+        };
+        let detail = format!(
+            "{what}; send the node's own as `Authorization: Bearer TOKEN`: it is in the file `api-token` of the data directory, unless \
+             the node was given another, which its log names at the start"
+        );
+        let code = if given.is_some() { Code::WrongToken } else { Code::Unauthorized };
+        Err(Problem::new(code, detail))
     }
 }
 
@@ -183,15 +193,16 @@ fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Problem> {
 }
 
 /// Whatever may change something must say that it is JSON, which a form of another site cannot say.
-fn check_content_type(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+pub(super) fn check_content_type(request: &Parts) -> Result<(), Problem> {
+    let headers = &request.headers;
     let has_body = headers.contains_key(header::TRANSFER_ENCODING)
         || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
-    let must_be_json = match *method {
+    let must_be_json = match request.method {
         Method::POST | Method::PUT | Method::PATCH => true,
         Method::GET | Method::HEAD | Method::OPTIONS => false,
         _ => has_body,
     };
-    if !must_be_json || !uri.path().starts_with("/api/v1/") {
+    if !must_be_json {
         return Ok(());
     }
     let kind = one(headers, &header::CONTENT_TYPE).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Which offers a list shows, newest first, in bounded time.
 
 use super::{
-    fields::{BOOL, Fields, choice},
+    fields::{BOOL, Fields, choice, decimal},
     page::{Cursor, PageQuery},
     problem::Problem,
 };
@@ -56,8 +56,14 @@ impl OfferQuery {
             stale: fields.optional("include", |text| choice(&text, &[("stale", true)])).unwrap_or(false),
             side: fields.optional("side", |text| choice(&text, &[("sell", Side::Sell), ("buy", Side::Buy)])),
             currency: fields.optional("currency", parsed),
-            price: (fields.optional("min_price", parsed), fields.optional("max_price", parsed)),
-            quantity: (fields.optional("min_quantity", parsed), fields.optional("max_quantity", parsed)),
+            price: (
+                fields.optional("min_price", |text| decimal(&text)),
+                fields.optional("max_price", |text| decimal(&text)),
+            ),
+            quantity: (
+                fields.optional("min_quantity", |text| decimal(&text)),
+                fields.optional("max_quantity", |text| decimal(&text)),
+            ),
             page: PageQuery::take(&mut fields),
         };
         fields.finish()?;
@@ -218,6 +224,7 @@ mod tests {
         assert_eq!(count("side=buy"), 10);
         assert_eq!(count("currency=EUR"), 0);
         assert_eq!(count("min_price=0.00000200&max_price=0.000003"), 4);
+        assert_eq!(count("min_price=2e-6&max_price=3E-06"), 4);
         assert_eq!(count("min_quantity=0.0000001"), 2);
         assert_eq!(count("mine=true&side=sell&max_quantity=0.00000003"), 2);
     }
@@ -291,6 +298,9 @@ mod tests {
             "limit=0",
             "limit=1001",
             "limit=a",
+            "limit=%2B5",
+            "limit=+5",
+            "limit=",
             "mine=yes",
             "side=SELL",
             "min_price=-1",

@@ -15,7 +15,15 @@ use utoipa::openapi::OpenApi;
 /// Classes of statuses, from 100 on.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// Routes that the description leaves out: itself and Swagger UI.
-const MORE_ROUTES: [&str; 4] = ["/api/openapi.json", "/swagger-ui", "/swagger-ui/", "/swagger-ui/{*rest}"];
+const MORE_ROUTES: [&str; 7] = [
+    "/",
+    "/api/openapi.json",
+    "/swagger-ui",
+    "/swagger-ui/",
+    "/swagger-ui/index.html",
+    "/swagger-ui/swagger-initializer.js",
+    "/swagger-ui/{*rest}",
+];
 /// Whatever has no route, or has one under another method.
 const OTHER: &str = "other";
 

@@ -1,11 +1,12 @@
 //! The REST API of a node, for its owner.
 //!
-//! One file a resource. `guard` says who may talk to it at all, `fields` and `request` read what was sent, `problem` is every
+//! One file a resource. `edge` is what every request passes, `guard` who may talk to it at all, `fields` and `request` read what was sent, `problem` is every
 //! way to fail, `docs` the description that `/api/openapi.json` serves. Handlers send commands to [`Node::exchange`] and show
 //! snapshots; a snapshot that follows an answer shows at least what the answer was about.
 
 mod bids;
 mod docs;
+mod edge;
 mod examples;
 mod fields;
 mod guard;
@@ -28,19 +29,8 @@ use crate::{
     listener::{Limits, Serving, Traffic, serve},
     node::Node,
 };
-use axum::{
-    Router,
-    extract::{FromRef, Request, State},
-    http::{HeaderName, HeaderValue, header},
-    middleware::{self, Next},
-    response::{IntoResponse, Response},
-};
-use std::{
-    io,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use axum::{Router, extract::FromRef, middleware};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// Where the API listens, and for whom.
@@ -52,6 +42,8 @@ pub struct ApiConfig {
     pub token: Option<ApiToken>,
     /// Serves an address that is not loopback without a token: for closed test networks only.
     pub insecure_no_token: bool,
+    /// What the owner calls the node, shown on its own page; where the API is, when it has no name.
+    pub name: Option<String>,
     /// Serves, by the rules of loopback, what a container engine publishes on its host's loopback.
     pub published: Option<Published>,
 }
@@ -95,7 +87,7 @@ pub enum ApiError {
 
 /// Starts the API of `node`.
 pub async fn start(config: ApiConfig, node: Node) -> Result<Serving, ApiError> {
-    let ApiConfig { addr, token, insecure_no_token, published } = config;
+    let ApiConfig { addr, token, insecure_no_token, name, published } = config;
     if let Some(published) = published.as_ref().filter(|published| !published.addr.ip().is_loopback()) {
         return Err(ApiError::PublishedBeyondLoopback(published.addr));
     }
@@ -110,7 +102,13 @@ pub async fn start(config: ApiConfig, node: Node) -> Result<Serving, ApiError> {
         Some(Published { addr, from }) => guard::Guard { addr, from: Some(from), token },
         None => guard::Guard { addr: listens, from: None, token },
     };
-    let (router, traffic) = router(node, guard);
+    let shown = docs::Shown {
+        name: name.unwrap_or_else(|| guard.addr.to_string()),
+        network: node.exchange().network().to_string(),
+        client_id: node.exchange().client_id().to_string(),
+        token: guard.token.is_some(),
+    };
+    let (router, traffic) = router(node, guard, &shown);
     serve(listener, router, LIMITS, traffic).map_err(bind)
 }
 
@@ -145,56 +143,14 @@ fn routes() -> OpenApiRouter<ApiState> {
 }
 
 /// The API, and where its connections are counted.
-fn router(node: Node, guard: guard::Guard) -> (Router, Arc<Traffic>) {
+fn router(node: Node, guard: guard::Guard, shown: &docs::Shown) -> (Router, Arc<Traffic>) {
     let (api, description) = routes().split_for_parts();
     let meter = Arc::new(metrics::Meter::new(&description));
     let traffic = Arc::clone(&meter.traffic);
-    let edge = Arc::new(Edge { guard, meter: Arc::clone(&meter) });
+    let edge = Arc::new(edge::Edge::new(guard, Arc::clone(&meter), &description));
     let router = api
         .with_state(ApiState { node, meter })
-        .merge(docs::router())
-        .layer(middleware::from_fn_with_state(edge, guarded));
+        .merge(docs::router(shown))
+        .layer(middleware::from_fn_with_state(edge, edge::pass));
     (router, traffic)
 }
-
-/// What every request passes.
-struct Edge {
-    guard: guard::Guard,
-    meter: Arc<metrics::Meter>,
-}
-
-/// Around every request, known path or not: the guard before it; the headers, the form of errors and the count after it.
-async fn guarded(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let (parts, body) = request.into_parts();
-    let row = edge.meter.row(&parts);
-    let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
-    let response = match edge.guard.check(&parts) {
-        Ok(()) => next.run(Request::from_parts(parts, body)).await,
-        Err(problem) => problem.into_response(),
-    };
-    let mut response = problem::ensure(response, &method, &path);
-    let headers = response.headers_mut();
-    for (name, value) in SECURITY_HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    if !path.starts_with("/swagger-ui") {
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    }
-    edge.meter.count(row, response.status(), started.elapsed());
-    response
-}
-
-/// What browsers may do with answers: show Swagger UI, and nothing that another site could use. Swagger UI needs its inline
-/// styles and `data:` images; its scripts are files.
-const SECURITY_HEADERS: [(HeaderName, &str); 5] = [
-    (
-        header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
-         connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::X_FRAME_OPTIONS, "DENY"),
-    (header::REFERRER_POLICY, "no-referrer"),
-    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-];

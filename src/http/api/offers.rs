@@ -2,14 +2,14 @@
 
 use super::{
     docs,
-    fields::{Fields, amount, choice, text, time, word},
+    fields::{self, Fields, amount, choice, time, word},
     listing::OfferQuery,
     problem::{Code, Problem},
     request::{Command, Id, Versions, query, versions},
 };
 use crate::{
     exchange::{CommandError, Done, OfferRef, OfferStatus, State as Market},
-    http::types::{OfferView, Page},
+    http::types::{OfferView, Page, text},
     market::{Acceptance, Currency, LIFETIME_MAX, MEMO_BYTES_MAX, NewOffer, Offer, Side, Terms},
     node::Node,
     time::UnixMillis,
@@ -38,11 +38,11 @@ const DIES_AFTER: Duration = Duration::from_hours(24);
         ("availability" = inline(Option<docs::Availability>), Query, description = "`true` (default): can be taken now; `false`: cannot; `all`: both"),
         ("include" = inline(Option<docs::Include>), Query, description = "`stale`: also offers of makers that are silent; each says so in its field `stale`"),
         ("side" = Option<crate::http::types::Side>, Query, description = "What the maker does"),
-        ("currency" = Option<String>, Query, description = "What is paid with, such as `USD`"),
-        ("min_price" = Option<String>, Query, description = "Lowest price, a decimal"),
-        ("max_price" = Option<String>, Query, description = "Highest price, a decimal"),
-        ("min_quantity" = Option<String>, Query, description = "Lowest quantity of bitcoin, a decimal"),
-        ("max_quantity" = Option<String>, Query, description = "Highest quantity of bitcoin, a decimal"),
+        ("currency" = Option<text::CurrencyCode>, Query, description = "What is paid with, such as `USD`"),
+        ("min_price" = Option<text::AmountText>, Query, description = "Lowest price, a decimal"),
+        ("max_price" = Option<text::AmountText>, Query, description = "Highest price, a decimal"),
+        ("min_quantity" = Option<text::AmountText>, Query, description = "Lowest quantity of bitcoin, a decimal"),
+        ("max_quantity" = Option<text::AmountText>, Query, description = "Highest quantity of bitcoin, a decimal"),
         ("limit" = Option<u32>, Query, description = "Entries a page, 100 by default", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before"),
     ),
@@ -57,7 +57,7 @@ pub(super) async fn list(State(node): State<Node>, raw: RawQuery) -> Result<Json
 ///
 /// Answers once the offer is durable. It is published to the DHT right after: `published` in the offer shows how far it is.
 #[utoipa::path(post, path = "/offers", operation_id = "create_offer", tag = "offers",
-    params(("Idempotency-Key" = Option<String>, Header, description = docs::IDEMPOTENCY_KEY)),
+    params(("Idempotency-Key" = Option<text::IdempotencyText>, Header, description = docs::IDEMPOTENCY_KEY)),
     request_body(content = docs::NewOfferBody, content_type = "application/json", examples(
         ("sell" = (summary = "Sell half a bitcoin", value = json!({"btc_quantity": "0.5", "offer_price": "64000"}))),
         ("wanted" = (summary = "Buy, for another currency, with a word to whom it may concern", value = json!({
@@ -91,8 +91,8 @@ pub(super) async fn create(State(node): State<Node>, command: Command) -> Result
 /// not part of the version.
 #[utoipa::path(get, path = "/offers/{id}", operation_id = "show_offer", tag = "offers",
     params(
-        ("id" = String, Path, description = docs::OFFER_ID),
-        ("If-None-Match" = Option<String>, Header, description = "An `ETag`: nothing is sent (304) while the offer still has it"),
+        ("id" = text::OfferName, Path, description = docs::OFFER_ID),
+        ("If-None-Match" = Option<text::EntityTags>, Header, description = "An `ETag`: nothing is sent (304) while the offer still has it"),
     ),
     responses(
         (status = 200, description = "The offer", body = OfferView, headers(("ETag" = String, description = "Its sequence, quoted"))),
@@ -107,11 +107,7 @@ pub(super) async fn show(
     let mut response = show_offer(&node, offer)?;
     let (snapshot, now) = (node.exchange().snapshot(), node.exchange().now());
     let unchanged = snapshot.state.find(offer).is_some_and(|offer| {
-        let seen = match seen {
-            Some(Versions::Any) => true,
-            Some(Versions::These(seen)) => seen.contains(&offer.sequence),
-            None => false,
-        };
+        let seen = seen.as_ref().is_some_and(|seen| seen.name(offer.sequence));
         seen && says_itself(&snapshot.state, offer, now)
     });
     if unchanged {
@@ -133,8 +129,8 @@ fn says_itself(state: &Market, offer: &Offer, now: UnixMillis) -> bool {
 /// Of a withdrawal and a bid that meet, one wins, and both callers learn which.
 #[utoipa::path(delete, path = "/offers/{id}", operation_id = "withdraw_offer", tag = "offers",
     params(
-        ("id" = String, Path, description = docs::OFFER_ID),
-        ("If-Match" = Option<String>, Header, description = "An `ETag`: withdraw only while the offer still has it"),
+        ("id" = text::OfferName, Path, description = docs::OFFER_ID),
+        ("If-Match" = Option<text::EntityTags>, Header, description = "An `ETag`: withdraw only while the offer still has it"),
     ),
     responses((status = 200, description = "The offer is closed", body = OfferView, headers(
         ("ETag" = String, description = "Its new sequence, quoted")))))]
@@ -146,13 +142,12 @@ pub(super) async fn withdraw(
     let exchange = node.exchange();
     let sequence = exchange.snapshot().state.find(offer).map(|offer| offer.sequence);
     let if_sequence = match (versions(&headers, &header::IF_MATCH)?, sequence) {
-        (Some(Versions::These(seen)), Some(actual)) if !seen.contains(&actual) => {
-            let expected = seen.first().copied().unwrap_or_default();
-            return Err(CommandError::SequenceMismatch { expected, actual }.into());
-        }
-        // Checked once more by the writer, before which it may change.
-        (Some(Versions::These(_)), actual) => actual,
-        (Some(Versions::Any) | None, _) => None,
+        (Some(wanted), Some(actual)) => match wanted.mismatch(actual) {
+            Some(problem) => return Err(problem),
+            // Checked once more by the writer, before which it may change.
+            None => (wanted != Versions::Any).then_some(actual),
+        },
+        _ => None,
     };
     exchange.withdraw(offer, if_sequence).await?;
     show_offer(&node, offer)
@@ -178,11 +173,11 @@ fn read_new_offer(body: &[u8], now: UnixMillis, again: bool) -> Result<NewOffer,
     let btc_quantity = fields.required("btc_quantity", amount);
     let offer_price = fields.required("offer_price", amount);
     let sides = [("sell", Side::Sell), ("buy", Side::Buy)];
-    let side = fields.optional("side", |raw| choice(&text(raw)?, &sides)).unwrap_or_default();
+    let side = fields.optional("side", |raw| choice(&fields::text(raw)?, &sides)).unwrap_or_default();
     let currency = fields.optional("currency", word).unwrap_or(Currency::USD);
     let acceptance =
-        fields.optional("acceptance", |raw| choice(&text(raw)?, &[("first", Acceptance::First)]));
-    let memo = fields.optional("memo", |raw| check_memo(text(raw)?));
+        fields.optional("acceptance", |raw| choice(&fields::text(raw)?, &[("first", Acceptance::First)]));
+    let memo = fields.optional("memo", |raw| check_memo(fields::text(raw)?));
     let last = now.plus(LIFETIME_MAX);
     let lifetime = |at: UnixMillis| {
         let days = LIFETIME_MAX.as_secs() / 86_400;

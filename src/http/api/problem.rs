@@ -56,8 +56,10 @@ codes! {
     InvalidId = "invalid_id", BAD_REQUEST, false, "This is not an id";
     /// The request itself is not HTTP as it should be.
     BadRequest = "bad_request", BAD_REQUEST, false, "The request is not valid";
-    /// No token, or a wrong one.
+    /// No token.
     Unauthorized = "unauthorized", UNAUTHORIZED, false, "A token is required";
+    /// A token, and not this node's.
+    WrongToken = "wrong_token", UNAUTHORIZED, false, "The token is wrong";
     /// A page of another site sent it.
     ForeignOrigin = "foreign_origin", FORBIDDEN, false, "Requests from other sites are refused";
     /// It was sent to another host name than this node's.
@@ -267,8 +269,14 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.code.retry_after_seconds() {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
-        if self.code == Code::Unauthorized {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"vintner\""));
+        // RFC 6750, section 3.1: the error is named only to whoever sent a token.
+        let challenge = match self.code {
+            Code::Unauthorized => Some("Bearer realm=\"vintner\""),
+            Code::WrongToken => Some("Bearer realm=\"vintner\", error=\"invalid_token\""),
+            _ => None,
+        };
+        if let Some(challenge) = challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
         response
     }

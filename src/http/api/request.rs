@@ -11,6 +11,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, RawQuery, Request},
     http::{HeaderMap, HeaderName, header, request::Parts},
 };
+use http_body_util::LengthLimitError;
 use sha2::{Digest, Sha256};
 use std::{str::FromStr, time::Duration};
 use uuid::Uuid;
@@ -50,8 +51,15 @@ impl<S: Send + Sync> FromRequest<S> for Command {
                 let detail = format!("the body did not arrive within {} s", BODY_WITHIN.as_secs());
                 Problem::new(Code::BodyTimeout, detail)
             })?
-            // The other cause, a broken connection, leaves nobody to read the answer.
-            .map_err(|_| too_large())?;
+            .map_err(|error| {
+                let error = error.into_inner();
+                if error.is::<LengthLimitError>() {
+                    return too_large();
+                }
+                let detail =
+                    format!("the body cannot be read: {error}; send it whole, as long as it is announced");
+                Problem::new(Code::BadRequest, detail)
+            })?;
         Ok(Self { idempotency: idempotency(&parts, &body)?, body })
     }
 }
@@ -97,16 +105,21 @@ pub(super) trait PathId: Sized {
 impl PathId for OfferRef {
     const FORM: &'static str = "the UUID of an offer or its DHT hash of 40 hex digits";
     fn read(text: &str) -> Option<Self> {
-        let hash = || Target::from_str(text).map(Self::Hash);
-        OfferId::from_str(text).map(Self::Id).or_else(|_| hash()).ok()
+        uuid(text).map(|id| Self::Id(OfferId(id))).or_else(|| Target::from_str(text).map(Self::Hash).ok())
     }
 }
 
 impl PathId for Uuid {
-    const FORM: &'static str = "a UUID";
+    const FORM: &'static str = "a UUID, with its hyphens";
     fn read(text: &str) -> Option<Self> {
-        Self::parse_str(text).ok()
+        uuid(text)
     }
+}
+
+/// A UUID in its usual form. The library reads others too, in braces, without hyphens, as a URN, which nothing here describes.
+fn uuid(text: &str) -> Option<Uuid> {
+    const LENGTH: usize = 36;
+    if text.len() == LENGTH { Uuid::parse_str(text).ok() } else { None }
 }
 
 impl<S: Send + Sync, T: PathId> FromRequestParts<S> for Id<T> {
@@ -123,60 +136,208 @@ pub(super) fn query(RawQuery(query): RawQuery) -> String {
     query.unwrap_or_default()
 }
 
-/// A precondition on the version of an offer.
+/// A precondition on the version of an offer: entity tags as RFC 9110 writes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Versions {
     /// `*`
     Any,
-    /// Any of these; weak tags and tags that are no number can never be one of ours.
-    These(Vec<u64>),
+    /// Any of these.
+    These(Vec<Tag>),
 }
 
-/// Reads `If-Match` or `If-None-Match`.
-pub(super) fn versions(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Versions>, Problem> {
-    let Some(text) = one_of(headers, name)? else { return Ok(None) };
-    if text.trim() == "*" {
-        return Ok(Some(Versions::Any));
-    }
-    let mut sequences = Vec::new();
-    for tag in text.split(',').map(str::trim) {
-        let quoted = tag.strip_prefix("W/").unwrap_or(tag);
-        let Some(inside) = quoted.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')) else {
-            let detail =
-                format!("{name} must hold the offer's ETag with its quotes, such as \"1795262400000\"");
-            return Err(Problem::new(Code::InvalidHeader, detail));
-        };
-        // RFC 9110: If-Match compares strongly, If-None-Match weakly.
-        if quoted == tag || *name == header::IF_NONE_MATCH {
-            sequences.extend(inside.parse::<u64>());
+/// One entity tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tag {
+    /// As it was given, with its quotes and, where it is weak, its `W/`.
+    given: String,
+    /// Whether it can be the tag of anything in this comparison: `If-Match` compares strongly, so a weak tag is never equal.
+    counts: bool,
+}
+
+impl Versions {
+    /// Whether one of the tags is that of an offer with this sequence.
+    pub(super) fn name(&self, sequence: u64) -> bool {
+        match self {
+            Self::Any => true,
+            Self::These(tags) => {
+                let tag = format!("\"{sequence}\"");
+                tags.iter().any(|given| given.counts && given.given.trim_start_matches("W/") == tag)
+            }
         }
     }
-    Ok(Some(Versions::These(sequences)))
+
+    /// Why an offer with this sequence is not the one that was meant; `None` when it is.
+    pub(super) fn mismatch(&self, sequence: u64) -> Option<Problem> {
+        const SHOWN_MAX: usize = 3;
+        let Self::These(tags) = self else { return None };
+        if self.name(sequence) {
+            return None;
+        }
+        let is_ours = |tag: &Tag| tag.given.trim_matches('"').parse::<u64>().is_ok();
+        let shown = |tags: &[&Tag]| {
+            let shown: Vec<&str> = tags.iter().take(SHOWN_MAX).map(|tag| tag.given.as_str()).collect();
+            shown.join(", ") + if tags.len() > SHOWN_MAX { " and others" } else { "" }
+        };
+        let (ours, others): (Vec<&Tag>, Vec<&Tag>) = tags.iter().partition(|tag| is_ours(tag));
+        let (weak, unknown): (Vec<&Tag>, Vec<&Tag>) = others.into_iter().partition(|tag| !tag.counts);
+        let mut said = Vec::new();
+        if !ours.is_empty() {
+            said.push(format!("If-Match names {}", shown(&ours)));
+        }
+        if !unknown.is_empty() {
+            said.push(format!("If-Match names {}, which is no ETag of an offer", shown(&unknown)));
+        }
+        if !weak.is_empty() {
+            said.push(format!("If-Match names {}, and weak tags match nothing there", shown(&weak)));
+        }
+        if said.is_empty() {
+            said.push("If-Match names no ETag".into());
+        }
+        let detail = format!(
+            "the offer's ETag is \"{sequence}\", and {}; look at the offer again, then repeat with its ETag",
+            said.join("; ")
+        );
+        Some(Problem::new(Code::SequenceMismatch, detail))
+    }
+}
+
+/// Reads `If-Match` or `If-None-Match`. Their lines are one list, which may have empty elements (RFC 9110, sections 5.3 and 5.6.1).
+pub(super) fn versions(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Versions>, Problem> {
+    let lines: Vec<&[u8]> = headers.get_all(name).iter().map(|line| line.as_bytes().trim_ascii()).collect();
+    let weak_counts = *name == header::IF_NONE_MATCH;
+    match lines.as_slice() {
+        [] => return Ok(None),
+        [b"*"] => return Ok(Some(Versions::Any)),
+        _ => {}
+    }
+    let mut tags = Vec::new();
+    for mut rest in lines {
+        loop {
+            rest = rest.trim_ascii_start();
+            match rest {
+                [] => break,
+                [b',', after @ ..] => rest = after,
+                _ => {
+                    let (tag, after) = tag(rest).ok_or_else(|| unreadable(name, rest))?;
+                    let counts = weak_counts || !tag.starts_with(b"W/");
+                    tags.push(Tag { given: String::from_utf8_lossy(tag).into_owned(), counts });
+                    rest = after;
+                }
+            }
+        }
+    }
+    Ok(Some(Versions::These(tags)))
+}
+
+/// The entity tag at the start of a list, and what comes after it: nothing, or a comma.
+fn tag(list: &[u8]) -> Option<(&[u8], &[u8])> {
+    let prefix = if list.starts_with(b"W/") { 2 } else { 0 };
+    let inside = list.get(prefix..)?.strip_prefix(b"\"")?;
+    let is_inside = |byte: &u8| *byte == b'!' || (b'#'..=b'~').contains(byte) || *byte >= 0x80;
+    let length = inside.iter().take_while(|byte| is_inside(byte)).count();
+    let after = inside.get(length..)?.strip_prefix(b"\"")?;
+    let tag = &list[..prefix + length + 2];
+    let after = after.trim_ascii_start();
+    (after.is_empty() || after.starts_with(b",")).then_some((tag, after))
+}
+
+fn unreadable(name: &HeaderName, rest: &[u8]) -> Problem {
+    const SHOWN_BYTES_MAX: usize = 80;
+    let shown = String::from_utf8_lossy(&rest[..rest.len().min(SHOWN_BYTES_MAX)]);
+    let detail = format!(
+        "{name} cannot be read where it says {shown:?}; it holds an offer's ETag with its quotes, such as \"1795262400000\", several \
+         with commas, or * alone"
+    );
+    Problem::new(Code::InvalidHeader, detail)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(value: &str) -> Result<Option<Versions>, Problem> {
-        let headers = HeaderMap::from_iter([(header::IF_MATCH, value.parse().unwrap())]);
-        versions(&headers, &header::IF_MATCH)
+    /// What `If-Match` in these lines names: which of the sequences 5 and 6.
+    fn read(lines: &[&str]) -> Result<Option<(bool, bool)>, Problem> {
+        let headers: HeaderMap = lines.iter().map(|line| (header::IF_MATCH, line.parse().unwrap())).collect();
+        let read = versions(&headers, &header::IF_MATCH)?;
+        Ok(read.map(|versions| (versions.name(5), versions.name(6))))
     }
 
     #[test]
-    fn versions_are_quoted_numbers() {
-        assert_eq!(read("*").unwrap(), Some(Versions::Any));
-        assert_eq!(read("\"5\"").unwrap(), Some(Versions::These(vec![5])));
-        assert_eq!(read("\"5\", \"x\" ,\"6\"").unwrap(), Some(Versions::These(vec![5, 6])));
-        assert_eq!(read("W/\"5\"").unwrap(), Some(Versions::These(vec![])));
-        assert!(read("5").is_err() && read("\"5").is_err() && read("").is_err());
-        assert_eq!(versions(&HeaderMap::new(), &header::IF_MATCH).unwrap(), None);
+    fn entity_tags_are_lists_as_http_writes_them() {
+        for (lines, names) in [
+            (&["*"][..], (true, true)),
+            (&[" * "], (true, true)),
+            (&["\"5\""], (true, false)),
+            (&["\"5\", \"x\" ,\"6\""], (true, true)),
+            (&["\"x\"", "\"6\""], (false, true)),
+            (&[", ,\"5\",,\t\"6\" , "], (true, true)),
+            (&["\"a,5\""], (false, false)),
+            (&["\"5,6\", \"6\""], (false, true)),
+            (&["\"\""], (false, false)),
+            (&["W/\"5\""], (false, false)),
+            (&["W/\"5\", \"6\""], (false, true)),
+            (&["\"+5\", \"05\""], (false, false)),
+            (&["\"W/5\""], (false, false)),
+            (&["\"*\""], (false, false)),
+            (&[""], (false, false)),
+            (&[","], (false, false)),
+        ] {
+            assert_eq!(read(lines).unwrap(), Some(names), "{lines:?}");
+        }
+        assert_eq!(read(&[]).unwrap(), None);
+        for bad in [
+            &["5"][..],
+            &["\"5"],
+            &["5\""],
+            &["nope"],
+            &["w/\"5\""],
+            &["W/5"],
+            &["\"5\" \"6\""],
+            &["\"5\"x"],
+            &["\"a b\""],
+        ] {
+            let problem = format!("{:?}", read(bad).unwrap_err());
+            assert!(problem.contains("InvalidHeader") && problem.contains("cannot be read"), "{problem}");
+        }
+        for bad in [&["*, \"5\""][..], &["\"5\"", "*"], &["*", "*"]] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn if_none_match_compares_weakly() {
+        let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, "W/\"5\"".parse().unwrap())]);
+        let read = versions(&headers, &header::IF_NONE_MATCH).unwrap().unwrap();
+        assert!(read.name(5) && !read.name(6));
+    }
+
+    #[test]
+    fn a_mismatch_says_what_it_made_of_each_tag() {
+        let says = |line: &str| {
+            let headers = HeaderMap::from_iter([(header::IF_MATCH, line.parse().unwrap())]);
+            let problem = versions(&headers, &header::IF_MATCH).unwrap().unwrap().mismatch(7);
+            problem.map_or_else(String::new, |problem| format!("{problem:?}").replace('\\', ""))
+        };
+        assert_eq!((says("\"7\""), says("*")), Default::default());
+        for (line, said) in [
+            ("\"nope\"", "\"nope\", which is no ETag of an offer"),
+            ("\"5\"", "the offer's ETag is \"7\", and If-Match names \"5\";"),
+            ("W/\"7\"", "W/\"7\", and weak tags match nothing there"),
+            ("\"a\",\"b\",\"c\",\"d\"", "\"a\", \"b\", \"c\" and others"),
+            ("", "names no ETag"),
+        ] {
+            assert!(says(line).contains(said), "{line}: {}", says(line));
+        }
     }
 
     #[test]
     fn an_offer_is_named_by_uuid_or_hash() {
         assert!(matches!(OfferRef::read("0192d3a0-0000-7000-8000-000000000000"), Some(OfferRef::Id(_))));
         assert!(matches!(OfferRef::read(&"aB".repeat(20)), Some(OfferRef::Hash(_))));
-        assert!(OfferRef::read("nonsense").is_none());
+        for other in
+            ["nonsense", "0192d3a0000070008000000000000000", "{0192d3a0-0000-7000-8000-000000000000}"]
+        {
+            assert!(OfferRef::read(other).is_none() && Uuid::read(other).is_none(), "{other}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     exchange::State as Market,
-    http::types::{Page, TradeView},
+    http::types::{Page, TradeView, text},
     identity::ClientId,
     market::TradeId,
     node::Node,
@@ -48,7 +48,7 @@ fn trade_page(state: &Market, me: ClientId, page: PageQuery<Uuid>) -> Page<Trade
 ///
 /// With both signatures, so that anybody can check it.
 #[utoipa::path(get, path = "/trades/{id}", operation_id = "show_trade", tag = "trades",
-    params(("id" = uuid::Uuid, Path, description = "The trade's id")),
+    params(("id" = text::GivenId, Path, description = "The trade's id")),
     responses((status = 200, description = "The trade", body = TradeView)))]
 pub(super) async fn show(State(node): State<Node>, Id(id): Id<Uuid>) -> Result<Json<TradeView>, Problem> {
     let snapshot = node.exchange().snapshot();

@@ -1,6 +1,6 @@
 //! Bids as the REST API shows them: own ones, and those on own offers.
 
-use super::{TermsView, Time, TradeView};
+use super::{TermsView, Time, TradeView, text};
 use crate::{
     amount::Price,
     bep44::Target,
@@ -53,24 +53,24 @@ impl From<&Refusal> for RefusalView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct BidView {
     /// The bid's id, a UUIDv7 that its bidder chose.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = text::Id)]
     pub id: BidId,
     /// Whether it is this node's own.
     pub mine: bool,
     /// The offer.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = text::Id)]
     pub offer_id: OfferId,
     /// Its DHT hash.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::Hash)]
     pub offer_hash: Target,
     /// Whose offer it is.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::ClientKey)]
     pub maker: ClientId,
     /// Who bids.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::ClientKey)]
     pub bidder: ClientId,
     /// What the bidder pays (or asks, when the maker buys) for one bitcoin.
-    #[schema(value_type = String, example = "64000")]
+    #[schema(value_type = text::Decimal)]
     pub price: Price,
     /// The offer's terms as the bidder saw them.
     pub terms: TermsView,
@@ -85,7 +85,7 @@ pub struct BidView {
     pub refusal: Option<RefusalView>,
     /// The trade, when it was accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = Uuid)]
+    #[schema(value_type = Option<text::Id>)]
     pub trade_id: Option<TradeId>,
     /// The trade itself; not in lists.
     #[serde(skip_serializing_if = "Option::is_none")]

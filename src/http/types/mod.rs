@@ -8,6 +8,7 @@ mod bid;
 mod node;
 mod offer;
 mod problem;
+pub(super) mod text;
 mod trade;
 
 pub use bid::{BidStatus, BidView, RefusalView};
@@ -22,10 +23,7 @@ pub use trade::{Role, Signatures, SignedTextView, TradeView};
 use crate::time::UnixMillis;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{borrow::Cow, fmt};
-use utoipa::{
-    PartialSchema, ToSchema,
-    openapi::{KnownFormat, ObjectBuilder, RefOr, Schema, SchemaFormat, schema::Type},
-};
+use utoipa::ToSchema;
 
 /// An instant, in JSON RFC 3339 text in UTC with milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,25 +48,12 @@ impl<'de> Deserialize<'de> for Time {
     }
 }
 
-impl PartialSchema for Time {
-    fn schema() -> RefOr<Schema> {
-        ObjectBuilder::new()
-            .schema_type(Type::String)
-            .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
-            .description(Some("RFC 3339, UTC, milliseconds."))
-            .examples(["2026-11-21T12:00:00.000Z"])
-            .into()
-    }
-}
-
-impl ToSchema for Time {}
-
-/// One page of a list, newest first.
+/// One page of a list, in the list's order.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Page<T> {
     /// The entries.
     pub items: Vec<T>,
     /// Give it as `cursor` to read on; `null` at the end. A page may be short, even empty, and still have one.
-    #[schema(required = true)]
+    #[schema(required = true, pattern = "^[0-9a-f]+$")]
     pub next_cursor: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! The node as the REST API shows it.
 
-use super::Time;
+use super::{Time, text};
 use crate::{
     identity::{ClientId, Network},
     node::NodeStatus,
@@ -14,9 +14,10 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DhtView {
     /// Its id, 40 hex digits.
+    #[schema(value_type = text::Hash)]
     pub node_id: String,
     /// Its UDP address.
-    #[schema(value_type = String, example = "127.0.0.1:20011")]
+    #[schema(value_type = text::Address)]
     pub address: SocketAddr,
     /// Nodes in the routing table.
     pub nodes: usize,
@@ -30,10 +31,10 @@ pub struct DhtView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PeerView {
     /// Who it is.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::ClientKey)]
     pub client_id: ClientId,
     /// Where it answered.
-    #[schema(value_type = String, example = "127.0.0.1:1338")]
+    #[schema(value_type = text::Address)]
     pub address: SocketAddr,
     /// When it answered last.
     pub seen_at: Time,
@@ -51,7 +52,7 @@ pub struct ReplicationView {
     /// Makers that have been silent for three minutes and more.
     pub stale: usize,
     /// Nodes that pass records on to this one, by their client ids.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<text::ClientKey>)]
     pub neighbours: Vec<ClientId>,
     /// Records that are held, and the dead that are still known.
     pub records: usize,
@@ -143,10 +144,10 @@ pub struct NodeView {
     /// The program's version.
     pub version: String,
     /// Who this node is: its public key, 64 hex digits.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::ClientKey)]
     pub client_id: ClientId,
     /// The market.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::NetworkName)]
     pub network: Network,
     /// `true`: it can trade. `false`: `reasons` say why not, at level `fail`.
     pub ready: bool,
@@ -155,10 +156,10 @@ pub struct NodeView {
     /// When it was started.
     pub started_at: Time,
     /// Where its RPC listens.
-    #[schema(value_type = String, example = "127.0.0.1:1337")]
+    #[schema(value_type = text::Address)]
     pub rpc: SocketAddr,
     /// Where it tells others to reach its RPC.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<text::Address>)]
     pub advertised: Vec<SocketAddr>,
     /// The DHT node.
     pub dht: DhtView,

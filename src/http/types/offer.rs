@@ -1,6 +1,6 @@
 //! Offers as the REST API shows them.
 
-use super::Time;
+use super::{Time, text};
 use crate::{
     amount::{Price, Quantity},
     bep44::Target,
@@ -101,13 +101,13 @@ pub struct TermsView {
     /// What the maker does.
     pub side: Side,
     /// How much bitcoin, at most 8 decimals.
-    #[schema(value_type = String, example = "0.5")]
+    #[schema(value_type = text::Decimal)]
     pub btc_quantity: Quantity,
     /// The offer's price for one bitcoin.
-    #[schema(value_type = String, example = "64000")]
+    #[schema(value_type = text::Decimal)]
     pub offer_price: Price,
     /// What is paid with.
-    #[schema(value_type = String, example = "USD")]
+    #[schema(value_type = text::CurrencyCode)]
     pub currency: Currency,
 }
 
@@ -168,26 +168,26 @@ impl PublishedView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OfferView {
     /// The offer's id: a UUIDv7 that commits to its maker.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = text::Id)]
     pub id: OfferId,
     /// The DHT hash: where every grape finds the signed record. 40 hex digits.
-    #[schema(value_type = String, example = "4a533d47ec9c7d95b1ad75f576cffc641853b750")]
+    #[schema(value_type = text::Hash)]
     pub hash: Target,
     /// The maker: its client id, 64 hex digits.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::ClientKey)]
     pub client_id: ClientId,
     /// Whether it is this node's own.
     pub mine: bool,
     /// What the maker does.
     pub side: Side,
     /// How much bitcoin, at most 8 decimals.
-    #[schema(value_type = String, example = "0.5")]
+    #[schema(value_type = text::Decimal)]
     pub btc_quantity: Quantity,
     /// The price for one bitcoin.
-    #[schema(value_type = String, example = "64000")]
+    #[schema(value_type = text::Decimal)]
     pub offer_price: Price,
     /// What is paid with.
-    #[schema(value_type = String, example = "USD")]
+    #[schema(value_type = text::CurrencyCode)]
     pub currency: Currency,
     /// The record's version, the `ETag` of the offer.
     pub sequence: u64,
@@ -215,7 +215,7 @@ pub struct OfferView {
     pub published: Option<PublishedView>,
     /// The trade that took it, when this node is one of its two sides.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = Uuid)]
+    #[schema(value_type = Option<text::Id>)]
     pub trade_id: Option<TradeId>,
 }
 

@@ -1,6 +1,6 @@
 //! Errors as the REST API shows them: RFC 9457, with a stable code.
 
-use super::ReasonView;
+use super::{ReasonView, text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -43,6 +43,7 @@ pub struct ProblemView {
     pub instance: Option<String>,
     /// The bid that was refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::Id>)]
     pub bid_id: Option<String>,
     /// Everything that is wrong with the request, field by field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -1,6 +1,6 @@
 //! Trades as the REST API shows them.
 
-use super::{TermsView, Time};
+use super::{TermsView, Time, text};
 use crate::{
     amount::Price,
     bep44::Target,
@@ -27,6 +27,7 @@ pub struct SignedTextView {
     /// The signed text, byte for byte: JSON.
     pub text: String,
     /// The signature, 86 base64url digits.
+    #[schema(value_type = text::SignatureText)]
     pub sig: String,
 }
 
@@ -49,33 +50,33 @@ pub struct Signatures {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct TradeView {
     /// The trade's id, a UUIDv7 that the maker chose.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = text::Id)]
     pub id: TradeId,
     /// This node's part.
     pub role: Role,
     /// The market.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::NetworkName)]
     pub network: Network,
     /// Who made the offer.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::ClientKey)]
     pub maker: ClientId,
     /// Who bid.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::ClientKey)]
     pub taker: ClientId,
     /// The offer that was taken.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = text::Id)]
     pub offer_id: OfferId,
     /// Its DHT hash.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::Hash)]
     pub offer_hash: Target,
     /// The bid that took it.
-    #[schema(value_type = String, format = Uuid)]
+    #[schema(value_type = text::Id)]
     pub bid_id: BidId,
     /// The offer's side, quantity, price and currency.
     #[serde(flatten)]
     pub terms: TermsView,
     /// The price for one bitcoin at which it was sold: the bid's.
-    #[schema(value_type = String, example = "64000")]
+    #[schema(value_type = text::Decimal)]
     pub price: Price,
     /// When the maker decided, by the maker's clock.
     pub executed_at: Time,
