@@ -2,6 +2,7 @@
 //!
 //! A token belongs to the node that gave it (stock grapes and ours bind it to the requester's address only), so that one serves
 //! every name and target. A node that left a query unanswered is *avoided* for a while: lookups pass it by instead of waiting.
+//! Silence about one query is not that: whoever answered another one meanwhile, or says anything, is alive.
 
 use super::Now;
 use std::{collections::HashMap, hash::Hash, net::SocketAddr, sync::Arc, time::Duration};
@@ -14,8 +15,6 @@ const TOKEN_AGE_MAX: Duration = Duration::from_secs(270);
 const AVOID_FIRST: Duration = Duration::from_secs(5);
 /// Doublings of [`AVOID_FIRST`] at most: 320 s.
 const AVOID_DOUBLINGS_MAX: u32 = 6;
-/// A node that is avoided but asks us something is pinged at most this often: it may have come back.
-const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// An answer is late after at least this time: below it, a busy host would look like a dead one.
 const LATE_MIN: Duration = Duration::from_millis(50);
 /// An answer is late after at most this time: two in a row, as a lookup may meet, are to stay below a second.
@@ -84,9 +83,17 @@ impl Rtt {
 struct Known {
     rtt: Option<Rtt>,
     failures: u32,
-    failed_at: Now,
+    failed_at: Option<Now>,
     avoid_until: Now,
+    /// When it was last heard to be alive.
+    alive_at: Option<Now>,
     token: Option<(Arc<[u8]>, Now)>,
+}
+
+impl Known {
+    fn is_alive(&mut self, now: Now) {
+        (self.failures, self.avoid_until, self.alive_at) = (0, Now::ZERO, Some(now));
+    }
 }
 
 /// All that is remembered about addresses.
@@ -115,12 +122,22 @@ impl Contacts {
     }
 
     /// It answered.
-    pub(super) fn answered(&mut self, addr: SocketAddr, took: Duration) {
+    pub(super) fn answered(&mut self, addr: SocketAddr, took: Duration, now: Now) {
         self.rtt = Some(Rtt::next(self.rtt, took));
         self.change(addr, |known| {
             known.rtt = Some(Rtt::next(known.rtt, took));
-            (known.failures, known.avoid_until) = (0, Now::ZERO);
+            known.is_alive(now);
         });
+    }
+
+    /// It showed that it is there, without an answer whose time is known.
+    pub(super) fn is_alive(&mut self, addr: SocketAddr, now: Now) {
+        self.change(addr, |known| known.is_alive(now));
+    }
+
+    /// Whether it was heard since then.
+    pub(super) fn was_alive_since(&self, addr: SocketAddr, then: Now) -> bool {
+        self.known.get(&addr).and_then(|known| known.alive_at).is_some_and(|at| at >= then)
     }
 
     /// Its answer is late: it is avoided until `until`, when it has either answered or failed.
@@ -132,10 +149,15 @@ impl Contacts {
     pub(super) fn failed(&mut self, addr: SocketAddr, now: Now) {
         self.change(addr, |known| {
             let avoid = AVOID_FIRST * 2u32.pow(known.failures.min(AVOID_DOUBLINGS_MAX));
-            (known.failures, known.failed_at) = (known.failures.saturating_add(1), now);
+            (known.failures, known.failed_at) = (known.failures.saturating_add(1), Some(now));
             known.avoid_until = now.plus(avoid);
             known.token = None;
         });
+    }
+
+    /// Whether its silence since then has been counted already.
+    pub(super) fn has_failed_since(&self, addr: SocketAddr, then: Now) -> bool {
+        self.known.get(&addr).and_then(|known| known.failed_at).is_some_and(|at| at >= then)
     }
 
     /// Whether nothing was ever sent there, as far as is remembered.
@@ -151,13 +173,6 @@ impl Contacts {
     /// Whether it left a query unanswered and has not been heard since.
     pub(super) fn is_given_up(&self, addr: SocketAddr, now: Now) -> bool {
         self.known.get(&addr).is_some_and(|known| known.failures > 0 && now < known.avoid_until)
-    }
-
-    /// Whether a node that asks us something is worth a ping.
-    pub(super) fn may_probe(&self, addr: SocketAddr, now: Now) -> bool {
-        self.known.get(&addr).is_none_or(|known| {
-            now >= known.avoid_until || (known.failures > 0 && now.since(known.failed_at) >= PROBE_EVERY)
-        })
     }
 
     /// Keeps the token that it gave. There is nothing to keep when it gave none.
@@ -195,9 +210,14 @@ mod tests {
         assert!(contacts.is_avoided(ADDR, at(4)) && !contacts.is_avoided(ADDR, at(5)));
         contacts.failed(ADDR, at(5));
         assert!(contacts.is_avoided(ADDR, at(14)) && !contacts.is_avoided(ADDR, at(15)));
-        assert!(!contacts.may_probe(ADDR, at(9)) && contacts.may_probe(ADDR, at(10)));
-        contacts.answered(ADDR, Duration::from_millis(1));
+        assert!(!contacts.was_alive_since(ADDR, at(0)));
+        contacts.answered(ADDR, Duration::from_millis(1), at(6));
         assert!(!contacts.is_avoided(ADDR, at(6)));
+        assert!(contacts.was_alive_since(ADDR, at(6)) && !contacts.was_alive_since(ADDR, at(7)));
+        contacts.failed(ADDR, at(7));
+        assert!(contacts.has_failed_since(ADDR, at(7)) && !contacts.has_failed_since(ADDR, at(8)));
+        contacts.is_alive(ADDR, at(8));
+        assert!(!contacts.is_avoided(ADDR, at(8)) && !contacts.is_given_up(ADDR, at(8)));
     }
 
     #[test]
@@ -217,10 +237,10 @@ mod tests {
     fn waiting_adapts_to_the_address_and_stays_within_bounds() {
         let mut contacts = Contacts::new();
         assert_eq!(contacts.late_after(ADDR), LATE_UNKNOWN);
-        contacts.answered(ADDR, Duration::from_micros(200));
+        contacts.answered(ADDR, Duration::from_micros(200), at(0));
         assert_eq!(contacts.late_after(ADDR), LATE_MIN);
         for _ in 0..50 {
-            contacts.answered(ADDR, Duration::from_millis(300));
+            contacts.answered(ADDR, Duration::from_millis(300), at(0));
         }
         let late = contacts.late_after(ADDR);
         assert!(late > Duration::from_millis(290) && late < Duration::from_millis(500), "{late:?}");

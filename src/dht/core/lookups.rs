@@ -132,14 +132,28 @@ impl Core {
         let mut near = std::mem::take(&mut self.contacts_buffer);
         for (family, table) in self.tables.iter() {
             let Some(paths) = paths.get_mut(family) else { continue };
+            let avoided = |addr| self.contacts.is_avoided(addr, now);
             table.closest(&target, K, &mut near);
+            let mut hope = false;
             for &contact in &near {
-                paths.seed(contact, self.contacts.is_avoided(contact.addr, now));
+                let avoided = avoided(contact.addr);
+                hope |= !avoided;
+                paths.seed(contact, avoided);
+            }
+            let known = !near.is_empty();
+            if !hope {
+                // Who failed lately is asked rather than nobody.
+                table.closest_failed(&target, K, &mut near);
+                for &contact in &near {
+                    paths.seed(contact, true);
+                }
             }
             // With nobody in the table the bootstrap addresses are all there is.
-            let fallback = if near.is_empty() && through.is_empty() { self.join.addrs() } else { through };
-            for &addr in fallback.iter().filter(|addr| Family::of(addr) == family) {
-                if !through.is_empty() || !self.contacts.is_avoided(addr, now) {
+            let fallback = if !known && through.is_empty() { self.join.addrs() } else { through };
+            let fallback = || fallback.iter().copied().filter(|addr| Family::of(addr) == family);
+            let nobody = near.is_empty() && fallback().all(avoided);
+            for addr in fallback() {
+                if !through.is_empty() || nobody || !avoided(addr) {
                     paths.seed_unnamed(addr);
                 }
             }

@@ -427,6 +427,9 @@ impl Core {
             }
         };
         self.counters.unasked_in += u64::from(deed == Some(Deed::Unasked));
+        if matches!(deed, Some(Deed::Unasked | Deed::Malformed)) {
+            self.noise(now, from);
+        }
         if let Some(deed) = deed {
             self.admission.charge(from, deed, now);
         }
@@ -470,6 +473,13 @@ impl Core {
             Inserted::Known => {}
             Inserted::Refused => self.counters.dropped.nodes += 1,
             Inserted::Contested(elsewhere) => self.check(now, elsewhere),
+        }
+    }
+
+    /// A node answered from this address, with an error or without saying who it is.
+    fn node_spoke(&mut self, now: Now, addr: SocketAddr) {
+        if let Some(table) = self.tables.of_mut(&addr) {
+            table.spoke(addr, now);
         }
     }
 

@@ -1,7 +1,9 @@
 //! Queries under way: numbered, matched by number and address, first late, then failed.
 //!
 //! *Late* is when whoever waits should go on without (a few round trips of that node); *failed* is when the number is given up.
-//! Between the two an answer still counts. A late query is sent once more: all of ours may be repeated without harm.
+//! Between the two an answer still counts. A late query is sent once more: all of ours may be repeated without harm. With it goes a
+//! ping, because there are queries that a node keeps silent about and goes on talking (a value that it cannot read, a method that it
+//! does not know): whoever answers the ping has failed one query, and is no more dead than before.
 
 use super::{
     Contact, Core, Item, NodeId, Now, Refusal, Target,
@@ -22,7 +24,7 @@ use std::{
 const IN_FLIGHT_MAX: usize = 1024;
 /// Queries that wait for one of the others to end. Beyond that they fail at once.
 const WAITING_MAX: usize = 16_384;
-/// Pings under way to nodes that asked us something.
+/// Pings under way to nodes that asked us something. Beside them there may be one for each query that is late.
 const CHECKING_MAX: usize = 64;
 /// A ping of ours.
 const PING_BYTES: usize = 58;
@@ -230,19 +232,32 @@ impl Core {
 
     /// Pings a node to see whether it is (still) there.
     pub(super) fn check(&mut self, now: Now, addr: SocketAddr) {
-        if self.rpc.checking.len() < CHECKING_MAX
-            && self.rpc.checking.insert(addr)
+        if self.rpc.checking.len() < CHECKING_MAX {
+            self.ask_whether_alive(now, addr);
+        }
+    }
+
+    /// Pings a node, unless a ping is under way to it. There are as many as the caller has reasons.
+    fn ask_whether_alive(&mut self, now: Now, addr: SocketAddr) {
+        if self.rpc.checking.insert(addr)
             && !self.ask(now, addr, Asking::Ping, Purpose::Check)
         {
             self.rpc.checking.remove(&addr);
         }
     }
 
-    /// A node asked us something: if it could enter the table, it has to show that it answers.
+    /// A node asked us something: if it could enter the table, or counts as dead, it has to show that it answers.
     pub(super) fn heard(&mut self, now: Now, contact: Contact) {
         let Some(table) = self.tables.of_mut(&contact.addr) else { return };
-        if table.heard(contact, now) && self.contacts.may_probe(contact.addr, now) {
+        if table.heard(contact, now) || self.contacts.is_given_up(contact.addr, now) {
             self.check(now, contact.addr);
+        }
+    }
+
+    /// Something came that is no answer (any more): whoever counts as dead there is asked at once whether it is.
+    pub(super) fn noise(&mut self, now: Now, from: SocketAddr) {
+        if self.contacts.is_given_up(from, now) {
+            self.check(now, from);
         }
     }
 
@@ -283,6 +298,9 @@ impl Core {
         self.counters.answers_in += 1;
         self.proofs.prove(from.ip(), now);
         self.told_address(now, from, ip);
+        if self.contacts.is_avoided(from, now) {
+            self.contacts.is_alive(from, now);
+        }
         if let Some(id) = reply.id {
             self.node_answered(now, Contact { id, addr: from });
         }
@@ -309,8 +327,9 @@ impl Core {
             self.contacts.keep_token(from, token, now);
         }
         let contact = reply.id.map(|id| Contact { id, addr: from });
-        if let Some(contact) = contact {
-            self.node_answered(now, contact);
+        match contact {
+            Some(contact) => self.node_answered(now, contact),
+            None => self.node_spoke(now, from),
         }
         // Whoever only wanted the token has it.
         let wants_all = matches!(call.purpose, Purpose::Traverse(_) | Purpose::ReadBack(_));
@@ -345,6 +364,7 @@ impl Core {
     ) -> bool {
         let Some(call) = self.rpc.take(t, from) else { return false };
         self.answered(now, &call, ip);
+        self.node_spoke(now, from);
         match call.purpose {
             Purpose::Check => {}
             Purpose::Traverse(id) => self.traversal_failed(now, id, from),
@@ -359,7 +379,7 @@ impl Core {
         self.counters.answers_in += 1;
         self.proofs.prove(call.to.ip(), now);
         self.told_address(now, call.to, ip);
-        self.contacts.answered(call.to, now.since(call.sent));
+        self.contacts.answered(call.to, now.since(call.sent), now);
         if call.purpose == Purpose::Check {
             self.rpc.checking.remove(&call.to);
         }
@@ -381,7 +401,11 @@ impl Core {
                 // Perhaps it was lost. To a dead node it is one datagram more, the first time only.
                 self.transmit(now, tid, &call);
                 let (to, purpose) = (call.to, call.purpose);
+                let is_ping = matches!(call.asking, Asking::Ping);
                 self.rpc.insert(tid, call);
+                if !is_ping {
+                    self.ask_whether_alive(now, to);
+                }
                 match purpose {
                     Purpose::Check => {}
                     Purpose::Traverse(id) => self.traversal_late(now, id, to),
@@ -395,28 +419,37 @@ impl Core {
 
     fn call_failed(&mut self, now: Now, call: &Call) {
         self.counters.timeouts += 1;
-        self.contacts.failed(call.to, now);
         if call.purpose == Purpose::Check {
             self.rpc.checking.remove(&call.to);
         }
-        if let Some(table) = self.tables.of_mut(&call.to) {
+        // Who answered something else meanwhile is silent about this one.
+        let mute = self.contacts.was_alive_since(call.to, call.sent);
+        // One silence is one failure, however many queries it left unanswered.
+        if !mute && !self.contacts.has_failed_since(call.to, call.sent) {
+            self.node_failed(now, call.to);
+        }
+        match call.purpose {
+            Purpose::Check => {}
+            Purpose::Traverse(id) => self.traversal_failed(now, id, call.to),
+            Purpose::Token(id) | Purpose::Write(id) | Purpose::ReadBack(id) => {
+                self.store_failed(now, id, call.to, mute);
+            }
+        }
+    }
+
+    fn node_failed(&mut self, now: Now, addr: SocketAddr) {
+        self.contacts.failed(addr, now);
+        if let Some(table) = self.tables.of_mut(&addr) {
             let before = table.len();
-            let newcomer = table.failed(call.to);
+            let newcomer = table.failed(addr);
             if table.len() < before {
-                self.lost.insert(call.to);
+                self.lost.insert(addr);
             }
             if before > 0 && table.len() == 0 {
                 self.join_again(now);
             }
             if let Some(newcomer) = newcomer {
                 self.check(now, newcomer.addr);
-            }
-        }
-        match call.purpose {
-            Purpose::Check => {}
-            Purpose::Traverse(id) => self.traversal_failed(now, id, call.to),
-            Purpose::Token(id) | Purpose::Write(id) | Purpose::ReadBack(id) => {
-                self.store_failed(now, id, call.to);
             }
         }
     }

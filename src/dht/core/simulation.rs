@@ -31,6 +31,8 @@ pub(super) struct Net {
     ops: u64,
     loss_percent: u32,
     latency_us: std::ops::Range<u64>,
+    /// Datagrams that hold this are not heard by these nodes.
+    deaf: Option<(&'static [u8], Vec<SocketAddr>)>,
     done: HashMap<OpId, (Now, Outcome)>,
     pub(super) events: Vec<(SocketAddr, DhtEvent)>,
 }
@@ -82,6 +84,7 @@ impl Net {
             ops: 0,
             loss_percent: 0,
             latency_us: 100..300,
+            deaf: None,
             done: HashMap::new(),
             events: Vec::new(),
         }
@@ -166,7 +169,12 @@ impl Net {
             (Some(arrives), timer) if arrives <= until && timer.is_none_or(|(at, _)| arrives <= at) => {
                 let Some(Reverse((at, _, to, from, bytes))) = self.flights.pop() else { return false };
                 self.now = self.now.max(at);
-                self.input(to, Input::Datagram { from, bytes: &bytes });
+                let deaf = |(part, nodes): &(&[u8], Vec<SocketAddr>)| {
+                    nodes.contains(&to) && bytes.windows(part.len()).any(|window| window == *part)
+                };
+                if !self.deaf.as_ref().is_some_and(deaf) {
+                    self.input(to, Input::Datagram { from, bytes: &bytes });
+                }
                 true
             }
             (_, Some((at, who))) if at <= until => {

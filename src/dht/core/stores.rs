@@ -48,6 +48,8 @@ struct Ask {
     state: State,
     late: bool,
     retried: bool,
+    /// It kept silent about the write, and goes on answering others.
+    mute: bool,
 }
 
 pub(super) struct Store {
@@ -202,6 +204,7 @@ impl Core {
             state: State::Token,
             late: false,
             retried: false,
+            mute: false,
         });
         store.asks = asks.collect();
         for node in nodes {
@@ -331,8 +334,12 @@ impl Core {
         self.conclude(now, id);
     }
 
-    pub(super) fn store_failed(&mut self, now: Now, id: u64, addr: SocketAddr) {
-        self.set_done(id, addr);
+    /// A node did not answer. `mute`: it answers other things.
+    pub(super) fn store_failed(&mut self, now: Now, id: u64, addr: SocketAddr, mute: bool) {
+        if let Some(ask) = self.stores.get_mut(&id).and_then(|store| store.ask(addr)) {
+            ask.mute = mute && ask.state == State::Write;
+            ask.state = State::Done;
+        }
         self.conclude(now, id);
     }
 
@@ -345,7 +352,9 @@ impl Core {
             return;
         }
         let is_final = store.refusal.as_ref().is_some_and(is_final);
-        if held == 0 && !is_final && !store.looked_up {
+        // Nobody who answers wants to know of it: others will not either, nor the same ones when they are asked again.
+        let is_ignored = !store.asks.is_empty() && store.asks.iter().all(|ask| ask.mute);
+        if held == 0 && !is_final && !is_ignored && !store.looked_up {
             let target = store.target();
             self.neighbourhoods.each_mut().for_each(|near| near.forget(&target));
             return self.look_up_and_store(now, id);

@@ -164,6 +164,16 @@ impl Table {
         Inserted::New
     }
 
+    /// Whoever is at this address answered, without an id.
+    pub(super) fn spoke(&mut self, addr: SocketAddr, now: Now) {
+        let Some(id) = self.by_addr.get(&addr).copied() else { return };
+        let Some(entry) = self.bucket(&id).live.iter_mut().find(|entry| entry.contact.id == id) else { return };
+        entry.seen = now;
+        if std::mem::take(&mut entry.failures) > 0 {
+            self.good += 1;
+        }
+    }
+
     /// Goes on with the same nodes under another id.
     pub(super) fn rebase(&mut self, own: NodeId, now: Now) {
         let old = std::mem::replace(self, Self::new(own, self.diversity.ranges()));
@@ -224,6 +234,17 @@ impl Table {
         }
         // Ids that agree in all the bytes of a short target tie across groups too; the order of the groups stands for them.
         into.truncate(max);
+    }
+
+    /// Those who did not answer when last asked, nearest first, at most `max`, into a buffer that is cleared first.
+    pub(super) fn closest_failed(&self, target: &[u8], max: usize, into: &mut Vec<Contact>) {
+        into.clear();
+        if self.good < self.len {
+            let live = self.buckets[..self.used].iter().flat_map(|bucket| &bucket.live);
+            into.extend(live.filter(|entry| entry.failures > 0).map(|entry| entry.contact));
+            into.sort_by(|a, b| nearer(target, &a.id, &b.id));
+            into.truncate(max);
+        }
     }
 
     /// The K nearest to ourselves, those too that left one query unanswered: it may have been lost.

@@ -96,6 +96,65 @@ fn a_mute_node_is_not_waited_for_when_the_others_were_late() {
     assert!(took < Duration::from_millis(600), "{took:?}");
 }
 
+/// A value that all neighbours keep silent about costs whoever put it two seconds, and nobody else anything: they go on talking.
+#[test]
+fn a_value_that_neighbours_ignore_does_not_stop_announcements_nor_lookups() {
+    for size in [2, 3, 8, 30] {
+        let mut net = Net::joined(23, size);
+        net.announce(1, "held elsewhere");
+        net.deaf = Some((b"11:odd and odd", (1..size).map(addr).collect()));
+        for n in 0..20 {
+            let v = bencode_bytes(b"odd and odd");
+            let odd = net.start(0, Request::Put(Put::Immutable(v)));
+            // Before it is late, while it is, when it has just failed, and in the time in which a dead node would be passed by.
+            for wait in [0, 30, 70, 500, 1395, 5, 1000] {
+                net.run(Duration::from_millis(wait));
+                let (outcome, took) =
+                    net.ask(0, Request::Announce { name: b"service"[..].into(), port: 1000 + n });
+                let everybody = if size < 20 { usize::from(size) - 1 } else { 1 };
+                assert!(
+                    matches!(outcome, Outcome::Announced(Ok(on)) if on >= everybody),
+                    "{wait} ms of round {n}, {size} nodes: {outcome:?}"
+                );
+                assert!(took < Duration::from_millis(200), "{took:?}");
+                let (peers, took) = net.lookup(0, "held elsewhere");
+                assert_eq!(peers, [service(1)], "{wait} ms of round {n}, {size} nodes");
+                assert!(took < Duration::from_millis(200), "{took:?}");
+            }
+            let (ended, outcome) = net.done.remove(&odd).expect("it ended");
+            let asked = usize::from(size).min(21) - 1;
+            assert_eq!(outcome, Outcome::Put(Err(OpError::AllFailed { asked })));
+            assert!(net.now.since(ended) > Duration::from_millis(900), "it was not repeated in vain");
+            let status = net.core(0).status();
+            assert_eq!(status.nodes, status.nodes_good, "nobody is taken for dead");
+            // The announcement lives for two minutes.
+            net.announce(1, "held elsewhere");
+        }
+    }
+}
+
+/// A node that died is asked again when there is nobody else, rather than to say at once that there is nobody.
+#[test]
+fn those_who_failed_are_asked_when_nobody_else_is_left() {
+    let mut net = Net::joined(29, 4);
+    assert_eq!(net.announce(1, "service"), 3);
+    // A stall of the own link: all are silent for a while, to pings too, and some fall out of the table.
+    for silent in [2500, 9000] {
+        net.deaf = Some((b"1:y1:q", (1..4).map(addr).collect()));
+        for _ in 0..silent / 500 {
+            net.start(0, Request::Lookup { name: b"other"[..].into() });
+            net.run(Duration::from_millis(500));
+        }
+        net.deaf = None;
+        let (peers, took) = net.lookup(0, "service");
+        assert_eq!(peers, [service(1)], "after {silent} ms of silence");
+        assert!(took < Duration::from_millis(450), "{took:?}");
+        assert!(net.announce(0, "mine") > 0);
+        net.run(Duration::from_secs(20));
+        net.announce(1, "service");
+    }
+}
+
 #[test]
 fn a_store_does_not_wait_for_a_dead_node_once_another_has_accepted() {
     let mut net = Net::joined(2, 6);
