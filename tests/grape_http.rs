@@ -181,6 +181,106 @@ async fn web_pages_and_foreign_names_are_refused() {
     assert_eq!(page.status, 403);
 }
 
+/// A page that the owner names gets what its browser needs; all others are refused as before, also when they look alike.
+#[tokio::test]
+async fn pages_that_are_named_may_use_the_api_and_no_others() {
+    let more =
+        ["--allow-origin", "https://trade.example", "--allow-origin", "http://localhost:8080", "--events"];
+    let ours = vintner_grape(&[], &more).await;
+    let body = r#"{"data":"name"}"#;
+    let ask = |origin: &str, first: &str| format!("{first} HTTP/1.1\r\norigin: {origin}");
+    for origin in ["https://trade.example", "http://localhost:8080"] {
+        let answer = exchange(ours.http, &ask(origin, "POST /lookup"), body).await;
+        assert_eq!((answer.status, &*answer.body), (200, "[]"), "{origin}");
+        assert!(
+            answer.head.contains(&format!("access-control-allow-origin: {origin}\r\n")),
+            "{}",
+            answer.head
+        );
+        assert!(answer.head.contains("vary: Origin\r\n"), "{}", answer.head);
+        // Errors can be read, too.
+        let answer = exchange(ours.http, &ask(origin, "POST /lookup"), "garbage").await;
+        assert_eq!(answer.status, 500);
+        assert!(
+            answer.head.contains(&format!("access-control-allow-origin: {origin}\r\n")),
+            "{}",
+            answer.head
+        );
+        // What a browser asks before it sends JSON.
+        let asks = "access-control-request-method: POST\r\naccess-control-request-headers: content-type,x-other\r\n\
+                    access-control-request-private-network: true";
+        let answer = exchange(ours.http, &format!("{}\r\n{asks}", ask(origin, "OPTIONS /lookup")), "").await;
+        assert_eq!((answer.status, &*answer.body), (204, ""), "{origin}");
+        for line in [
+            &*format!("access-control-allow-origin: {origin}"),
+            "access-control-allow-methods: GET, POST",
+            "access-control-allow-headers: content-type,x-other",
+            "access-control-allow-private-network: true",
+            "access-control-max-age: 600",
+            "vary: Origin",
+        ] {
+            assert!(answer.head.contains(&format!("{line}\r\n")), "{line} is not in {}", answer.head);
+        }
+        assert!(!answer.head.contains("allow-credentials"), "{}", answer.head);
+        // A proxy before the grape may pass on the name that the page knows.
+        let request = format!(
+            "POST /lookup HTTP/1.1\r\nhost: trade.example\r\norigin: {origin}\r\nconnection: close\r\n\
+             content-length: 15\r\n\r\n{body}"
+        );
+        assert_eq!(raw(ours.http, request.as_bytes()).await.status, 200);
+    }
+    for origin in [
+        "http://trade.example",
+        "https://trade.example:8443",
+        "https://trade.example.evil.example",
+        "https://TRADE.example",
+        "https://trade.example,http://localhost:8080",
+        "http://localhost:8081",
+        "null",
+        "",
+    ] {
+        for first in ["POST /lookup", "OPTIONS /lookup", "GET /events", "GET /metrics"] {
+            let head = format!("{}\r\naccess-control-request-method: POST", ask(origin, first));
+            let answer = exchange(ours.http, &head, body).await;
+            assert_eq!(answer.status, 403, "{origin} {first}");
+            assert!(answer.body.contains("--allow-origin"), "{}", answer.body);
+            assert!(!answer.head.contains("access-control-"), "{}", answer.head);
+        }
+    }
+    // A program is answered as always: OPTIONS is a method like any other.
+    let answer = exchange(ours.http, "OPTIONS /lookup HTTP/1.1", body).await;
+    assert_eq!((answer.status, &*answer.body), (200, "[]"));
+    assert!(!answer.head.contains("access-control-"), "{}", answer.head);
+}
+
+/// Statement 38: what JavaScript reads as JSON and others do not: half a surrogate pair, as a cut name has it, and numbers beyond
+/// every double.
+#[tokio::test]
+async fn texts_that_only_javascript_reads_are_read() {
+    let (ours, other) = pair().await;
+    let announce = |body: &'static str| eventually_one(&ours, body);
+    announce(r#"{"rid":1e400,"data":["cut \ud83d",1337]}"#).await;
+    let name = "{\"data\":\"cut \u{fffd}\"}";
+    assert_eq!(exchange(other.http, "POST /lookup HTTP/1.1", name).await.body, r#"["127.0.0.1:1337"]"#);
+    let cut = r#"{"data":"cut \ud83d"}"#;
+    assert_eq!(exchange(other.http, "POST /lookup HTTP/1.1", cut).await.body, r#"["127.0.0.1:1337"]"#);
+    for (head, body, said) in [
+        ("POST /announce", r#"{"data":["n",1e400]}"#, "ERR_GRAPE_SERVICE_PORT"),
+        ("POST /put", r#"{"data":{"v":1e400}}"#, "v holds a number beyond 2^53"),
+    ] {
+        let answer = exchange(ours.http, &format!("{head} HTTP/1.1"), body).await;
+        assert_eq!((answer.status, answer.json()), (200, json!(said)), "{body}");
+    }
+}
+
+async fn eventually_one(on: &Grape, body: &str) {
+    let started = std::time::Instant::now();
+    while exchange(on.http, "POST /announce HTTP/1.1", body).await.body != "1" {
+        assert!(started.elapsed() < support::PATIENCE, "nobody took {body}");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
 /// Statement 44: a grape starts with every flag of the stock command, those without effect too.
 #[tokio::test]
 async fn the_command_starts_with_every_flag_of_the_stock_one() {
@@ -191,7 +291,7 @@ async fn the_command_starts_with_every_flag_of_the_stock_one() {
     assert_eq!(grape(ours.http, "lookup", json!("n".repeat(500))).await.status, 413);
 }
 
-/// Statement 44: a missing flag, and a wrong one, end the command with code 1 and say which.
+/// Statement 44: a missing flag, and a wrong number, end the command with code 2 and say which.
 #[tokio::test]
 async fn the_command_ends_cleanly_and_says_what_is_wrong() {
     let ours = vintner_grape(&[], &[]).await;
@@ -204,8 +304,10 @@ async fn the_command_ends_cleanly_and_says_what_is_wrong() {
     for (arguments, code, text) in [
         (&["--dp", "0", "--aph", &*http, "--bn", ""][..], 4, "cannot listen on TCP"),
         (&["--dp", &*dht, "--aph", "0", "--bn", ""], 4, "cannot listen on UDP"),
-        (&["--dp", "1", "--aph", "2"], 1, "--bn"),
-        (&["--dp", "1", "--aph", "2", "--bn", "", "--nonsense"], 1, "--nonsense"),
+        (&["--dp", "1", "--aph", "2"], 2, "--bn"),
+        (&["--dp", "x", "--aph", "2", "--bn", ""], 2, "give a port"),
+        (&["--dp", "1", "--aph", "2", "--bn", "", "--data-dir"], 2, "--data-dir"),
+        (&["--dp", "1", "--aph", "2", "--bn", "", "--allow-origin", "*"], 2, "give one page's origin"),
     ] {
         let output = vintner(arguments).output().await.unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");

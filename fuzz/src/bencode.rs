@@ -2,7 +2,7 @@
 //! written again as the same bytes.
 
 use vintner::dht::core::bencode::{
-    DEPTH_MAX, ELEMENTS_MAX, Raw, is_canonical, parse, string_len, write_bytes, write_int,
+    ELEMENTS_MAX, Raw, is_canonical, parse, string_len, write_bytes, write_int,
 };
 
 /// See the module's page.
@@ -14,7 +14,7 @@ pub fn run(data: &[u8]) {
     assert_eq!(parsed.canonical, is_canonical(data));
     let mut written = Vec::new();
     let mut values = 0;
-    let exact = write(parsed.raw, 0, &mut values, &mut written);
+    let exact = write(parsed.raw, &mut values, &mut written);
     // An integer beyond 64 bits cannot be written by us.
     if exact {
         assert_eq!(written == data, parsed.canonical, "{}", written.escape_ascii());
@@ -22,9 +22,9 @@ pub fn run(data: &[u8]) {
 }
 
 /// Writes a value as it was read. False when it holds an integer that does not fit.
-fn write(value: Raw<'_>, depth: usize, values: &mut usize, out: &mut Vec<u8>) -> bool {
+fn write(value: Raw<'_>, values: &mut usize, out: &mut Vec<u8>) -> bool {
     *values += 1;
-    assert!(depth <= DEPTH_MAX && *values <= ELEMENTS_MAX);
+    assert!(*values <= ELEMENTS_MAX);
     // Being one thing excludes being another.
     let kinds = [value.bytes().is_some(), value.is_list(), value.is_dict(), value.encoded()[0] == b'i'];
     assert_eq!(kinds.iter().filter(|is| **is).count(), 1);
@@ -44,7 +44,7 @@ fn write(value: Raw<'_>, depth: usize, values: &mut usize, out: &mut Vec<u8>) ->
     if value.is_list() {
         out.push(b'l');
         for item in value.items() {
-            exact &= write(item, depth + 1, values, out);
+            exact &= write(item, values, out);
         }
     } else {
         out.push(b'd');
@@ -52,7 +52,7 @@ fn write(value: Raw<'_>, depth: usize, values: &mut usize, out: &mut Vec<u8>) ->
         let mut keys: Vec<&[u8]> = Vec::new();
         for (key, field) in value.fields() {
             write_bytes(out, key);
-            exact &= write(field, depth + 1, values, out);
+            exact &= write(field, values, out);
             keys.push(key);
         }
         exact &= keys.is_sorted_by(|a, b| a < b);

@@ -2,8 +2,8 @@
 
 use super::{
     core::{
-        DhtEvent, DhtStatus, Found, GetMode, Item, NAME_BYTES_MAX, NodeId, Put, PutOutcome, Refusal, Stored,
-        Walk,
+        DhtEvent, DhtStatus, Found, GetMode, Item, NAME_BYTES_MAX, NodeId, PEER_AGE, Put, PutOutcome,
+        Refusal, Stored, Uncarried, Walk,
     },
     driver::{self, Command},
     names::Unresolved,
@@ -83,7 +83,7 @@ impl DhtConfig {
             limit_private: false,
             items_max: 5000,
             peers_max: 20_000,
-            peer_max_age: Duration::from_mins(2),
+            peer_max_age: PEER_AGE,
             node_liveness: Duration::from_mins(5),
             own_thread: false,
             tells: |_| true,
@@ -136,6 +136,12 @@ pub enum DhtError {
     /// The value is not canonical bencode.
     #[error("the value is not canonical bencode")]
     ValueMalformed,
+    /// The value is one that stock grapes change or keep silent about, so that it would be stored by chance only.
+    #[error("the value cannot be put: {why}")]
+    ValueNotCarried {
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The sequence is negative.
     #[error("the sequence {seq} is negative")]
     SequenceNegative {
@@ -343,6 +349,16 @@ fn checked_item(item: &Item) -> Result<(), DhtError> {
     if !super::core::bencode::is_canonical(item.v()) {
         return Err(DhtError::ValueMalformed);
     }
+    super::core::is_carried(item.v()).map_err(|why| {
+        let why = match why {
+            Uncarried::Zero => "to other grapes the number 0 (and false) is no value; put it into a list, or as a string",
+            Uncarried::Number => "other grapes hold numbers beyond 2^53 as others; put them as strings",
+            Uncarried::Key => {
+                "other grapes read one of its keys as another, or sort its keys in another order; use keys of plain letters"
+            }
+        };
+        DhtError::ValueNotCarried { why }
+    })?;
     match item {
         Item::Mutable(item) if item.seq < 0 => Err(DhtError::SequenceNegative { seq: item.seq }),
         Item::Mutable(item) if item.salt.len() > SALT_BYTES_MAX => {

@@ -25,7 +25,7 @@ mod socket;
 
 pub use self::{
     core::{
-        DhtEvent, DhtStatus, Dropped, ErrorsOut, Found, GetMode, Item, NAME_BYTES_MAX, NodeId, Put,
+        DhtEvent, DhtStatus, Dropped, ErrorsOut, Found, GetMode, Item, NAME_BYTES_MAX, NodeId, PEER_AGE, Put,
         PutOutcome, Refusal, Stored, StoredWhat, Walk,
     },
     handle::{Dht, DhtConfig, DhtError},

@@ -6,25 +6,31 @@
 //! refused instead of waiting for time-outs, and bodies, heads and connections are bounded.
 //!
 //! Ignoring methods and content types is an invitation to web pages in the owner's browser, which can post to any local
-//! port. So a request with an `Origin` is refused, and on loopback one whose `Host` is somebody else's name (DNS rebinding).
+//! port. So a request with an `Origin` is refused, unless the owner named it ([`origin`]), and on loopback one whose `Host` is
+//! somebody else's name (DNS rebinding).
 //!
 //! Beside them there is `GET /metrics`, for Prometheus, and, where the owner wants it, `GET /events`.
 //!
 //! This file listens and maps outcomes to HTTP. [`request`] reads what is asked, in the order in which a stock grape checks
-//! it; [`value`] carries values between JSON and bencode; [`path`] finds the operation;
+//! it, from [`json`] as JavaScript reads it; [`value`] carries values between JSON and bencode; [`path`] finds the operation;
 //! [`metrics`] counts; [`events`] tells what happens.
 
 mod events;
+mod json;
 mod metrics;
+mod origin;
 mod path;
 #[doc(hidden)]
 pub mod reading;
 mod request;
 mod value;
 
+pub use self::origin::{Origin, OriginError};
+
 use self::{
     events::{Events, Hub},
     metrics::{Asked, Meter},
+    origin::Asker,
     path::Operation,
     request::{Announce, Failure, Get, Put},
 };
@@ -71,6 +77,8 @@ pub struct Options {
     pub body_timeout: Duration,
     /// What its connections may cost.
     pub limits: Limits,
+    /// Web pages that may use the API.
+    pub allowed_origins: Vec<Origin>,
     /// Whether `GET /events` is served. The DHT node must tell its events then ([`dht::DhtConfig::tells`]).
     pub events: bool,
     /// Who hears of announcements and shows what it keeps, if anything is kept.
@@ -83,6 +91,7 @@ impl Default for Options {
             payload_bytes_max: PAYLOAD_BYTES_MAX,
             body_timeout: BODY_TIMEOUT,
             limits: LIMITS,
+            allowed_origins: Vec::new(),
             events: false,
             notes: None,
         }
@@ -117,6 +126,7 @@ struct Grape {
     payload_bytes_max: usize,
     body_timeout: Duration,
     loopback: bool,
+    allowed_origins: Vec<Origin>,
     meter: Meter,
     notes: Option<Notes>,
     /// Where events are served.
@@ -129,7 +139,7 @@ struct Grape {
 /// When the listener cannot say where it listens.
 pub fn serve(listener: TcpListener, dht: Dht, options: Options) -> io::Result<Server> {
     let loopback = listener.local_addr()?.ip().to_canonical().is_loopback();
-    let Options { payload_bytes_max, body_timeout, limits, events, notes } = options;
+    let Options { payload_bytes_max, body_timeout, limits, allowed_origins, events, notes } = options;
     let hub = Arc::new(Hub::new());
     let meter = Meter::new(notes.as_ref().map(Notes::meter), Arc::clone(&hub));
     let traffic = Arc::clone(&meter.traffic);
@@ -138,6 +148,7 @@ pub fn serve(listener: TcpListener, dht: Dht, options: Options) -> io::Result<Se
         payload_bytes_max,
         body_timeout,
         loopback,
+        allowed_origins,
         meter,
         notes,
         events: events.then(|| Arc::clone(&hub)),
@@ -163,8 +174,14 @@ async fn answer(grape: &Grape, request: Request<Incoming>) -> Response {
         Some(_) if events::is_asked(&parts) => Asked::Events,
         _ => Asked::Operation(path::operation_of(path)),
     };
-    let mut response = match (guard(grape, &parts.headers), asked, &grape.events) {
+    let asker = Asker::of(&parts.headers, &grape.allowed_origins);
+    let mut response = match (guard(grape, &parts.headers, &asker), asked, &grape.events) {
         (Err(text), ..) => respond_failure(Failure::Forbidden(text)),
+        (Ok(()), ..) if matches!(asker, Asker::Page(_)) && origin::is_preflight(&parts) => {
+            let mut response = respond(StatusCode::NO_CONTENT, String::new());
+            origin::allow_more(&parts.headers, response.headers_mut());
+            response
+        }
         (Ok(()), Asked::Metrics, _) => {
             of_kind(crate::metrics::CONTENT_TYPE, respond(StatusCode::OK, grape.meter.page(&grape.dht)))
         }
@@ -175,6 +192,9 @@ async fn answer(grape: &Grape, request: Request<Incoming>) -> Response {
             outcome.map_or_else(respond_failure, |text| respond(StatusCode::OK, text))
         }
     };
+    if let Asker::Page(page) = asker {
+        origin::allow(page, response.headers_mut());
+    }
     if parts.version == Version::HTTP_11 && !closes {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
         response.headers_mut().insert("keep-alive", HeaderValue::from_static("timeout=5"));
@@ -183,12 +203,17 @@ async fn answer(grape: &Grape, request: Request<Incoming>) -> Response {
     response
 }
 
-/// Refuses what only a web page sends.
-fn guard(grape: &Grape, headers: &HeaderMap) -> Result<(), &'static str> {
-    if headers.contains_key(header::ORIGIN) {
-        return Err(
-            "A request with an Origin header comes from a web page, and the Grape API answers programs only.\n",
-        );
+/// Refuses what only a web page sends. A page that may ask came by the name that it knows, whatever that is.
+fn guard(grape: &Grape, headers: &HeaderMap, asker: &Asker) -> Result<(), &'static str> {
+    match asker {
+        Asker::Program => {}
+        Asker::Page(_) => return Ok(()),
+        Asker::Stranger => {
+            return Err(
+                "A request with an Origin header comes from a web page, and the Grape API answers programs only, and pages whose \
+                 origin its owner names: start it with --allow-origin and this page's origin.\n",
+            );
+        }
     }
     let host = headers.get(header::HOST).map(|host| host.to_str().unwrap_or_default());
     if grape.loopback && host.is_some_and(|host| !is_loopback_host(host)) {
@@ -213,7 +238,7 @@ impl Grape {
     /// The body of the answer, JSON text or empty.
     async fn handle(&self, operation: Option<Operation>, body: Incoming) -> Result<String, Failure> {
         // As in a stock grape, bytes that are no UTF-8 are replaced.
-        let data = request::data_of(&String::from_utf8_lossy(&self.read(body).await?))?;
+        let data = request::data_of(&String::from_utf8_lossy(&self.read(body).await?), operation)?;
         match operation {
             None => Err(Failure::not_found()),
             Some(Operation::Announce) => {

@@ -180,3 +180,20 @@ pub fn node_id(port: u16) -> Vec<u8> {
     let key = pong.windows(ID_KEY.len()).position(|part| part == ID_KEY).expect("an id") + ID_KEY.len();
     pong[key..key + 20].to_vec()
 }
+
+/// Puts an unsigned value by a datagram of its own: 0 when it was taken, otherwise the code of the error.
+pub fn put_by_udp(to: u16, v: &[u8]) -> i64 {
+    let socket = socket();
+    let question = b"d1:ad2:id20:iiiiiiiiiiiiiiiiiiii6:target20:tttttttttttttttttttte1:q3:get1:t2:aa1:y1:qe";
+    let answer = krpc(&socket, to, question);
+    let key = b"5:token20:";
+    let token = answer.windows(key.len()).position(|part| part == key).expect("a token") + key.len();
+    let token = &answer[token..token + 20];
+    let put = [b"d1:ad2:id20:iiiiiiiiiiiiiiiiiiii5:token20:", token, b"1:v", v, b"e1:q3:put1:t2:bb1:y1:qe"]
+        .concat();
+    let answer = krpc(&socket, to, &put);
+    match answer.strip_prefix(b"d1:eli") {
+        None => 0,
+        Some(rest) => String::from_utf8_lossy(&rest[..3]).parse().unwrap(),
+    }
+}

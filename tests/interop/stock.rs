@@ -3,8 +3,10 @@
 
 use crate::{
     grape::ring,
-    peers::{announced, found, node_id, puts_eventually, reaches, signed, value},
-    support::{Grape, eventually, grape, stock_grape, stock_grape_with, vintner_grape, vintner_grape_on},
+    peers::{announced, found, node_id, put_by_udp, puts_eventually, reaches, signed, value},
+    support::{
+        Grape, eventually, exchange, grape, stock_grape, stock_grape_with, vintner_grape, vintner_grape_on,
+    },
     testnet,
 };
 use serde_json::json;
@@ -152,4 +154,85 @@ async fn a_stopped_stock_grape_does_not_hold_up_lookups_through_ours() {
     assert_eq!(grape(other.http, "lookup", json!("service")).await.json(), json!(["127.0.0.1:1337"]));
     slowest = slowest.max(started.elapsed());
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+}
+
+/// What stock grapes hold is read through ours: values nested deeper and longer than ours takes itself. And ours takes everything
+/// that is at most 1,000 bytes long, however deep, over HTTP and UDP alike, which all stock grapes carry.
+#[tokio::test]
+async fn values_are_read_as_long_and_as_deep_as_stock_grapes_hold_them() {
+    let plain = stock_grape_with(&[], json!({"payload": 1_000_000})).await;
+    let ours = vintner_grape(&[plain.bootstrap()], &["-b", "127.0.0.1"]).await;
+    let other = vintner_grape(&[plain.bootstrap()], &["-b", "127.0.0.1"]).await;
+    reaches(&ours, 2).await;
+    let deep = |n: usize| "[".repeat(n) + "\"x\"" + &"]".repeat(n);
+    for (at, v) in [deep(33), deep(130), deep(498), deep(2000), json!({"a": "b".repeat(3000)}).to_string()]
+        .iter()
+        .enumerate()
+    {
+        let body = format!(r#"{{"data":{{"v":{v}}}}}"#);
+        let put = exchange(plain.http, "POST /put HTTP/1.1", &body).await;
+        let target = put.json();
+        assert_eq!(target.as_str().map(str::len), Some(40), "{at}: {}", put.body);
+        let shown = if at == 4 { "[object Object]" } else { "x" };
+        assert_eq!(value(&ours, json!({"hash": target, "cache": false})).await["v"], shown, "{at}");
+    }
+
+    // 498 lists around a string of one letter are 999 bytes.
+    for (n, fits) in [
+        (33, true),
+        (126, true),
+        (127, true),
+        (300, true),
+        (498, true),
+        (499, false),
+        (509, false),
+        (700, false),
+    ] {
+        // Another value at each length, so that it is not held already.
+        let v = deep(n).replace('x', "y");
+        let body = format!(r#"{{"data":{{"v":{v}}}}}"#);
+        let put = exchange(ours.http, "POST /put HTTP/1.1", &body).await;
+        assert_eq!(put.status, 200, "{n}: {}", put.body);
+        if fits {
+            let hash = json!({"hash": put.json(), "cache": false});
+            assert_eq!(value(&plain, put.json()).await["v"], "y", "{n}");
+            assert_eq!(value(&other, hash).await["v"], "y", "{n}");
+        } else {
+            assert_eq!(put.json(), json!("v must be less than 1000 bytes in put()"), "{n}");
+        }
+        let bencoded = "l".repeat(n) + "1:y" + &"e".repeat(n);
+        let code = put_by_udp(ours.dht, bencoded.as_bytes());
+        assert_eq!(code, if fits { 0 } else { 205 }, "{n}");
+    }
+}
+
+/// A value that stock grapes cannot carry is refused before it is sent; one that they keep silent about, from whoever, stops nobody.
+#[tokio::test]
+async fn what_stock_grapes_cannot_carry_is_refused_and_their_silence_stops_nothing() {
+    let (first, second, ours) = ring().await;
+    for v in
+        [json!(0), json!(false), json!(-0.5), json!({"\u{e000}": 1, "\u{1f600}": 2}), json!({"__proto__": 1})]
+    {
+        let refused = grape(ours.http, "put", json!({"v": v})).await;
+        assert!(
+            refused.json().as_str().is_some_and(|said| said.starts_with("the value cannot be put: ")),
+            "{v}: {}",
+            refused.body
+        );
+    }
+    for v in [json!([0]), json!({"a": 0}), json!(-1), json!(""), json!([]), json!({}), json!("\u{1f600}")] {
+        let target = grape(ours.http, "put", json!({"v": v})).await.json();
+        assert_eq!(target.as_str().map(str::len), Some(40), "{v}: {target}");
+        value(&second, target).await;
+    }
+    // Whatever goes on, each announcement works, and each name is found.
+    let value_of_nobody = json!({"v": "e", "k": "ab".repeat(32), "sig": "cd".repeat(64), "seq": 1});
+    for n in 0..20 {
+        grape(first.http, "put", json!({"v": 0})).await;
+        grape(ours.http, "put", value_of_nobody.clone()).await;
+        let name = format!("in between {n}");
+        let announced = grape(ours.http, "announce", json!([name, 1400 + n])).await.json();
+        assert!(announced.as_u64() >= Some(1), "{n}: {announced}");
+        found(&ours, &name, 1400 + n).await;
+    }
 }

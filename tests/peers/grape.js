@@ -1,7 +1,7 @@
 // A stock grape that can also verify signed values, which the `grape` command cannot be told to do.
 //
-// node grape.js '{"bootstrap": ["127.0.0.1:1"], "verify": true, "dht": PORT}' prints one JSON object a line: first
-// {"event": "ready", "dht": PORT, "http": PORT}, then {"event": "announce", "name": NAME} for each announcement it hears.
+// node grape.js '{"bootstrap": ["127.0.0.1:1"], "verify": true, "dht": PORT, "payload": BYTES}' prints one JSON object a line:
+// first {"event": "ready", "dht": PORT, "http": PORT}, then {"event": "announce", "name": NAME} for each announcement it hears.
 'use strict'
 
 const crypto = require('node:crypto')
@@ -32,6 +32,7 @@ const start = (apiPort) => {
     dht_port: options.dht || 0,
     dht_bootstrap: options.bootstrap || [],
     api_port: apiPort,
+    check_maxPayloadSize: options.payload || 8192,
     verify: options.verify ? verify : undefined
   })
   let started = false

@@ -3,15 +3,19 @@
 //! Reading makes no copies: one pass checks the structure and its bounds and notes whether it is canonical (sorted unique keys,
 //! no superfluous zeros); afterwards a [`Raw`] is a span of the input that is known to be well-formed, and decoding it again
 //! cannot fail. The envelope of a datagram need not be canonical (some implementations do not sort), a stored value must be.
+//!
+//! How deep values are nested is not bounded by itself: nothing here descends with the input but the list of open containers, and a
+//! datagram is short. Stock grapes hold values that are nested hundreds of times.
 
-/// Containers within containers. BEP44 values are the only place for more than three.
-pub const DEPTH_MAX: usize = 32;
-/// Values in one message. A stock grape's largest reply that fits a datagram carries about 8,000 peers.
-pub const ELEMENTS_MAX: usize = 16_384;
+/// Containers within containers that are read by recursion. Nearly nothing has more than four; what has is read with a list of those
+/// that are open.
+const RECURSION_MAX: usize = 8;
+/// Values in one message: as many as the longest datagram has bytes.
+pub const ELEMENTS_MAX: usize = 65_536;
 /// Digits of a length prefix: enough for any datagram, too few to overflow.
 const LENGTH_DIGITS_MAX: usize = 7;
 
-/// Bytes that are not bencode, or nested or filled beyond the bounds.
+/// Bytes that are not bencode, or more than a datagram can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not bencode at byte {at}")]
 pub struct Malformed {
@@ -90,6 +94,31 @@ impl<'a> Raw<'a> {
         std::iter::from_fn(move || next_value(&mut rest))
     }
 
+    /// Hands out what is in a list and in the lists within it, in order, with `None` before each element but a list's first; anything
+    /// else as it is.
+    pub fn flatten(self, mut each: impl FnMut(Option<Raw<'a>>)) {
+        let mut rest = self.0;
+        // Of each open list: it has had an element.
+        let mut begun: Vec<bool> = Vec::new();
+        while let Some(&byte) = rest.first() {
+            if byte == b'e' {
+                begun.pop();
+                rest = &rest[1..];
+                continue;
+            }
+            if begun.last_mut().is_some_and(|begun| std::mem::replace(begun, true)) {
+                each(None);
+            }
+            if byte == b'l' {
+                begun.push(false);
+                rest = &rest[1..];
+                continue;
+            }
+            let Some(value) = next_value(&mut rest) else { return };
+            each(Some(value));
+        }
+    }
+
     /// Keys and values of a dictionary, in the order received; none when it is something else.
     pub fn fields(self) -> impl Iterator<Item = (&'a [u8], Raw<'a>)> {
         let mut rest = self.0.strip_prefix(b"d").unwrap_or_default();
@@ -124,6 +153,12 @@ fn next_value<'a>(rest: &mut &'a [u8]) -> Option<Raw<'a>> {
     Some(Raw(value))
 }
 
+/// A container that is being read.
+enum Open<'a> {
+    List,
+    Dict { last: Option<&'a [u8]> },
+}
+
 struct Reader<'a> {
     input: &'a [u8],
     at: usize,
@@ -140,12 +175,17 @@ impl<'a> Reader<'a> {
         self.input.get(self.at).copied()
     }
 
+    fn count(&mut self) -> Result<(), Malformed> {
+        self.elements += 1;
+        if self.elements > ELEMENTS_MAX { self.fail() } else { Ok(()) }
+    }
+
     /// Moves past one value.
     fn skip(&mut self, depth: usize) -> Result<(), Malformed> {
-        self.elements += 1;
-        if depth > DEPTH_MAX || self.elements > ELEMENTS_MAX {
-            return self.fail();
+        if depth > RECURSION_MAX {
+            return self.skip_deep();
         }
+        self.count()?;
         match self.peek() {
             Some(b'0'..=b'9') => self.string().map(|_| ()),
             Some(b'i') => self.int(),
@@ -159,6 +199,44 @@ impl<'a> Reader<'a> {
             }
             Some(b'd') => self.dict(depth),
             _ => self.fail(),
+        }
+    }
+
+    /// Moves past one value, however deep it is nested.
+    fn skip_deep(&mut self) -> Result<(), Malformed> {
+        let mut open: Vec<Open<'a>> = Vec::new();
+        loop {
+            let is_end = self.peek() == Some(b'e');
+            match open.last_mut() {
+                Some(_) if is_end => {
+                    self.at += 1;
+                    open.pop();
+                    if open.is_empty() {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Some(Open::Dict { last }) => {
+                    let key = self.string()?;
+                    self.canonical &= last.is_none_or(|last| last < key);
+                    *last = Some(key);
+                }
+                Some(Open::List) | None => {}
+            }
+            self.count()?;
+            match self.peek() {
+                Some(b'0'..=b'9') => self.string().map(|_| ())?,
+                Some(b'i') => self.int()?,
+                Some(kind @ (b'l' | b'd')) => {
+                    self.at += 1;
+                    open.push(if kind == b'l' { Open::List } else { Open::Dict { last: None } });
+                    continue;
+                }
+                _ => return self.fail(),
+            }
+            if open.is_empty() {
+                return Ok(());
+            }
         }
     }
 
@@ -320,7 +398,7 @@ mod tests {
     fn trees() -> impl Strategy<Value = Tree> {
         let bytes = || proptest::collection::vec(any::<u8>(), 0..30);
         let leaf = prop_oneof![any::<i64>().prop_map(Tree::Int), bytes().prop_map(Tree::Bytes)];
-        leaf.prop_recursive(4, 64, 8, move |inner| {
+        leaf.prop_recursive(14, 64, 8, move |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 0..8).prop_map(Tree::List),
                 proptest::collection::btree_map(bytes(), inner, 0..8).prop_map(Tree::Dict),
@@ -428,10 +506,28 @@ mod tests {
     }
 
     #[test]
-    fn depth_and_number_of_values_are_bounded() {
-        let nested = |n: usize| "l".repeat(n) + &"e".repeat(n);
-        assert!(parse(nested(DEPTH_MAX + 1).as_bytes()).is_ok());
-        assert!(parse(nested(DEPTH_MAX + 2).as_bytes()).is_err());
+    fn values_are_read_however_deep_they_are_and_their_number_is_bounded() {
+        for n in [RECURSION_MAX, RECURSION_MAX + 1, RECURSION_MAX + 2, 500, 32_000] {
+            for inside in ["", "i1e", "1:a", "1:ai-2e0:", "d1:ai1e1:bi2ee"] {
+                let nested = |open: &str| open.repeat(n) + inside + &"e".repeat(n);
+                let lists = nested("l");
+                assert_eq!(parse(lists.as_bytes()).map(|p| p.canonical), Ok(true), "{n} {inside}");
+                assert!(
+                    parse(&lists.as_bytes()[..lists.len() - 1]).is_err()
+                        && parse((lists + "e").as_bytes()).is_err()
+                );
+                let dicts = "d1:a".repeat(n) + "le" + &"e".repeat(n);
+                assert_eq!(parse(dicts.as_bytes()).map(|p| p.canonical), Ok(true), "{n}");
+                assert!(parse(&dicts.as_bytes()[..dicts.len() - 1]).is_err());
+            }
+            for odd in ["d1:bi1e1:ai1ee", "i01e", "01:a"] {
+                let nested = "l".repeat(n) + odd + &"e".repeat(n);
+                assert_eq!(parse(nested.as_bytes()).map(|p| p.canonical), Ok(false), "{n} {odd}");
+            }
+            for bad in ["d1:a", "di1ei2e", "x"] {
+                assert!(parse(("l".repeat(n) + bad + &"e".repeat(n)).as_bytes()).is_err(), "{n} {bad}");
+            }
+        }
         assert!(parse("l".repeat(60_000).as_bytes()).is_err());
         let wide = |n: usize| format!("l{}e", "0:".repeat(n));
         assert!(parse(wide(ELEMENTS_MAX - 1).as_bytes()).is_ok());

@@ -6,6 +6,7 @@
 
 use super::{
     Now,
+    bencode::{self, Raw},
     id::NodeId,
     quota::{Quota, Rank},
     source::{Host, Payer},
@@ -28,6 +29,57 @@ const STRING_CONTENT_BYTES_MAX: usize = 1000;
 pub(in crate::dht) fn value_fits(v: &[u8]) -> bool {
     v.len() <= V_BYTES_MAX
         || bdecode_bytes(v).is_some_and(|content| content.len() <= STRING_CONTENT_BYTES_MAX)
+}
+
+/// Why a value that is short enough is not put: a stock grape, and what it says to others, cannot carry it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(in crate::dht) enum Uncarried {
+    /// The integer 0 counts as no value, and nobody answers.
+    Zero,
+    /// Numbers are doubles: beyond 2^53 another one arrives, and its hash is another.
+    Number,
+    /// A key that is not UTF-8, or is not in the same place when keys are sorted as UTF-16.
+    Key,
+}
+
+/// The largest integer that is exact in a double.
+const EXACT_MAX: u64 = 1 << 53;
+
+/// Whether a canonical value arrives unchanged at those who read and write it anew, as stock grapes do. Byte strings do, and are all
+/// that is put but for what programs think up.
+pub(in crate::dht) fn is_carried(v: &[u8]) -> Result<(), Uncarried> {
+    if v.first().is_some_and(u8::is_ascii_digit) {
+        return Ok(());
+    }
+    if v == b"i0e" {
+        return Err(Uncarried::Zero);
+    }
+    // It fits, so its depth is a few hundred at most; it is parsed, so this ends.
+    bencode::parse(v).map_or(Ok(()), |parsed| is_read_anew(parsed.raw))
+}
+
+fn is_read_anew(value: Raw<'_>) -> Result<(), Uncarried> {
+    if value.bytes().is_some() {
+        return Ok(());
+    }
+    if value.is_list() {
+        return value.items().try_for_each(is_read_anew);
+    }
+    if !value.is_dict() {
+        let exact = value.int().is_some_and(|number| number.unsigned_abs() <= EXACT_MAX);
+        return if exact { Ok(()) } else { Err(Uncarried::Number) };
+    }
+    let mut last: Option<&str> = None;
+    for (key, value) in value.fields() {
+        let key = std::str::from_utf8(key).map_err(|_| Uncarried::Key)?;
+        // In JavaScript this one is no key.
+        if key == "__proto__" || last.is_some_and(|last| !last.encode_utf16().lt(key.encode_utf16())) {
+            return Err(Uncarried::Key);
+        }
+        last = Some(key);
+        is_read_anew(value)?;
+    }
+    Ok(())
 }
 
 /// The one account of all who put what was taken back after a restart, until each puts it again: no source has this host, which

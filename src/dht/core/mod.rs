@@ -67,7 +67,10 @@ mod turnover;
 mod types;
 mod upkeep;
 
-pub(in crate::dht) use self::{family::ByFamily, items::value_fits};
+pub(in crate::dht) use self::{
+    family::ByFamily,
+    items::{Uncarried, is_carried, value_fits},
+};
 pub use crate::time::Now;
 
 pub use self::{
@@ -78,8 +81,8 @@ pub use self::{
     stored::{Stored, StoredWhat, Walk},
     table::K,
     types::{
-        DhtEvent, DhtStatus, Dropped, ErrorsOut, Found, GetMode, Item, NAME_BYTES_MAX, Put, PutOutcome,
-        Refusal,
+        DhtEvent, DhtStatus, Dropped, ErrorsOut, Found, GetMode, Item, NAME_BYTES_MAX, PEER_AGE, Put,
+        PutOutcome, Refusal,
     },
 };
 

@@ -1,6 +1,6 @@
 //! Keeping alive what this node announced and put.
 //!
-//! Announcements are renewed every minute: a grape's peers live two. Items live two hours, and in a calm network they are renewed
+//! Announcements are renewed every minute: a stock grape's peers live for 80 to 160 s. Items live two hours, and in a calm network they are renewed
 //! every hour. But their holders leave, and others come nearer: when about three in ten of those nearest to an item cannot be
 //! expected to hold it ([`Turnover`](super::turnover::Turnover) says when), it is put again. In a network that loses a tenth of its
 //! nodes a minute that is every few minutes. Whoever keeps very many items renews them more slowly than that, at a steady rate.

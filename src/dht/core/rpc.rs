@@ -239,9 +239,7 @@ impl Core {
 
     /// Pings a node, unless a ping is under way to it. There are as many as the caller has reasons.
     fn ask_whether_alive(&mut self, now: Now, addr: SocketAddr) {
-        if self.rpc.checking.insert(addr)
-            && !self.ask(now, addr, Asking::Ping, Purpose::Check)
-        {
+        if self.rpc.checking.insert(addr) && !self.ask(now, addr, Asking::Ping, Purpose::Check) {
             self.rpc.checking.remove(&addr);
         }
     }

@@ -167,7 +167,9 @@ impl Table {
     /// Whoever is at this address answered, without an id.
     pub(super) fn spoke(&mut self, addr: SocketAddr, now: Now) {
         let Some(id) = self.by_addr.get(&addr).copied() else { return };
-        let Some(entry) = self.bucket(&id).live.iter_mut().find(|entry| entry.contact.id == id) else { return };
+        let Some(entry) = self.bucket(&id).live.iter_mut().find(|entry| entry.contact.id == id) else {
+            return;
+        };
         entry.seen = now;
         if std::mem::take(&mut entry.failures) > 0 {
             self.good += 1;

@@ -6,10 +6,15 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6},
     sync::Arc,
+    time::Duration,
 };
 
 /// The longest service name. Grapes accept any length that fits a datagram; 1,024 leaves room for the rest of a reply.
 pub const NAME_BYTES_MAX: usize = 1024;
+
+/// How long an announced peer is known without being announced again, unless the owner says otherwise: a stock link announces anew
+/// 60 to 180 s after its last announcement ended, well or not, and one of these may be lost.
+pub const PEER_AGE: Duration = Duration::from_mins(7);
 
 /// A stored value of either kind.
 #[derive(Clone, PartialEq, Eq, Debug)]

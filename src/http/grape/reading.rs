@@ -51,8 +51,9 @@ pub fn read(target: &str, body: &[u8], dht_port: u16) -> Reading {
 }
 
 fn understand(target: &str, body: &str, dht_port: u16) -> Result<Reading, Failure> {
-    let data = request::data_of(body)?;
-    Ok(match operation_of(target) {
+    let operation = operation_of(target);
+    let data = request::data_of(body, operation)?;
+    Ok(match operation {
         None => return Err(Failure::Message("ERR_REQ_NOTFOUND".to_owned())),
         Some(Operation::Announce) => {
             let Announce { name, port } = Announce::read(data, dht_port)?;

@@ -1,12 +1,19 @@
 //! What a request asks for, checked in the order and refused in the words of a stock grape. Pure.
 
-use super::value;
+use super::{
+    json::{self, Unreadable},
+    path::Operation,
+    value,
+};
 use crate::{
     bep44::MutableItem,
     identity::{PublicKey, Signature},
 };
 use serde_json::{Map, Value};
 use std::sync::Arc;
+
+/// The most bytes of an object that says its `length`: longer than any of what is asked for.
+const ARRAY_LIKE_BYTES_MAX: usize = 4096;
 
 /// How a request fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,9 +56,14 @@ impl Failure {
 }
 
 /// The `data` of a request's body; `None` when it has none.
-pub(super) fn data_of(body: &str) -> Result<Option<Value>, Failure> {
-    match serde_json::from_str(body) {
-        Err(_) => Err(Failure::Thrown("ERR_GRAPE_PAYLOAD_INVALID".to_owned())),
+pub(super) fn data_of(body: &str, operation: Option<Operation>) -> Result<Option<Value>, Failure> {
+    match json::parse(body) {
+        // No value that is nested so deep is short enough.
+        Err(Unreadable::TooDeep) if operation == Some(Operation::Put) => Err(Failure::value_too_long()),
+        Err(Unreadable::TooDeep) => {
+            Err(Failure::Message(format!("a request may be nested {} deep at most", json::DEPTH_MAX)))
+        }
+        Err(Unreadable::Invalid) => Err(Failure::Thrown("ERR_GRAPE_PAYLOAD_INVALID".to_owned())),
         Ok(Value::Null) => Err(Failure::property_of("null", "data")),
         Ok(Value::Object(mut fields)) => Ok(fields.remove("data")),
         Ok(_) => Ok(None),
@@ -80,7 +92,7 @@ impl Announce {
         let port = data.get(1).and_then(Value::as_f64).filter(|port| port.fract() == 0.0);
         let port = port.filter(|port| (0.0..=65_535.0).contains(port)).map(|port| port as u16);
         let port = port.ok_or_else(|| Failure::message("ERR_GRAPE_SERVICE_PORT"))?;
-        let name = buffer_from(data.first(), |text| text.as_bytes().to_vec())?;
+        let name = buffer_from(data.first(), utf8)?;
         Ok(Self { name, port: if port == 0 { dht_port } else { port } })
     }
 }
@@ -107,9 +119,9 @@ impl Put {
             Some(_) => Map::new(),
         };
         let Some(k) = truthy(&fields, "k") else { return Ok(Self::Immutable(bencoded_v(&fields)?)) };
-        let k = buffer_from(Some(k), hex)?;
-        let sig = truthy(&fields, "sig").map(|sig| buffer_from(Some(sig), hex)).transpose()?;
-        let salt = truthy(&fields, "salt").map(|salt| buffer_from(Some(salt), utf8)).transpose()?;
+        let k = bytes_or_json(k, hex)?;
+        let sig = truthy(&fields, "sig").map(|sig| bytes_or_json(sig, hex)).transpose()?;
+        let salt = truthy(&fields, "salt").map(|salt| bytes_or_json(salt, utf8)).transpose()?;
         let v = bencoded_v(&fields)?;
         let cas = match fields.get("cas") {
             None => None,
@@ -171,10 +183,10 @@ impl Get {
             None => Err(Failure::property_of("undefined", "salt")),
             Some(Value::Null) => Err(Failure::property_of("null", "salt")),
             Some(hash @ Value::String(_)) => {
-                Ok(Self { hash: buffer_from(Some(&hash), hex)?, salt: Vec::new(), cached: true })
+                Ok(Self { hash: bytes_or_json(&hash, hex)?, salt: Vec::new(), cached: true })
             }
             Some(Value::Object(fields)) => {
-                let salt = truthy(&fields, "salt").map(|salt| buffer_from(Some(salt), utf8)).transpose()?;
+                let salt = truthy(&fields, "salt").map(|salt| bytes_or_json(salt, utf8)).transpose()?;
                 let Some(Value::String(hash)) = fields.get("hash") else { return Err(generic()) };
                 let cached = fields.get("cache") != Some(&Value::Bool(false));
                 Ok(Self { hash: hex(hash), salt: salt.unwrap_or_default(), cached })
@@ -195,12 +207,26 @@ fn truthy<'a>(fields: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     })
 }
 
-/// Node's `Buffer.from`: a string by `decode` (or, when it holds a JSON array, its bytes), an array by its bytes; anything else
-/// throws.
+/// Bytes in one of the forms that a stock grape takes for a key, a signature, a salt or a hash: a string that is JSON of an array, a
+/// buffer or another string is what that JSON says, so that the salt `"[1,2]"` is the bytes 1 and 2; any other is read by `decode`.
+fn bytes_or_json(value: &Value, decode: impl Fn(&str) -> Vec<u8>) -> Result<Vec<u8>, Failure> {
+    // JSON of anything else says no bytes.
+    if let Value::String(text) = value
+        && text.trim_start().starts_with(['[', '{', '"'])
+        && let Ok(said) = json::parse(text)
+        && let Ok(bytes) = buffer_from(Some(&said), utf8)
+    {
+        return Ok(bytes);
+    }
+    buffer_from(Some(value), decode)
+}
+
+/// Node's `Buffer.from`: a string by `decode`, an array by its elements, and what a buffer becomes in JSON; anything else throws.
 fn buffer_from(value: Option<&Value>, decode: impl Fn(&str) -> Vec<u8>) -> Result<Vec<u8>, Failure> {
     let received = match value {
         Some(Value::String(text)) => return Ok(decode(text)),
         Some(Value::Array(bytes)) => return Ok(bytes_of(bytes)),
+        Some(Value::Object(fields)) if let Some(bytes) = bytes_of_object(fields) => return Ok(bytes),
         None => "undefined".to_owned(),
         Some(Value::Null) => "null".to_owned(),
         Some(Value::Object(_)) => "an instance of Object".to_owned(),
@@ -213,22 +239,43 @@ fn buffer_from(value: Option<&Value>, decode: impl Fn(&str) -> Vec<u8>) -> Resul
     )))
 }
 
+/// `{"type": "Buffer", "data": [...]}`, or what looks like an array: `{"length": 2, "0": 1, "1": 2}`.
+fn bytes_of_object(fields: &Map<String, Value>) -> Option<Vec<u8>> {
+    match (fields.get("length"), fields.get("type"), fields.get("data")) {
+        (Some(Value::Number(length)), ..) => {
+            let length = length.as_f64().filter(|length| *length <= ARRAY_LIKE_BYTES_MAX as f64)?;
+            let element = |at: usize| fields.get(&at.to_string()).map_or(0, byte_of);
+            Some((0..length.max(0.0) as usize).map(element).collect())
+        }
+        (Some(_), ..) => Some(Vec::new()),
+        (None, Some(Value::String(kind)), Some(Value::Array(data))) if kind == "Buffer" => {
+            Some(bytes_of(data))
+        }
+        _ => None,
+    }
+}
+
 fn bytes_of(elements: &[Value]) -> Vec<u8> {
-    let byte = |element: &Value| element.as_f64().and_then(value::integer).map_or(0, |n| (n & 0xff) as u8);
-    elements.iter().map(byte).collect()
+    elements.iter().map(byte_of).collect()
+}
+
+/// An element of an array of bytes: JavaScript makes a number of it and keeps the lowest eight bits.
+fn byte_of(element: &Value) -> u8 {
+    let number = match element {
+        Value::Number(number) => number.as_f64(),
+        Value::Bool(value) => Some(f64::from(u8::from(*value))),
+        Value::String(text) => text.trim().parse().ok(),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    };
+    number.and_then(value::integer).map_or(0, |number| (number & 0xff) as u8)
 }
 
 fn utf8(text: &str) -> Vec<u8> {
     text.as_bytes().to_vec()
 }
 
-/// Hex as Node reads it: up to the first pair that is none. A JSON array of bytes in the string is taken as these bytes.
+/// Hex as Node reads it: up to the first pair that is none.
 fn hex(text: &str) -> Vec<u8> {
-    if text.trim_start().starts_with('[')
-        && let Ok(Value::Array(bytes)) = serde_json::from_str(text)
-    {
-        return bytes_of(&bytes);
-    }
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let pair = |pair: &[u8]| Some((digit(pair[0])? * 16 + digit(pair[1])?) as u8);
     text.as_bytes().chunks_exact(2).map_while(pair).collect()

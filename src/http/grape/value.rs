@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Bencodes a JSON value as a grape does: strings as UTF-8, booleans as 1 and 0, fractions cut, nulls left out.
-/// `None` for a number beyond 2^53. JSON comes parsed, so its depth is bounded already.
+/// `None` for a number beyond 2^53. JSON comes parsed, so its depth is bounded already ([`json`](super::json)).
 pub(super) fn encode(value: &Value) -> Option<Vec<u8>> {
     let mut out = Vec::new();
     write(&mut out, value)?;
@@ -49,16 +49,26 @@ pub(super) fn integer(number: f64) -> Option<i64> {
 /// A bencoded value as a grape shows it: JavaScript's `toString` of what it decodes.
 pub(super) fn shown(v: &[u8]) -> String {
     // Stored values are bencode; anything else is shown as the bytes it is.
-    bencode::parse(v).map_or_else(|_| String::from_utf8_lossy(v), |parsed| to_string(parsed.raw)).into_owned()
+    bencode::parse(v).map_or_else(|_| String::from_utf8_lossy(v).into_owned(), |parsed| to_string(parsed.raw))
 }
 
-fn to_string(value: Raw<'_>) -> Cow<'_, str> {
+/// A list's elements are joined by commas, and a list within a list is its elements: only their order remains of how deep they are.
+fn to_string(value: Raw<'_>) -> String {
+    let mut out = String::new();
+    value.flatten(|value| match value {
+        None => out.push(','),
+        Some(value) => out.push_str(&leaf(value)),
+    });
+    out
+}
+
+fn leaf(value: Raw<'_>) -> Cow<'_, str> {
     if let Some(bytes) = value.bytes() {
         String::from_utf8_lossy(bytes)
-    } else if let Some(number) = value.int() {
-        number.to_string().into()
-    } else if value.is_list() {
-        value.items().map(to_string).collect::<Vec<_>>().join(",").into()
+    } else if let Some(digits) =
+        value.encoded().strip_prefix(b"i").and_then(|number| number.strip_suffix(b"e"))
+    {
+        String::from_utf8_lossy(digits)
     } else {
         "[object Object]".into()
     }
@@ -95,6 +105,18 @@ mod tests {
             assert_eq!(shown(v.as_bytes()), text);
         }
         assert_eq!(shown(b"2:\xff\xfe"), "\u{fffd}\u{fffd}");
+        for (v, text) in [
+            (
+                "l1:all1:bi-2eee0:d1:xleei99999999999999999999ee",
+                "a,b,-2,,[object Object],99999999999999999999",
+            ),
+            ("lllleeee", ""),
+            ("llelelee", ",,"),
+        ] {
+            assert_eq!(shown(v.as_bytes()), text);
+        }
+        let deep = "l".repeat(30_000) + "1:a" + &"e".repeat(30_000);
+        assert_eq!(shown(deep.as_bytes()), "a");
     }
 
     proptest! {

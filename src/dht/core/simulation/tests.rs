@@ -133,6 +133,40 @@ fn a_value_that_neighbours_ignore_does_not_stop_announcements_nor_lookups() {
     }
 }
 
+/// Twelve services that stock links announce anew 60 to 180 s after the last announcement ended, some always at the latest, and of
+/// one each third announcement is lost: with the default age each is found at any moment, and gone some minutes after its end.
+#[test]
+fn what_stock_links_announce_is_found_at_any_moment() {
+    let mut net = Net::joined(31, 4);
+    for n in 0..4 {
+        net.core(n).config.peer_max_age = PEER_AGE;
+        net.core(n).peers = Peers::new(1000, PEER_AGE, NodeId([0; 20]), Ranges { limit_private: false });
+    }
+    let names: Vec<String> = (0..12).map(|n| format!("service {n}")).collect();
+    let mut due = vec![(net.now, 0); names.len()];
+    let (started, mut asked) = (net.now, 0);
+    while net.now.since(started) < Duration::from_mins(20) {
+        let now = net.now;
+        for (n, (at, announced)) in due.iter_mut().enumerate().filter(|(_, (at, _))| *at <= now) {
+            let is_lost = n == 11 && *announced % 3 == 1;
+            if !is_lost {
+                net.announce(n as u16 % 3, &names[n]);
+            }
+            let wait = if n < 4 || n == 11 { 180_000 } else { net.rng.random_range(60_000..=180_000) };
+            (*at, *announced) = (net.now.plus(Duration::from_millis(wait)), *announced + 1);
+        }
+        for name in &names {
+            asked += 1;
+            let (found, _) = net.lookup(3, name);
+            assert_eq!(found.len(), 1, "{name} after {:?}", net.now.since(started));
+        }
+        net.run(Duration::from_secs(2));
+    }
+    assert!(asked > 7000, "{asked}");
+    net.run(PEER_AGE);
+    assert!(names.iter().all(|name| net.lookup(3, name).0.is_empty()), "whoever stopped is forgotten");
+}
+
 /// A node that died is asked again when there is nobody else, rather than to say at once that there is nobody.
 #[test]
 fn those_who_failed_are_asked_when_nobody_else_is_left() {

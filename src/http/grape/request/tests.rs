@@ -14,11 +14,11 @@ const NOT_A_BUFFER: &str = "The first argument must be of type string or an inst
 #[test]
 fn bodies_that_are_no_json_and_null_are_thrown() {
     for body in ["", "garbage", "\u{feff}{}", "{\"data\":"] {
-        assert_eq!(data_of(body), Err(thrown("ERR_GRAPE_PAYLOAD_INVALID")), "{body}");
+        assert_eq!(data_of(body, None), Err(thrown("ERR_GRAPE_PAYLOAD_INVALID")), "{body}");
     }
-    assert_eq!(data_of("null"), Err(thrown("Cannot read properties of null (reading 'data')")));
-    assert_eq!(data_of("5"), Ok(None));
-    assert_eq!(data_of(r#"{"rid":7,"data":"x"}"#), Ok(Some(json!("x"))));
+    assert_eq!(data_of("null", None), Err(thrown("Cannot read properties of null (reading 'data')")));
+    assert_eq!(data_of("5", None), Ok(None));
+    assert_eq!(data_of(r#"{"rid":7,"data":"x"}"#, None), Ok(Some(json!("x"))));
 }
 
 #[test]
@@ -103,6 +103,62 @@ fn a_signed_item_comes_through_as_it_was_signed() {
 }
 
 #[test]
+fn keys_signatures_salts_and_names_may_be_buffers_as_json_writes_them() {
+    let item =
+        VerifiedItem::sign(&KeyPair::from_seed(&[1; 32]), &[1, 2], 7, crate::bep44::bencode_bytes(b"v"));
+    let item = item.unwrap().into_inner();
+    let buffer = |bytes: &[u8]| json!({"type": "Buffer", "data": bytes});
+    let like = |bytes: &[u8]| {
+        let mut fields = Map::from_iter([("length".to_owned(), json!(bytes.len()))]);
+        fields.extend(bytes.iter().enumerate().map(|(at, byte)| (at.to_string(), json!(byte))));
+        Value::Object(fields)
+    };
+    let text = |bytes: &[u8]| json!(json!(bytes).to_string());
+    let buffer_text = |bytes: &[u8]| json!(buffer(bytes).to_string());
+    for form in [&buffer as &dyn Fn(&[u8]) -> Value, &like, &text, &buffer_text] {
+        let (k, sig, salt) = (form(&item.k.0), form(&item.sig.0), form(&item.salt));
+        let data = json!({"v": "v", "k": k, "sig": sig, "salt": salt, "seq": 7});
+        assert_eq!(Put::read(Some(data)), Ok(Put::Mutable { item: item.clone(), cas: None }), "{salt}");
+        let get = Get::read(Some(json!({"hash": "ab", "salt": salt}))).unwrap();
+        assert_eq!(get.salt, [1, 2], "{salt}");
+    }
+    for (name, bytes) in [
+        (buffer(b"ab"), &b"ab"[..]),
+        (like(b"ab"), b"ab"),
+        (json!(["97", 98.9, true, null, -1]), b"ab\x01\0\xff"),
+        (json!({"length": "2"}), b""),
+        (json!("[1,2]"), b"[1,2]"),
+    ] {
+        let read = Announce::read(Some(json!([name, 1])), 1);
+        assert_eq!(read, Ok(Announce { name: bytes.to_vec(), port: 1 }), "{name}");
+    }
+    for odd in
+        [json!({}), json!({"type": "Buffer"}), json!({"type": "x", "data": [1]}), json!({"length": 1e9})]
+    {
+        let read = Announce::read(Some(json!([odd, 1])), 1);
+        assert_eq!(read, Err(thrown(&format!("{NOT_A_BUFFER}Received an instance of Object"))), "{odd}");
+    }
+}
+
+/// A stock grape reads a salt as JSON where it is JSON of a string or of bytes.
+#[test]
+fn a_salt_is_its_text_unless_it_is_json_of_bytes_or_of_another_text() {
+    for (salt, bytes) in [
+        ("foobar", &b"foobar"[..]),
+        ("12", b"12"),
+        ("null", b"null"),
+        ("[1,2]", &[1, 2]),
+        (" [1, 2]", &[1, 2]),
+        ("[1,2", b"[1,2"),
+        ("\"a b\"", b"a b"),
+        ("{\"a\":1}", b"{\"a\":1}"),
+        ("größe", "größe".as_bytes()),
+    ] {
+        assert_eq!(Get::read(Some(json!({"hash": "ab", "salt": salt}))).unwrap().salt, bytes, "{salt}");
+    }
+}
+
+#[test]
 fn gets_read_hashes_as_node_reads_hex() {
     let get = |data| Get::read(Some(data));
     let found =
@@ -125,7 +181,7 @@ proptest! {
     fn any_body_is_read_without_a_panic(
         body in r#"\{"data":(\[|\{|)("(v|k|sig|seq|salt|cas|hash)":)?("[0-9a-g\\"]{0,70}"|-?[0-9.e]{1,9}|null|\[\]),?[\]\}]{0,2}\}"#,
     ) {
-        if let Ok(data) = data_of(&body) {
+        if let Ok(data) = data_of(&body, None) {
             let _ = Announce::read(data.clone(), 1);
             let _ = Put::read(data.clone());
             let _ = Get::read(data.clone());
