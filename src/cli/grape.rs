@@ -1,11 +1,12 @@
 //! `vintner grape`: a DHT node with the Grape HTTP API, started as `grape` of grenache-grape 1.0.0 is.
 //!
 //! It takes that command's flags, so that start scripts keep working. Two defaults differ, because the stock ones are traps:
-//! HTTP listens on loopback unless `-b` is given (stock: on every interface), and peers expire and payloads are bounded as in a
+//! HTTP listens on loopback unless `-b` is given (stock: on every interface), and peers expire and payloads are bounded, as in a
 //! grape that is started by a program (stock: never, and not at all).
 //!
-//! [`settings`] says where each setting comes from, [`status`] asks a grape that runs.
+//! [`script`] reads arguments as the stock command does, [`settings`] says where each setting comes from, [`status`] asks a grape that runs.
 
+pub(in crate::cli) mod script;
 mod settings;
 mod status;
 
@@ -50,15 +51,19 @@ pub(super) struct GrapeArgs {
 
     /// No effect, in a stock grape neither
     #[arg(long = "dc", visible_alias = "dht_concurrency", value_name = "N")]
-    _dht_concurrency: Option<u64>,
+    _dht_concurrency: Option<String>,
 
     /// No effect here: write tokens are kept with their nodes, so there are no tables of them to limit
     #[arg(long = "dht_maxTables", value_name = "N")]
-    _dht_max_tables: Option<u64>,
+    _dht_max_tables: Option<String>,
 
     /// No effect, in a stock grape neither
     #[arg(long = "cache_maxAge", value_name = "MS")]
-    _cache_max_age: Option<u64>,
+    _cache_max_age: Option<String>,
+
+    /// What was made of arguments that make no sense.
+    #[arg(skip)]
+    pub(super) warnings: Vec<String>,
 
     /// TOML file of settings, with the long names of the flags: dht_port = 20001
     #[arg(long, env = "VINTNER_GRAPE_CONFIG", value_name = "FILE")]
@@ -87,11 +92,14 @@ pub(super) async fn run(args: GrapeArgs, log_format: Option<LogFormat>, stop: St
         return status::run(&settings, args.json).await;
     }
     let settings = settings.effective(log_format).map_err(WrongUsage::of)?;
+    let warnings = || args.warnings.iter().chain(&settings.warnings);
     if args.print_config {
+        warnings().for_each(|warning| output::tell(&format!("warning: {warning}")));
         output::print(&settings.to_toml()?)?;
         return Ok(Exit::Done);
     }
     logs::start(settings.log_format);
+    warnings().for_each(|warning| tracing::warn!("{warning}"));
     // Listened to from the start: no signal ends the first process of a container before it listens.
     let mut stop = std::pin::pin!(stop.asked());
     let running = tokio::select! {
@@ -128,6 +136,7 @@ impl Running {
         let (dht, keeper) = start_dht(settings, workers, listener.local_addr()?).await?;
         let options = grape::Options {
             payload_bytes_max: settings.check_max_payload_size as usize,
+            allowed_origins: settings.allow_origin.clone(),
             events: settings.events,
             notes: keeper.as_ref().map(Keeper::notes),
             ..grape::Options::default()
@@ -242,7 +251,7 @@ mod tests {
         let used = parse("--dp 1 --aph 2 --bn ").unwrap().settings.effective(None).unwrap();
         let config = used.dht([0; 32]);
         assert!(used.bind.is_none() && config.host.is_none() && config.bootstrap.is_empty() && !used.events);
-        assert_eq!((config.peer_max_age.as_millis(), used.check_max_payload_size), (120_000, 8192));
+        assert_eq!((config.peer_max_age.as_millis(), used.check_max_payload_size), (420_000, 8192));
         assert!(used.data_dir.is_none());
     }
 

@@ -36,11 +36,11 @@ mod supervisor;
 mod trades;
 mod watch;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use client::{Client, Refused};
 use exit::Exit;
 use logs::LogFormat;
-use std::{io::ErrorKind, process::ExitCode};
+use std::{ffi::OsString, io::ErrorKind, process::ExitCode};
 
 /// A peer-to-peer exchange node
 ///
@@ -100,7 +100,17 @@ fn parse() -> Result<Cli, clap::Error> {
     if std::env::args_os().nth(1).is_none_or(|command| command != "grape") {
         return Cli::try_parse();
     }
-    let CliOf { command: GrapeOnly::Grape(args), log_format, until_stdin_ends } = CliOf::try_parse()?;
+    // What starts a stock grape starts ours.
+    let mut command = CliOf::<GrapeOnly>::command();
+    command.build();
+    let mut said = std::env::args_os();
+    let mut arguments: Vec<OsString> = said.by_ref().take(2).collect();
+    let heeded =
+        command.find_subcommand("grape").map(|grape| grape::script::heed(grape, said)).unwrap_or_default();
+    arguments.extend(heeded.arguments);
+    let CliOf { command: GrapeOnly::Grape(mut args), log_format, until_stdin_ends } =
+        CliOf::try_parse_from(arguments)?;
+    args.warnings = heeded.warnings;
     Ok(CliOf { command: Command::Grape(args), log_format, until_stdin_ends })
 }
 

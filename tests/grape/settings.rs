@@ -61,10 +61,6 @@ async fn what_is_missing_or_unknown_is_wrong_usage_and_says_what_to_do() {
         ),
         (&["--config", file], "dht_prot"),
         (&["--config", "/nonexistent"], "cannot read the settings in /nonexistent"),
-        (
-            &["--dp", "1", "--aph", "2", "--bn", "", "--dht_maxValues", "0"],
-            "--dht_maxValues 0 is not possible",
-        ),
     ] {
         let (code, _, err) = said(&vintner(&[], arguments).await);
         assert!(
@@ -79,6 +75,91 @@ async fn a_start_script_for_the_stock_command_runs() {
     let script = "-b 127.0.0.1 --dc 32 --dht_maxTables 5000 --dht_maxValues 5000 --dht_peer_maxAge 120000 \
                   --cache_maxAge 60000 --dnl 300000 --check_maxPayloadSize 8192";
     let ours = vintner_grape(&[], &script.split_whitespace().collect::<Vec<_>>()).await;
+    assert_eq!(grape(ours.http, "lookup", json!("name")).await.body, "[]");
+}
+
+/// Statement 44: what starts a stock grape although it makes no sense starts ours, and is told.
+#[tokio::test]
+async fn odd_start_scripts_start_a_grape_and_are_told_what_was_made_of_them() {
+    for (line, used, told) in [
+        (&["-b", "", "--dp", "1", "--aph", "2", "--bn", ""][..], &["dht_port = 1"][..], &[][..]),
+        (
+            &["--dp", "1", "--aph", "2", "--bn"],
+            &["bootstrap = []"],
+            &["--bn has no value: this grape joins nobody"],
+        ),
+        (&["--bn", "--dp", "1", "--aph", "2"], &["bootstrap = []"], &["--bn has no value"]),
+        (
+            &["--dp", "1", "--dp", "3", "--aph", "2", "--bn", ""],
+            &["dht_port = 3"],
+            &["--dp is given more than once"],
+        ),
+        (
+            &["start", "--dp", "1", "--aph", "2", "--bn", "", "now"],
+            &[],
+            &["`start` belongs to no", "`now` belongs to no"],
+        ),
+        (
+            &["--no-x", "--dp", "1", "--aph", "2", "--bn", "", "--verbose", "-v"],
+            &[],
+            &["--no-x is no flag", "-v is no flag"],
+        ),
+        (
+            &["--dp", "20001.0", "--aph", "0x4e21", "--bn", "", "--dpa", "1e5"],
+            &["dht_port = 20001", "api_port = 20001", "dht_peer_maxAge = 100000"],
+            &[],
+        ),
+        (
+            &[
+                "--dp",
+                "1",
+                "--aph",
+                "2",
+                "--bn",
+                "",
+                "--dnl",
+                "0",
+                "--dht_maxValues",
+                "0",
+                "--check_maxPayloadSize",
+                "0",
+            ],
+            &["dht_nodeLiveness = 300000", "dht_maxValues = 5000", "check_maxPayloadSize = 8192"],
+            &[
+                "--dht_nodeLiveness 0 makes no sense",
+                "--dht_maxValues 0 makes no sense",
+                "--check_maxPayloadSize 0 makes no sense",
+            ],
+        ),
+        (
+            &[
+                "--dp",
+                "1",
+                "--aph",
+                "2",
+                "--bn",
+                "",
+                "--dht_maxValues",
+                "1e9",
+                "--check_maxPayloadSize",
+                "1e12",
+            ],
+            &["dht_maxValues = 1000000", "check_maxPayloadSize = 16777216"],
+            &["--dht_maxValues 1000000000 is more", "--check_maxPayloadSize 1000000000000 is more"],
+        ),
+    ] {
+        let (code, out, err) = said(&vintner(&[], &[line, &["--print-config"]].concat()).await);
+        assert_eq!(code, Some(0), "{line:?}: {err}");
+        for setting in used {
+            assert!(out.lines().any(|found| found == *setting), "{line:?}: {setting} is not in {out}");
+        }
+        for warning in told {
+            assert!(err.contains(warning), "{line:?}: {warning} is not in {err}");
+        }
+        assert!(!told.is_empty() || err.is_empty(), "{line:?}: {err}");
+    }
+    // It starts indeed, and logs them.
+    let ours = vintner_grape(&[], &["-b", "", "--dnl", "0", "--no-x", "more"]).await;
     assert_eq!(grape(ours.http, "lookup", json!("name")).await.body, "[]");
 }
 

@@ -2,8 +2,10 @@
 //! a default, as for a node.
 //!
 //! Flags and names are those of the stock command. Three settings have no default, as there: whoever leaves one out has most
-//! likely mistyped it. Each may come from any of the three places.
+//! likely mistyped it. Each may come from any of the three places. A number with which a stock grape starts starts this one: what is
+//! beyond what is possible here is brought within it, with a warning.
 
+use super::script;
 use crate::{
     cli::{
         addresses,
@@ -11,14 +13,13 @@ use crate::{
         path::UserPath,
         settings::{MAINLINE_BOOTSTRAP, ipv6_beside, read_file},
     },
-    dht::{DhtConfig, DhtEvent},
-    http::grape::PAYLOAD_BYTES_MAX,
+    dht::{DhtConfig, DhtEvent, PEER_AGE},
+    http::grape::{Origin, PAYLOAD_BYTES_MAX},
 };
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4},
-    ops::RangeInclusive,
     path::{Path, PathBuf},
     str::FromStr,
     time::Duration,
@@ -44,12 +45,12 @@ pub(super) struct Settings {
     bind: Option<Bind>,
 
     /// UDP port of the DHT (0: a free one) [required]
-    #[arg(long = "dp", visible_alias = "dht_port", env = "VINTNER_GRAPE_DHT_PORT", value_name = "PORT")]
+    #[arg(long = "dp", visible_alias = "dht_port", env = "VINTNER_GRAPE_DHT_PORT", value_name = "PORT", value_parser = script::port)]
     #[serde(alias = "dp")]
     dht_port: Option<u16>,
 
     /// TCP port of the HTTP API (0: a free one) [required]
-    #[arg(long = "aph", visible_alias = "api_port", env = "VINTNER_GRAPE_API_PORT", value_name = "PORT")]
+    #[arg(long = "aph", visible_alias = "api_port", env = "VINTNER_GRAPE_API_PORT", value_name = "PORT", value_parser = script::port)]
     #[serde(alias = "aph")]
     api_port: Option<u16>,
 
@@ -65,16 +66,19 @@ pub(super) struct Settings {
     bootstrap: Option<Vec<String>>,
 
     /// Values stored at most; the least recently used goes first [default: 5000]
-    #[arg(long = "dht_maxValues", env = "VINTNER_GRAPE_DHT_MAX_VALUES", value_name = "N")]
+    #[arg(long = "dht_maxValues", env = "VINTNER_GRAPE_DHT_MAX_VALUES", value_name = "N", value_parser = script::number)]
     #[serde(rename = "dht_maxValues")]
     dht_max_values: Option<u64>,
 
-    /// How long an announced peer is known without being announced again, in ms; 0 for ever [default: 120000]
+    /// How long an announced peer is known without being announced again, in ms; 0 for ever [default: 420000]
+    ///
+    /// A stock link announces anew after 60 to 180 s. With the default, one of these announcements may be lost.
     #[arg(
         long = "dht_peer_maxAge",
         visible_alias = "dpa",
         env = "VINTNER_GRAPE_DHT_PEER_MAX_AGE",
-        value_name = "MS"
+        value_name = "MS",
+        value_parser = script::number
     )]
     #[serde(rename = "dht_peer_maxAge", alias = "dpa")]
     dht_peer_max_age: Option<u64>,
@@ -84,15 +88,23 @@ pub(super) struct Settings {
         long = "dnl",
         visible_alias = "dht_nodeLiveness",
         env = "VINTNER_GRAPE_DHT_NODE_LIVENESS",
-        value_name = "MS"
+        value_name = "MS",
+        value_parser = script::number
     )]
     #[serde(rename = "dht_nodeLiveness", alias = "dnl")]
     dht_node_liveness: Option<u64>,
 
     /// The longest HTTP body, in bytes [default: 8192]
-    #[arg(long = "check_maxPayloadSize", env = "VINTNER_GRAPE_CHECK_MAX_PAYLOAD_SIZE", value_name = "BYTES")]
+    #[arg(long = "check_maxPayloadSize", env = "VINTNER_GRAPE_CHECK_MAX_PAYLOAD_SIZE", value_name = "BYTES", value_parser = script::number)]
     #[serde(rename = "check_maxPayloadSize")]
     check_max_payload_size: Option<u64>,
+
+    /// A web page that may use the HTTP API, as `https://trade.example`; may be given more than once [default: none]
+    ///
+    /// Exactly what the page's browser sends as its Origin. Requests of all other pages are refused.
+    #[arg(long, env = "VINTNER_GRAPE_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    #[serde(default, deserialize_with = "origins")]
+    allow_origin: Option<Vec<Origin>>,
 
     /// Where this grape keeps what it knows, so that it knows it again after a restart [default: it keeps nothing]
     ///
@@ -120,19 +132,32 @@ pub(super) struct Settings {
     log_format: Option<LogFormat>,
 }
 
-/// An IP address; `localhost` is the one name that means the same everywhere.
+/// Origins as texts.
+fn origins<'a, D: Deserializer<'a>>(from: D) -> Result<Option<Vec<Origin>>, D::Error> {
+    let texts = Vec::<String>::deserialize(from)?;
+    let origins: Result<_, _> = texts.iter().map(|text| text.parse()).collect();
+    origins.map(Some).map_err(serde::de::Error::custom)
+}
+
+fn show_origins<S: Serializer>(origins: &[Origin], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(origins.iter().map(Origin::to_string))
+}
+
+/// An IP address; `localhost` is the one name that means the same everywhere. An empty text is none, as an empty variable gives.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
-struct Bind(IpAddr);
+struct Bind(Option<IpAddr>);
 
 impl FromStr for Bind {
     type Err = String;
     fn from_str(text: &str) -> Result<Self, String> {
-        if text == "localhost" {
-            return Ok(Self(Ipv4Addr::LOCALHOST.into()));
+        match text {
+            "" => return Ok(Self(None)),
+            "localhost" => return Ok(Self(Some(Ipv4Addr::LOCALHOST.into()))),
+            _ => {}
         }
         let wrong = |_| "give an IP address of this machine, such as 127.0.0.1 or 0.0.0.0".to_owned();
-        text.parse().map(Self).map_err(wrong)
+        text.parse().map(|ip| Self(Some(ip))).map_err(wrong)
     }
 }
 
@@ -159,12 +184,17 @@ pub(super) struct Effective {
     dht_node_liveness: u64,
     #[serde(rename = "check_maxPayloadSize")]
     pub(super) check_max_payload_size: u64,
+    #[serde(serialize_with = "show_origins")]
+    pub(super) allow_origin: Vec<Origin>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) data_dir: Option<PathBuf>,
     pub(super) events: bool,
     ipv6: bool,
     mainline: bool,
     pub(super) log_format: LogFormat,
+    /// What was made of settings that make no sense.
+    #[serde(skip)]
+    pub(super) warnings: Vec<String>,
 }
 
 impl Settings {
@@ -184,6 +214,7 @@ impl Settings {
             dht_peer_max_age: self.dht_peer_max_age.or(file.dht_peer_max_age),
             dht_node_liveness: self.dht_node_liveness.or(file.dht_node_liveness),
             check_max_payload_size: self.check_max_payload_size.or(file.check_max_payload_size),
+            allow_origin: self.allow_origin.or(file.allow_origin),
             data_dir: self.data_dir.or(file.data_dir),
             events: self.events.or(file.events),
             ipv6: self.ipv6.or(file.ipv6),
@@ -194,7 +225,7 @@ impl Settings {
 
     /// Where the HTTP API is, as far as it is said; and the data directory.
     pub(super) fn place(&self) -> (Option<SocketAddr>, Option<&Path>) {
-        let ip = self.bind.map_or(Ipv4Addr::LOCALHOST.into(), |bind| bind.0);
+        let ip = self.bind.and_then(|bind| bind.0).unwrap_or(Ipv4Addr::LOCALHOST.into());
         let http = self.api_port.filter(|port| *port != 0).map(|port| SocketAddr::new(ip, port));
         (http, self.data_dir.as_deref())
     }
@@ -220,35 +251,56 @@ impl Settings {
                 missing.join(", ")
             );
         };
+        let mut warnings = Vec::new();
         Ok(Effective {
-            bind: self.bind.map(|bind| bind.0),
+            bind: self.bind.and_then(|bind| bind.0),
             dht_port,
             api_port,
             bootstrap: addresses::bootstrap(bootstrap, "--bn")?,
-            dht_max_values: within("dht_maxValues", self.dht_max_values, 5000, 1..=VALUES_LIMIT)?,
-            dht_peer_max_age: within("dht_peer_maxAge", self.dht_peer_max_age, 120_000, 0..=MS_LIMIT)?,
-            dht_node_liveness: within("dht_nodeLiveness", self.dht_node_liveness, 300_000, 1..=MS_LIMIT)?,
+            dht_max_values: within("dht_maxValues", self.dht_max_values, 5000, VALUES_LIMIT, &mut warnings),
+            // Here 0 means something.
+            dht_peer_max_age: match self.dht_peer_max_age {
+                Some(0) => 0,
+                age => within("dht_peer_maxAge", age, PEER_AGE.as_millis() as u64, MS_LIMIT, &mut warnings),
+            },
+            dht_node_liveness: within(
+                "dht_nodeLiveness",
+                self.dht_node_liveness,
+                300_000,
+                MS_LIMIT,
+                &mut warnings,
+            ),
             check_max_payload_size: within(
                 "check_maxPayloadSize",
                 self.check_max_payload_size,
                 PAYLOAD_BYTES_MAX as u64,
-                1..=PAYLOAD_BYTES_LIMIT,
-            )?,
+                PAYLOAD_BYTES_LIMIT,
+                &mut warnings,
+            ),
+            allow_origin: self.allow_origin.unwrap_or_default(),
             data_dir: self.data_dir.map(UserPath::into_path),
             events: self.events.unwrap_or(false),
             ipv6: self.ipv6.unwrap_or(false),
             mainline,
             log_format: log_format.or(self.log_format).unwrap_or_default(),
+            warnings,
         })
     }
 }
 
-fn within(name: &str, given: Option<u64>, default: u64, range: RangeInclusive<u64>) -> Result<u64> {
-    let value = given.unwrap_or(default);
-    if !range.contains(&value) {
-        bail!("--{name} {value} is not possible; give a number from {} to {}", range.start(), range.end());
+/// A number from 1 to `max`. With 0 a stock grape takes its default, and so does this one.
+fn within(name: &str, given: Option<u64>, default: u64, max: u64, warnings: &mut Vec<String>) -> u64 {
+    match given {
+        Some(0) => {
+            warnings.push(format!("--{name} 0 makes no sense, and is taken for the default, {default}"));
+            default
+        }
+        Some(value) if value > max => {
+            warnings.push(format!("--{name} {value} is more than is possible, and is taken for {max}"));
+            max
+        }
+        given => given.unwrap_or(default),
     }
-    Ok(value)
 }
 
 impl Effective {
@@ -361,13 +413,36 @@ mod tests {
     }
 
     #[test]
-    fn numbers_out_of_bounds_are_refused_wherever_they_stand() {
-        for text in
-            ["dht_maxValues = 0", "dht_maxValues = 1000001", "dnl = 0", "check_maxPayloadSize = 16777217"]
-        {
-            let settings = file(&format!("dp = 1\naph = 2\nbn = []\n{text}"));
-            let said = settings.effective(None).unwrap_err().to_string();
-            assert!(said.contains("; give a number from"), "{said}");
+    fn numbers_out_of_bounds_are_brought_within_them_and_told_wherever_they_stand() {
+        for (text, used, said) in [
+            ("dht_maxValues = 0", "dht_maxValues = 5000", "--dht_maxValues 0 makes no sense"),
+            ("dht_maxValues = 1000001", "dht_maxValues = 1000000", "is taken for 1000000"),
+            ("dnl = 0", "dht_nodeLiveness = 300000", "--dht_nodeLiveness 0 makes no sense"),
+            ("dpa = 0", "dht_peer_maxAge = 0", ""),
+            (
+                "dpa = 1000000000000",
+                "dht_peer_maxAge = 31536000000",
+                "--dht_peer_maxAge 1000000000000 is more",
+            ),
+            ("check_maxPayloadSize = 0", "check_maxPayloadSize = 8192", "taken for the default, 8192"),
+            ("check_maxPayloadSize = 16777217", "check_maxPayloadSize = 16777216", "is taken for 16777216"),
+        ] {
+            let settings = file(&format!("dp = 1\naph = 2\nbn = []\n{text}")).effective(None).unwrap();
+            let shown = settings.to_toml().unwrap();
+            assert!(shown.lines().any(|line| line == used), "{used} is not in {shown}");
+            let told = settings.warnings.join("\n");
+            assert!(if said.is_empty() { told.is_empty() } else { told.contains(said) }, "{text}: {told}");
         }
+    }
+
+    #[test]
+    fn pages_that_may_use_the_api_are_named_exactly() {
+        let used = file(
+            "dp = 1\naph = 2\nbn = []\nallow_origin = ['https://trade.example', 'http://localhost:8080']",
+        );
+        let used = used.effective(None).unwrap();
+        assert_eq!(used.allow_origin.len(), 2);
+        assert_eq!(file(&used.to_toml().unwrap()).effective(None).unwrap().allow_origin, used.allow_origin);
+        assert!(toml::from_str::<Settings>("allow_origin = ['*']").is_err());
     }
 }
