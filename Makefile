@@ -8,7 +8,7 @@ WITH ?=
 OFFSET ?= 0
 NETWORK = MAKE="$(MAKE)" VINTNER="$(VINTNER)" DIR="$(DIR)" WITH="$(WITH)" OFFSET="$(OFFSET)" sh scripts/network.sh
 
-.PHONY: help build start-all stop-all status logs docker-test test peers sim sim-mutants sim-dht flood netem fuzz fuzz-keep openapi bench bench-docs bench-micro
+.PHONY: help build start-all stop-all status logs docker-test test test-long suites peers sim sim-mutants sim-dht flood netem fuzz fuzz-keep openapi bench bench-docs bench-micro
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,13 @@ docker-test: ## test the image and Compose (needs a Docker engine, Compose, curl
 peers:
 	@sh tests/peers/install.sh
 	@sh tests/faces/install.sh
+
+suites: ## run the suites of stock packages with ours in place of their grape: make suites VINTNER=target/debug/vintner
+	@[ -x "$(VINTNER)" ] || $(MAKE) build
+	@sh tests/suites/run.sh "$(abspath $(VINTNER))"
+
+test-long: test suites ## all tests, those too that take ten minutes
+	cargo test --locked --test grenache -- --ignored --nocapture
 
 test: peers ## check the form and the lints, run all tests
 	cargo fmt --check

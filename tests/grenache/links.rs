@@ -87,6 +87,42 @@ async fn what_a_stock_link_keeps_announcing_outlives_what_our_grape_remembers() 
     }
 }
 
+/// Statement 51: what twelve stock links keep announcing at their own pace, 60 to 180 s, is found at any moment of ten minutes on grapes
+/// with their default settings.
+#[tokio::test]
+#[ignore = "takes ten minutes: make test-long"]
+async fn what_stock_links_announce_at_their_own_pace_is_always_found() {
+    let first = crate::support::vintner_grape(&[], &[]).await;
+    let ours = crate::support::vintner_grape(&[first.bootstrap()], &[]).await;
+    let third = crate::support::vintner_grape(&[first.bootstrap(), ours.bootstrap()], &[]).await;
+    let ring = Ring { ours, others: vec![first, third] };
+    ring.announce("link:joined", 1399).await;
+    let name = |n: usize| format!("link:default:{n}");
+    let mut links = Vec::new();
+    for (at, version) in VERSIONS.into_iter().enumerate() {
+        let mine: Vec<usize> = (0..12).filter(|n| n % VERSIONS.len() == at).collect();
+        let steps: Vec<Value> =
+            mine.iter().map(|n| json!(["startAnnouncing", name(*n), 1500 + n, {}])).collect();
+        let mut process = stock("link.js", &[version, &ring.url(), &Value::from(steps).to_string()]);
+        for _ in mine {
+            assert!(process.event("done").await["error"].is_null());
+        }
+        links.push(process);
+    }
+    let started = std::time::Instant::now();
+    let (mut asked, mut found) = (0, 0);
+    while started.elapsed() < std::time::Duration::from_mins(10) {
+        for n in 0..12 {
+            let answer = crate::support::grape(ring.others[1].http, "lookup", json!(name(n))).await;
+            asked += 1;
+            found += u32::from(answer.json() == json!([format!("127.0.0.1:{}", 1500 + n)]));
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    println!("{found} of {asked} look-ups found their service");
+    assert!(asked > 1000 && found == asked, "{found} of {asked} look-ups found their service");
+}
+
 /// Statement 51: immutable and signed values; a grape's 301 and 302 reach the link as codes; a miss is `""` to 1.0.x and
 /// `undefined` to 0.7.x.
 #[tokio::test]

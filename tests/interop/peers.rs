@@ -186,11 +186,14 @@ pub fn put_by_udp(to: u16, v: &[u8]) -> i64 {
     let socket = socket();
     let question = b"d1:ad2:id20:iiiiiiiiiiiiiiiiiiii6:target20:tttttttttttttttttttte1:q3:get1:t2:aa1:y1:qe";
     let answer = krpc(&socket, to, question);
-    let key = b"5:token20:";
+    let key = b"5:token";
     let token = answer.windows(key.len()).position(|part| part == key).expect("a token") + key.len();
-    let token = &answer[token..token + 20];
-    let put = [b"d1:ad2:id20:iiiiiiiiiiiiiiiiiiii5:token20:", token, b"1:v", v, b"e1:q3:put1:t2:bb1:y1:qe"]
-        .concat();
+    let digits = answer[token..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let bytes: usize = String::from_utf8_lossy(&answer[token..token + digits]).parse().unwrap();
+    // With its length, as it is sent back.
+    let token = &answer[token..=token + digits + bytes];
+    let put =
+        [b"d1:ad2:id20:iiiiiiiiiiiiiiiiiiii5:token", token, b"1:v", v, b"e1:q3:put1:t2:bb1:y1:qe"].concat();
     let answer = krpc(&socket, to, &put);
     match answer.strip_prefix(b"d1:eli") {
         None => 0,

@@ -161,9 +161,12 @@ async fn a_stopped_stock_grape_does_not_hold_up_lookups_through_ours() {
 #[tokio::test]
 async fn values_are_read_as_long_and_as_deep_as_stock_grapes_hold_them() {
     let plain = stock_grape_with(&[], json!({"payload": 1_000_000})).await;
+    // A stock grape says where a value is only when another one takes it.
+    let second = stock_grape_with(&[plain.bootstrap()], json!({})).await;
     let ours = vintner_grape(&[plain.bootstrap()], &["-b", "127.0.0.1"]).await;
     let other = vintner_grape(&[plain.bootstrap()], &["-b", "127.0.0.1"]).await;
-    reaches(&ours, 2).await;
+    reaches(&plain, 3).await;
+    reaches(&ours, 3).await;
     let deep = |n: usize| "[".repeat(n) + "\"x\"" + &"]".repeat(n);
     for (at, v) in [deep(33), deep(130), deep(498), deep(2000), json!({"a": "b".repeat(3000)}).to_string()]
         .iter()
@@ -204,6 +207,7 @@ async fn values_are_read_as_long_and_as_deep_as_stock_grapes_hold_them() {
         let code = put_by_udp(ours.dht, bencoded.as_bytes());
         assert_eq!(code, if fits { 0 } else { 205 }, "{n}");
     }
+    drop(second);
 }
 
 /// A value that stock grapes cannot carry is refused before it is sent; one that they keep silent about, from whoever, stops nobody.
