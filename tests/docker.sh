@@ -77,6 +77,20 @@ ok 'the tour: created, listed, sold once, gone'
 status=$(network status)
 has "$status" ready 'make status does not show the nodes'
 
+# By command, as README says: each container's program is set up for its own node, also for a copy of its store.
+has "$("${compose[@]}" exec -T server-02 vintner offers list)" "$open" 'the program of a container does not list'
+"${compose[@]}" exec -T server-01 vintner backup /data/copy.db >/dev/null || die 'a store in a container cannot be copied'
+ok 'each container has the program, set up for its node'
+
+# A fourth node, by the line in README.
+docker run -d --rm --name vintner-test-port --network "${COMPOSE_PROJECT_NAME}_exchange" -p 127.0.0.1:4003:4003 \
+    -e VINTNER_API=0.0.0.0:4003 -e VINTNER_API_PUBLISHED=127.0.0.1:4003 vintner node --join server-01:1337 >/dev/null
+for _ in $(seq 100); do curl -s --noproxy '*' http://127.0.0.1:4003/readyz 2>/dev/null | grep -q '"ready"' && break; sleep 0.2; done
+listed 4003 "$open"
+has "$(api 4003 node)" '"network":"devnet"' 'the fourth node is in another network'
+docker rm -f vintner-test-port >/dev/null
+ok 'a fourth node joins by one line'
+
 # Who is kept out: pages, other names, and neighbours on the container network whatever they say they are.
 has "$(api 4000 node -H 'host: evil.example:4000')" foreign_host 'another name is served'
 has "$(api 4000 node -H 'origin: http://evil.example')" foreign_origin 'a page is served'
@@ -132,6 +146,15 @@ has "$said" 'run the newer version' 'make start-all does not show why a node doe
 ok 'a volume of a newer version is named by the node (6) and by make start-all'
 
 network stop >/dev/null || die 'the network did not stop'
+"${compose[@]}" down --volumes >/dev/null 2>&1
+
+# On other ports; later commands find them by themselves.
+OFFSET=100 network start >/dev/null || die 'the moved network did not start'
+has "$(api 4100 node)" '"network":"devnet"' 'the moved network does not answer'
+has "$(network start)" http://127.0.0.1:4100 'the moved network is not found again'
+has "$("${compose[@]}" exec -T server-03 vintner status)" ready 'the program of a moved container does not find its node'
+network stop >/dev/null || die 'the moved network did not stop'
+ok 'all ports are moved by OFFSET'
 left=$(docker ps -a -q --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME")$(docker network ls -q --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME")
 [ -z "$left" ] || die "left behind: $left"
 ok 'make stop-all leaves nothing running'
