@@ -265,8 +265,8 @@ start_devnet() {
             rm -f "$pid_file" "$note"
             echo "The network did not start:" >&2
             tail -n 15 "$log" >&2
-            taken=$(sed -n 's/.*\(TCP\|UDP\) port \([0-9]*\) cannot be had.*/\1:\2/p' "$log" | tail -n 1 | tr A-Z a-z)
-            [ -z "$taken" ] || say_ports_taken "$taken"
+            taken=$(sed -n '/cannot be had/{s/ cannot be had.*//;s/^[^:]*: //;s/ port /:/g;s/,//g;p;}' "$log" | tail -n 1 | tr A-Z a-z)
+            [ -z "$taken" ] || say_ports_taken $taken
             exit $failed
         fi
         [ "$waited" -lt 120 ] ||

@@ -355,7 +355,7 @@ fn each_reason_not_to_start_has_its_code_and_says_what_to_do() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().to_string();
     let (code, said) = refused_node(&data, &["--rpc", &port]);
-    assert!(code == 4 && said.contains(&port) && said.contains("choose another --rpc"), "{code} {said}");
+    assert!(code == 4 && said.contains(&port) && said.contains("choose another with --rpc"), "{code} {said}");
     let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().to_string();
     let (code, said) = refused_node(&data, &["--dht", &port]);
@@ -373,6 +373,23 @@ fn each_reason_not_to_start_has_its_code_and_says_what_to_do() {
     fs::remove_file(data.join("master.key")).unwrap();
     let (code, said) = refused_node(&data, &[]);
     assert!(code == 6 && said.contains("restore the key file"), "{code} {said}");
+}
+
+#[test]
+fn a_node_beside_another_is_told_of_all_ports_at_once_and_how_to_join() {
+    let held = [0; 2].map(|_| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    let [api, rpc] = held.each_ref().map(|port| port.local_addr().unwrap().to_string());
+    let data = tempfile::tempdir().unwrap();
+    let dir = data.path().join("data").display().to_string();
+    let line =
+        ["node", "--data-dir", &dir, "--bootstrap", "", "--api", &api, "--rpc", &rpc, "--dht", "127.0.0.1:0"];
+    let (code, _, err) = run(&line);
+    assert!(code == 4 && err.contains(&format!("TCP {api}, TCP {rpc} are taken")), "{code} {err}");
+    assert!(
+        err.contains(&format!("vintner node --join {api}")) && err.contains("with --api, --rpc"),
+        "{err}"
+    );
+    assert!(!fs::exists(&dir).unwrap(), "nothing was begun");
 }
 
 #[test]

@@ -206,11 +206,14 @@ fn a_taken_port_is_named_and_nothing_is_left_running() {
 #[test]
 fn the_devnets_own_refusal_of_a_port_has_the_same_code() {
     let machine = Machine::new();
-    let refusal = "error: TCP port 1337 cannot be had; stop what uses it";
+    let refusal = "error: TCP port 1337, UDP port 20011 cannot be had: Address in use";
     machine.program("vintner", &format!("#!/bin/sh\necho '{refusal}' >&2\nexit 4\n"));
     let (code, said) = machine.run("start", "devnet");
     assert!(code == 3 && said.contains(refusal) && machine.note().is_none(), "{code} {said}");
-    assert!(said.contains("1337 (TCP)") && said.contains("make start-all OFFSET=100"), "{said}");
+    assert!(
+        said.contains("1337 (TCP), 20011 (UDP).") && said.contains("make start-all OFFSET=100"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -1,14 +1,15 @@
 //! `vintner devnet`: a whole network on this machine, as child processes of this program.
 
-use super::{Exit, output, path::UserPath, signals::Stop, supervisor::Task};
+use super::{
+    Exit, output,
+    path::UserPath,
+    ports::{Port, flags, taken},
+    signals::Stop,
+    supervisor::Task,
+};
 use crate::address::bind::advice;
 use anyhow::{Context, Result, bail};
-use std::{
-    io::{self, ErrorKind},
-    net::{Ipv4Addr, TcpListener, UdpSocket},
-    path::Path,
-    time::Duration,
-};
+use std::{net::Ipv4Addr, path::Path, time::Duration};
 use tokio::{sync::watch, task::JoinSet};
 
 /// Grapes and nodes at most: beyond it one machine says little about a network, and ports of different kinds would meet.
@@ -91,40 +92,36 @@ fn port(base: u16, n: u16) -> Result<u16> {
 }
 
 impl DevnetArgs {
-    /// Names the first port that something else uses, before anything is started.
+    /// Names the ports that other programs have, all at once, before anything is started.
     fn check_ports(&self) -> Result<()> {
-        let tcp = [
-            (self.api_port, self.nodes, "--api-port"),
-            (self.rpc_port, self.nodes, "--rpc-port"),
-            (self.grape_http_port, self.grapes, "--grape-http-port"),
+        let blocks = [
+            (self.api_port, self.nodes, false, "--api-port"),
+            (self.rpc_port, self.nodes, false, "--rpc-port"),
+            (self.grape_http_port, self.grapes, false, "--grape-http-port"),
+            (self.dht_port, self.nodes, true, "--dht-port"),
+            (self.grape_dht_port, self.grapes, true, "--grape-dht-port"),
         ];
-        let udp = [
-            (self.dht_port, self.nodes, "--dht-port"),
-            (self.grape_dht_port, self.grapes, "--grape-dht-port"),
-        ];
-        let next = |error: &io::Error, flag| match error.kind() {
-            ErrorKind::AddrInUse => format!(
-                "stop what uses it (another devnet? `make stop-all`), or choose other ports with {flag}"
-            ),
-            _ => advice(error, flag),
-        };
-        let fails = |what: String, error: io::Error, flag| {
-            let next = next(&error, flag);
-            anyhow::Error::new(error).context(format!("{what} cannot be had; {next}"))
-        };
-        for (base, count, flag) in tcp {
+        let mut ports = Vec::new();
+        for (base, count, udp, flag) in blocks {
             for n in 0..count {
-                let port = port(base, n)?;
-                TcpListener::bind((Ipv4Addr::LOCALHOST, port))
-                    .map_err(|error| fails(format!("TCP port {port}"), error, flag))?;
+                ports.push(Port { at: (Ipv4Addr::LOCALHOST, port(base, n)?).into(), udp, flag });
             }
         }
-        for (base, count, flag) in udp {
-            for n in 0..count {
-                let port = port(base, n)?;
-                UdpSocket::bind((Ipv4Addr::LOCALHOST, port))
-                    .map_err(|error| fails(format!("UDP port {port}"), error, flag))?;
-            }
+        if let Some((taken, error)) = taken(ports.iter().copied()) {
+            let all: Vec<String> =
+                taken.iter().map(|port| format!("{} port {}", port.kind(), port.at.port())).collect();
+            return Err(anyhow::Error::new(error).context(format!(
+                "{} cannot be had; stop what uses them (another devnet? `make stop-all`), or choose other ports with {}",
+                all.join(", "),
+                flags(&taken)
+            )));
+        }
+        for port in ports {
+            port.bind().map_err(|error| {
+                let next = advice(&error, port.flag);
+                let what = format!("{} port {} cannot be had; {next}", port.kind(), port.at.port());
+                anyhow::Error::new(error).context(what)
+            })?;
         }
         Ok(())
     }
@@ -211,6 +208,7 @@ impl DevnetArgs {
 mod tests {
     use super::*;
     use clap::Parser;
+    use std::net::TcpListener;
 
     #[derive(Parser)]
     struct Command {

@@ -29,6 +29,7 @@ mod offers;
 mod open_files;
 mod output;
 mod path;
+mod ports;
 mod settings;
 mod signals;
 mod status;

@@ -1,13 +1,14 @@
 //! `vintner node`: one trading node with its API.
 
 use super::{
-    Exit, join,
+    Exit, healthcheck, join,
     logs::{self, LogFormat},
     output,
+    ports::{Port, flags, taken},
     settings::{Effective, Settings, SettingsArgs},
     signals::Stop,
 };
-use crate::{http::api, listener::Serving, node::Node};
+use crate::{http::api, listener::Serving, node::Node, store};
 use anyhow::{Context, Result};
 
 /// Run a trading node
@@ -102,7 +103,30 @@ async fn start(given: Settings) -> Result<(Effective, Node, Serving)> {
     }
 }
 
+/// One that is taken is named by whoever listens there; where more are, another node is likely there, and all are named.
+/// A data directory that is in use says more: it is the very same node.
+fn look_at_ports(settings: &Effective) -> Result<()> {
+    if store::holder(&settings.data_dir).is_ok_and(|holder| holder.is_some()) {
+        return Ok(());
+    }
+    let ports = [
+        Port::tcp(settings.api, "--api"),
+        Port::tcp(settings.rpc, "--rpc"),
+        Port::udp(settings.dht.into(), "--dht"),
+    ];
+    let Some((taken, error)) = taken(ports).filter(|(taken, _)| taken.len() > 1) else { return Ok(()) };
+    let all: Vec<String> = taken.iter().map(|port| format!("{} {}", port.kind(), port.at)).collect();
+    Err(anyhow::Error::new(error).context(format!(
+        "{} are taken, by another node it seems; to join its network beside it, run `vintner node --join {}`, or choose other \
+         ports with {}",
+        all.join(", "),
+        healthcheck::reachable(settings.api),
+        flags(&taken)
+    )))
+}
+
 async fn start_with(settings: Effective) -> Result<(Effective, Node, Serving)> {
+    look_at_ports(&settings)?;
     let node = Node::start(settings.node()).await.context("the node did not start")?;
     match start_api(&settings, &node).await {
         Ok(serving) => Ok((settings, node, serving)),
