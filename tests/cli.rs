@@ -393,6 +393,93 @@ fn a_node_beside_another_is_told_of_all_ports_at_once_and_how_to_join() {
 }
 
 #[test]
+fn what_only_a_person_can_mend_ends_with_6() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let (code, said) = refused_node(&dir.path().join("file/node"), &[]);
+    assert!(code == 6 && said.contains("choose another --data-dir"), "{code} {said}");
+
+    let data = dir.path().join("node");
+    let node = NodeProcess::start(&data, &[]);
+    assert_eq!(node.run(&["offers", "create", "--quantity", "1", "--price", "100"]).0, 0);
+    node.stop();
+    let database = data.join("vintner.db");
+    let whole = fs::read(&database).unwrap();
+    let damage = rusqlite::Connection::open(&database).unwrap();
+    damage
+        .execute_batch("UPDATE own_offers SET closed = 'withdrawn'; PRAGMA wal_checkpoint(TRUNCATE)")
+        .unwrap();
+    drop(damage);
+    let (code, said) = refused_node(&data, &[]);
+    assert!(
+        code == 6 && said.contains("table own_offers") && said.contains("from a backup"),
+        "{code} {said}"
+    );
+    let torn: Vec<u8> = whole.iter().enumerate().map(|(n, b)| if n > 4096 { !b } else { *b }).collect();
+    fs::write(&database, torn).unwrap();
+    let (code, said) = refused_node(&data, &[]);
+    assert!(code == 6, "{code} {said}");
+    fs::remove_file(&database).unwrap();
+    let (code, said) = refused_node(&data, &[]);
+    assert!(
+        code == 6 && said.contains("is missing or empty") && said.contains("--new-store"),
+        "{code} {said}"
+    );
+    assert!(!database.exists(), "nothing is begun silently");
+    let node = NodeProcess::start(&data, &["--new-store"]);
+    assert_eq!(node.json(&["offers", "list"])["items"].as_array().map(Vec::len), Some(0));
+    node.stop();
+    NodeProcess::start(&data, &[]).stop();
+}
+
+#[test]
+fn a_data_directory_of_another_user_ends_with_6() {
+    use std::os::unix::{fs::PermissionsExt, process::CommandExt};
+    let mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("node");
+    NodeProcess::start(&data, &[]).stop();
+    let mut command = if rustix::process::getuid().is_root() {
+        // Nothing is closed to root. Nobody may run the program, which may lie in a closed home.
+        mode(dir.path(), 0o755);
+        let program = dir.path().join("vintner");
+        fs::copy(VINTNER, &program).unwrap();
+        let mut command = Command::new(program);
+        command.uid(65_534).gid(65_534).current_dir("/");
+        command
+    } else {
+        mode(&data, 0o000);
+        vintner(&[])
+    };
+    let args = ["node", "--bootstrap", "", "--api", "127.0.0.1:0", "--rpc", "127.0.0.1:0", "--dht"];
+    let (code, _, said) = said(command.args(args).args(["127.0.0.1:0", "--data-dir"]).arg(&data).output().unwrap());
+    mode(&data, 0o700);
+    assert!(code == 6 && said.contains("ermission denied") && said.contains("chown"), "{code} {said}");
+}
+
+#[test]
+fn a_node_whose_database_is_deleted_acknowledges_nothing_and_says_where_it_is_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("node");
+    let mut node = NodeProcess::start(&data, &[]);
+    let create = ["offers", "create", "--quantity", "1", "--price", "100"];
+    assert_eq!(node.run(&create).0, 0);
+    fs::remove_file(data.join("vintner.db")).unwrap();
+    let (code, out, err) = node.run(&create);
+    assert!(code != 0 && out.is_empty(), "{code} {out}{err}");
+    assert_eq!(node.child.wait().unwrap().code(), Some(6));
+    let (code, said) = refused_node(&data, &[]);
+    assert!(code == 6 && said.contains("--new-store"), "{code} {said}");
+    fs::remove_file(data.join("vintner.db-wal")).unwrap();
+    fs::rename(data.join("vintner.db.saved-1"), data.join("vintner.db")).unwrap();
+    let node = NodeProcess::start(&data, &[]);
+    let held = node.json(&["offers", "list", "--mine"])["items"].as_array().map(Vec::len);
+    // What was written and not acknowledged may be there or not.
+    assert!(matches!(held, Some(1 | 2)), "{held:?}");
+    node.stop();
+}
+
+#[test]
 fn a_taken_api_port_and_a_taken_grape_port_end_with_4() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let held = std::net::TcpListener::bind(taken).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::{
     http::api::ApiError,
-    node::NodeError,
+    node::{NodeError, NodeFailure, StartError},
     store::{StoreError, keyfile::KeyFileError},
 };
 use std::{io, process::ExitCode};
@@ -71,26 +71,34 @@ impl Exit {
             return Self::of_store(error);
         }
         // Transparent errors are not in the chain themselves, only what holds them.
+        if let Some(error) = cause.downcast_ref::<KeyFileError>() {
+            return Self::of_key(error);
+        }
+        if let Some(failure) = cause.downcast_ref::<NodeFailure>() {
+            return failure.needs_a_person.then_some(Self::DataUnusable);
+        }
         match cause.downcast_ref::<NodeError>()? {
-            NodeError::Store(error) | NodeError::Key(KeyFileError::Directory(error)) => Self::of_store(error),
-            NodeError::Key(
-                KeyFileError::Exposed { .. }
-                | KeyFileError::Malformed { .. }
-                | KeyFileError::KeyMissing { .. },
-            ) => Some(Self::DataUnusable),
+            NodeError::Store(error) => Self::of_store(error),
+            NodeError::Key(error) => Self::of_key(error),
+            NodeError::Commit(error) => error.needs_a_person().then_some(Self::DataUnusable),
+            NodeError::Writer(StartError::Journal(error)) => {
+                error.needs_a_person().then_some(Self::DataUnusable)
+            }
             _ => None,
         }
     }
 
     fn of_store(error: &StoreError) -> Option<Self> {
         match error {
-            StoreError::Locked { .. } => Some(Self::DataInUse),
-            StoreError::NewerSchema { .. }
-            | StoreError::NotAStore { .. }
-            | StoreError::WrongNetwork { .. }
-            | StoreError::WrongClient { .. }
-            | StoreError::Damaged { .. } => Some(Self::DataUnusable),
-            StoreError::Io { .. } | StoreError::Sqlite { .. } => None,
+            StoreError::Locked { .. } | StoreError::DatabaseLocked { .. } => Some(Self::DataInUse),
+            error => error.needs_a_person().then_some(Self::DataUnusable),
+        }
+    }
+
+    fn of_key(error: &KeyFileError) -> Option<Self> {
+        match error {
+            KeyFileError::Directory(error) => Self::of_store(error),
+            error => error.needs_a_person().then_some(Self::DataUnusable),
         }
     }
 }

@@ -8,7 +8,12 @@ use super::{
     settings::{Effective, Settings, SettingsArgs},
     signals::Stop,
 };
-use crate::{http::api, listener::Serving, node::Node, store};
+use crate::{
+    http::api,
+    listener::Serving,
+    node::{Node, NodeConfig},
+    store,
+};
 use anyhow::{Context, Result};
 
 /// Run a trading node
@@ -23,6 +28,13 @@ use anyhow::{Context, Result};
 pub(crate) struct NodeArgs {
     #[command(flatten)]
     settings: SettingsArgs,
+
+    /// Begin a new store although the one that this key had is missing
+    ///
+    /// What was only in it is given up: trades that no other node holds, open offers, bids without an answer. Say it once, then
+    /// run `vintner recover`, which asks the other nodes for what they know.
+    #[arg(long)]
+    new_store: bool,
 
     /// Print the settings as they would be used, as TOML, and end
     #[arg(long)]
@@ -42,7 +54,7 @@ pub(crate) async fn run(args: NodeArgs, log_format: Option<LogFormat>, stop: Sto
     // Listened to from here on, without a gap: the first process of a container is never ended by a signal that it does not hear.
     let mut asked = std::pin::pin!(stop.asked());
     let (settings, node, serving) = tokio::select! {
-        started = start(given) => started?,
+        started = start(given, args.new_store) => started?,
         // What it has not started yet keeps nothing that an orderly end would save.
         asked = &mut asked => return asked.map(|()| Exit::Done),
     };
@@ -57,7 +69,7 @@ pub(crate) async fn run(args: NodeArgs, log_format: Option<LogFormat>, stop: Sto
     }
     let exit = tokio::select! {
         asked = &mut asked => asked.map(|()| Exit::Done),
-        reason = node.failed() => Err(anyhow::anyhow!("{reason}; look at the disk, then start the node again")),
+        failure = node.failed() => Err(failure.into()),
     };
     tracing::info!("stopping");
     // Together: a caller that waits for a bid's answer is told by the node's end that it is in doubt.
@@ -79,16 +91,16 @@ async fn print_config(given: Settings) -> Result<Exit> {
 }
 
 /// Starts a node and its API. One that joins chooses ports and directory, again where another program was quicker.
-async fn start(given: Settings) -> Result<(Effective, Node, Serving)> {
+async fn start(given: Settings, new_store: bool) -> Result<(Effective, Node, Serving)> {
     if given.join.is_none() {
-        return start_with(given.finish()?).await;
+        return start_with(given.finish()?, new_store).await;
     }
     let joining = join::ask(&given).await?;
     let mut choices = 0;
     loop {
         choices += 1;
         let settled = joining.settle(given.clone())?;
-        let started = start_with(settled.settings.clone().finish()?).await;
+        let started = start_with(settled.settings.clone().finish()?, new_store).await;
         match started {
             Err(error) if choices < CHOICES_MAX && settled.may_choose_anew(Exit::of(&error)) => {
                 tracing::debug!(%error, "another program was quicker; choosing anew");
@@ -125,9 +137,9 @@ fn look_at_ports(settings: &Effective) -> Result<()> {
     )))
 }
 
-async fn start_with(settings: Effective) -> Result<(Effective, Node, Serving)> {
+async fn start_with(settings: Effective, new_store: bool) -> Result<(Effective, Node, Serving)> {
     look_at_ports(&settings)?;
-    let node = Node::start(settings.node()).await.context("the node did not start")?;
+    let node = Node::start(NodeConfig { new_store, ..settings.node() }).await.context("the node did not start")?;
     match start_api(&settings, &node).await {
         Ok(serving) => Ok((settings, node, serving)),
         Err(error) => {

@@ -279,6 +279,7 @@ impl Effective {
             dht: self.dht,
             dht_ipv6: self.ipv6.then(|| ipv6_beside(*self.dht.ip())),
             mainline: self.mainline,
+            new_store: false,
             bootstrap: self.bootstrap.clone(),
             advertise: self.advertise.clone(),
             allow_private: self.allow_private,

@@ -25,6 +25,8 @@ pub struct NodeConfig {
     pub bootstrap: Vec<String>,
     /// Addresses at which other nodes reach this node's RPC, when they differ from `rpc`.
     pub advertise: Vec<SocketAddr>,
+    /// Begin a new store although the key has had one, which is lost.
+    pub new_store: bool,
     /// Whether loopback and private addresses of other nodes are connected to: only on test networks and inside containers.
     pub allow_private: bool,
 }
@@ -40,6 +42,7 @@ impl NodeConfig {
             dht: SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0),
             dht_ipv6: None,
             mainline: false,
+            new_store: false,
             bootstrap,
             advertise: Vec::new(),
             allow_private: true,

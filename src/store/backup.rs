@@ -26,6 +26,9 @@ use std::{
 const TRIES_MAX: usize = 300;
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
+/// Copies that [`save`] makes at most of one database: whoever does not look at the first needs no tenth.
+const SAVED_MAX: u32 = 9;
+
 /// What was copied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Copied {
@@ -99,6 +102,39 @@ pub fn backup(dir: &Path, to: &Path) -> Result<Copied, BackupError> {
     part.finish(to)?;
     let bytes = fs::metadata(to).map_or(0, |file| file.len());
     Ok(Copied { bytes, ..copied })
+}
+
+/// Saves what an open connection holds, whose file has lost its name, beside where it was. Gives the copy's name.
+pub(super) fn save(conn: &Connection, path: &Path) -> Option<PathBuf> {
+    (1..=SAVED_MAX).find_map(|n| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".saved-{n}"));
+        let to = PathBuf::from(name);
+        match save_as(conn, &to) {
+            Ok(()) => Some(to),
+            Err(error) => {
+                tracing::warn!(%error, "what the database held could not be saved under this name");
+                None
+            }
+        }
+    })
+}
+
+fn save_as(conn: &Connection, to: &Path) -> Result<(), BackupError> {
+    let write = |source: rusqlite::Error| BackupError::Write {
+        doing: "write the copy",
+        path: to.to_owned(),
+        reason: source.to_string(),
+    };
+    if to.symlink_metadata().is_ok() {
+        return Err(BackupError::Exists(to.to_owned()));
+    }
+    let part = Part::create(to)?;
+    let mut copy = Connection::open_with_flags(&part.0, WRITE).map_err(write)?;
+    copy_pages(conn, &mut copy).map_err(write)?;
+    copy.pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(())).map_err(write)?;
+    copy.close().map_err(|(_, source)| write(source))?;
+    part.finish(to)
 }
 
 /// Opens a database that a node may be writing.

@@ -1,7 +1,11 @@
 //! What can go wrong with a store, said so that its owner knows what to do.
 
 use crate::identity::{ClientId, Network};
-use std::path::PathBuf;
+use rusqlite::ErrorCode;
+use std::{
+    io::{self, ErrorKind},
+    path::PathBuf,
+};
 
 /// Why a store cannot be opened or read. Nothing in it was changed.
 #[derive(Debug, thiserror::Error)]
@@ -17,15 +21,36 @@ pub enum StoreError {
         /// Who has it, when it said so.
         pid: Option<u32>,
     },
+    /// Another process has the database, by another way than this data directory.
+    #[error(
+        "the database {path} is in use by another process, through another name or directory; \
+         stop that process, or give this node a directory of its own"
+    )]
+    DatabaseLocked {
+        /// The database, as it was named here.
+        path: PathBuf,
+    },
+    /// There is a key that has been used, and no store.
+    #[error(
+        "the store {path} is missing or empty, but the key beside it has been used: client {client_id} may have open offers, \
+         bids without an answer and trades. Restore it from a backup (`vintner backup` makes them); if there is none, start once \
+         with --new-store, then `vintner recover` asks the other nodes for what they know"
+    )]
+    Missing {
+        /// Where it should be.
+        path: PathBuf,
+        /// Whose it was.
+        client_id: ClientId,
+    },
     /// The operating system refused something.
-    #[error("cannot {doing} {path}: {source}")]
+    #[error("cannot {doing} {path}: {source}{}", advice(source))]
     Io {
         /// What was tried.
         doing: &'static str,
         /// On what.
         path: PathBuf,
         /// Why not.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Written by a newer program.
     #[error(
@@ -94,6 +119,60 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether starting again as it is will meet the same: only a person can mend it.
+    #[must_use]
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Missing { .. }
+            | Self::NewerSchema { .. }
+            | Self::NotAStore { .. }
+            | Self::WrongNetwork { .. }
+            | Self::WrongClient { .. }
+            | Self::Damaged { .. } => true,
+            Self::Io { source, .. } => io_needs_a_person(source),
+            Self::Sqlite { source, .. } => sqlite_needs_a_person(source),
+            Self::Locked { .. } | Self::DatabaseLocked { .. } => false,
+        }
+    }
+}
+
+/// Whether the system will say the same to whoever asks again with the same rights.
+pub(super) fn io_needs_a_person(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::NotADirectory
+            | ErrorKind::IsADirectory
+    )
+}
+
+fn sqlite_needs_a_person(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseCorrupt
+                | ErrorCode::NotADatabase
+                | ErrorCode::ReadOnly
+                | ErrorCode::CannotOpen
+                | ErrorCode::PermissionDenied
+        )
+    )
+}
+
+/// What to do about it, as the rest of a sentence.
+pub(super) fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            "; run as the user whose it is, make it that user's with chown, or choose another --data-dir"
+        }
+        ErrorKind::ReadOnlyFilesystem => "; mount it writable, or choose another --data-dir",
+        ErrorKind::NotADirectory | ErrorKind::IsADirectory => "; move it away, or choose another --data-dir",
+        _ => "",
+    }
+}
+
 /// Why a commit did not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -103,6 +182,22 @@ pub enum CommitError {
         /// The database.
         path: PathBuf,
     },
+    /// The files are not those that were opened. What was written may be lost with the process.
+    #[error(
+        "the database {path} {what} while the node ran; nothing is acknowledged any more{}",
+        .saved.as_ref().map_or(String::new(), |saved| format!(
+            ". All that it held was saved as {}: to go on with it, move it to {} while no node runs",
+            saved.display(), path.display()
+        ))
+    )]
+    Gone {
+        /// The database.
+        path: PathBuf,
+        /// What happened to it.
+        what: &'static str,
+        /// Where a copy of all that was committed is.
+        saved: Option<PathBuf>,
+    },
     /// Anything else. Whether the events are on disk is not known: only reading the store again tells, so the node must stop.
     #[error("cannot write to the store {path}: {source}")]
     Failed {
@@ -111,4 +206,16 @@ pub enum CommitError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+}
+
+impl CommitError {
+    /// Whether a next start will meet the same: only a person can mend it.
+    #[must_use]
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Gone { .. } => true,
+            Self::Full { .. } => false,
+            Self::Failed { source, .. } => sqlite_needs_a_person(source),
+        }
+    }
 }

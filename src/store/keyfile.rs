@@ -4,7 +4,7 @@
 //! overwritten. A file that others can read is refused: its secret may be known already, and only its owner can judge that.
 
 use super::{
-    DATABASE_FILE, StoreError,
+    DATABASE_FILE, StoreError, error,
     lock::{DirLock, sync_dir},
 };
 use crate::identity::{MasterKey, decode_hex, encode_hex};
@@ -19,6 +19,8 @@ use zeroize::Zeroizing;
 
 /// The master key's name in the data directory.
 pub const KEY_FILE: &str = "master.key";
+/// Stands beside a key that has made no store yet.
+const UNUSED_FILE: &str = "master.key.unused";
 /// The API token's usual name in the data directory.
 pub const TOKEN_FILE: &str = "api-token";
 /// The shortest token that is accepted: 128 bits, were it random hex. A made one has 43 digits.
@@ -61,7 +63,7 @@ pub enum KeyFileError {
         database: PathBuf,
     },
     /// The operating system refused something.
-    #[error("cannot {doing} {path}: {source}")]
+    #[error("cannot {doing} {path}: {source}{}", error::advice(source))]
     Io {
         /// What was tried.
         doing: &'static str,
@@ -83,6 +85,19 @@ pub enum KeyFileError {
     Directory(#[from] StoreError),
 }
 
+impl KeyFileError {
+    /// Whether starting again as it is will meet the same: only a person can mend it.
+    #[must_use]
+    pub fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Exposed { .. } | Self::Malformed { .. } | Self::KeyMissing { .. } => true,
+            Self::Io { source, .. } => error::io_needs_a_person(source),
+            Self::NoRandomness { .. } => false,
+            Self::Directory(error) => error.needs_a_person(),
+        }
+    }
+}
+
 /// The master key of the data directory `dir`: call it before [`super::Store::open`], which needs the client id. Makes directory
 /// and key on first start; refuses to make a key for a database that has lost its own.
 pub fn for_data_dir(dir: &Path) -> Result<MasterKey, KeyFileError> {
@@ -92,20 +107,48 @@ pub fn for_data_dir(dir: &Path) -> Result<MasterKey, KeyFileError> {
     if database.exists() && !key.exists() {
         return Err(KeyFileError::KeyMissing { key, database });
     }
+    if !key.exists() {
+        // Before the key, so that no crash leaves a key that looks as if it had a store once.
+        let unused = dir.join(UNUSED_FILE);
+        let io = |source| KeyFileError::Io { doing: "make", path: unused.clone(), source };
+        File::create(&unused).and_then(|_| sync_dir(dir)).map_err(io)?;
+    }
     load_or_create(&key)
+}
+
+/// Whether the key in `dir` has no store yet: it was made a moment ago, or a first start was killed before it made one.
+#[must_use]
+pub fn is_unused(dir: &Path) -> bool {
+    dir.join(UNUSED_FILE).exists()
+}
+
+/// Notes that the key has a store. From now on a missing store is a lost one.
+pub fn is_used_now(dir: &Path) -> Result<(), KeyFileError> {
+    let path = dir.join(UNUSED_FILE);
+    match fs::remove_file(&path).and_then(|()| sync_dir(dir)) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        done => done.map_err(|source| KeyFileError::Io { doing: "remove", path, source }),
+    }
 }
 
 /// The master key in the file at `path`, 64 hex digits and a newline; makes one if there is no such file.
 pub fn load_or_create(path: &Path) -> Result<MasterKey, KeyFileError> {
-    let text = secret_line(path, |bytes| encode_hex(bytes))?;
+    of_text(path, &secret_line(path, |bytes| encode_hex(bytes))?)
+}
+
+fn of_text(path: &Path, text: &str) -> Result<MasterKey, KeyFileError> {
     let expected = "a master key of 64 hex digits";
-    let bytes = decode_hex(&text).ok_or(KeyFileError::Malformed { path: path.to_owned(), expected })?;
+    let bytes = decode_hex(text).ok_or(KeyFileError::Malformed { path: path.to_owned(), expected })?;
     Ok(MasterKey::from_bytes(bytes))
 }
 
 /// The master key in the file at `path`, if there is such a file; makes none.
 pub fn load(path: &Path) -> Result<Option<MasterKey>, KeyFileError> {
-    if path.symlink_metadata().is_ok() { load_or_create(path).map(Some) } else { Ok(None) }
+    match File::open(path) {
+        Ok(file) => of_text(path, &read(path, &file)?).map(Some),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(KeyFileError::Io { doing: "open", path: path.to_owned(), source }),
+    }
 }
 
 /// The API's bearer token in the file at `path`; makes one of 32 random bytes in base64url if there is no such file. An owner
@@ -200,7 +243,12 @@ mod tests {
         assert_ne!(load_or_create(&dir.join("other")).unwrap().as_bytes(), key.as_bytes());
         let mut names: Vec<_> = fs::read_dir(&dir).unwrap().map(|f| f.unwrap().file_name()).collect();
         names.sort();
-        assert_eq!(names, ["lock", KEY_FILE, "other"], "nothing half made is left");
+        assert_eq!(names, ["lock", KEY_FILE, UNUSED_FILE, "other"], "nothing half made is left");
+        assert!(is_unused(&dir));
+        is_used_now(&dir).unwrap();
+        is_used_now(&dir).unwrap();
+        for_data_dir(&dir).unwrap();
+        assert!(!is_unused(&dir), "a key is unused once");
     }
 
     #[test]

@@ -11,7 +11,8 @@
 //!   the network tells again, are not waited for.
 //! - There is no `PRAGMA quick_check` at start: it reads the whole file once more, seconds a gigabyte, to find what loading
 //!   finds anyway, since that reads every row of every table and checks it.
-//! - `schema` opens and migrates, `tables`, `write`, `load`, `heads` and `row` are the mapping, `lock` holds the directory,
+//! - `schema` opens and migrates, `tables`, `write`, `load`, `heads` and `row` are the mapping, `lock` holds the directory and
+//!   `guard` the database, which must stay the file that has the name,
 //!   [`keyfile`] keeps the secrets that are *not* in the database. [`backup()`] copies a store that is in use, [`inspect()`]
 //!   looks at one without touching it.
 //! - The readers of the market never come here: they read snapshots of the state in memory. Users may: there are views
@@ -19,6 +20,7 @@
 
 mod backup;
 mod error;
+mod guard;
 mod heads;
 mod inspect;
 pub mod keyfile;
@@ -42,19 +44,21 @@ use crate::{
     metrics::Counter,
     time::UnixMillis,
 };
+use guard::{Guard, Trouble};
 use load::Loaded;
 use row::{LeftOut, Row, read_all};
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, config::DbConfig};
 use std::{
     fs::{self, OpenOptions},
     io::Read,
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 /// The database's name in the data directory.
 pub const DATABASE_FILE: &str = "vintner.db";
+/// The note that is written to see whether there is room for one.
+const META_ROOM: &str = "room";
 /// What the write-ahead log is extended to: the pages after which it starts over, and room for a large batch.
 const LOG_BYTES_READY: u64 = (schema::CHECKPOINT_PAGES as u64 + 200) * 4120;
 /// The longest name or value of a [`Store::set_meta`] row: a few hundred addresses of DHT nodes.
@@ -67,9 +71,13 @@ pub struct Store {
     path: PathBuf,
     network: Network,
     dropped: Arc<Dropped>,
+    /// SQLite's number of what other connections have written, when it was opened.
+    data_version: i64,
     /// How many heads are stored, once it was asked.
     heads: Option<usize>,
-    /// After the connection: the directory is let go only when the database is closed.
+    /// After the connection, which must be closed before it; `None` where the database is in no file of its own.
+    guard: Option<Guard>,
+    /// Last: the directory is let go only when the database is closed.
     _lock: DirLock,
 }
 
@@ -105,44 +113,46 @@ impl Store {
     /// Locks `dir` (made if it is missing, for its owner only), and opens the database in it, or makes a new one for `client_id`
     /// on `network`.
     pub fn open(dir: &Path, network: &Network, client_id: ClientId) -> Result<Self, StoreError> {
+        Self::open_or_begin(dir, network, client_id, true)
+    }
+
+    /// The same. Unless it `may_begin` a new store, one that is missing or empty is an error: what was in it is lost.
+    pub fn open_or_begin(
+        dir: &Path,
+        network: &Network,
+        client_id: ClientId,
+        may_begin: bool,
+    ) -> Result<Self, StoreError> {
         let lock = DirLock::take(dir)?;
         let path = dir.join(DATABASE_FILE);
-        // SQLite would make it readable for others, and gives the log the database's mode.
-        OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .and_then(|_| lock::sync_dir(dir))
-            .map_err(|source| StoreError::Io { doing: "open", path: path.clone(), source })?;
+        // SQLite, too, would begin anew, and delete the log of an empty database with what is in it.
+        if !may_begin && fs::metadata(&path).map_or(0, |file| file.len()) == 0 && is_readable(&path)? {
+            return Err(StoreError::Missing { path, client_id });
+        }
+        let guard = Guard::take(&path)?;
+        lock::sync_dir(dir).map_err(|source| StoreError::Io { doing: "sync", path: dir.into(), source })?;
         let conn = Connection::open_with_flags(&path, FLAGS).map_err(|source| StoreError::Sqlite {
             doing: "open",
             path: path.clone(),
             source,
         })?;
-        let store = Self::on(conn, path, lock, network, client_id)?;
-        if let Err(error) = store.extend_log() {
+        let begins = schema::recognise(&conn, &path)? == 0;
+        if begins && !may_begin {
+            return Err(StoreError::Missing { path, client_id });
+        }
+        let mut store = Self::on(conn, path, lock, network, client_id)?;
+        let mut guard = guard;
+        guard.note().map_err(|source| StoreError::Io {
+            doing: "find the files of",
+            path: store.path.clone(),
+            source,
+        })?;
+        if let Err(error) = extend_log(guard.log()) {
             // A commit is slower without it, and says so itself when the disk is full.
             tracing::debug!(%error, "the write-ahead log could not be extended");
         }
+        store.guard = Some(guard);
         Ok(store)
-    }
-
-    /// Gives the write-ahead log at once the size that it will have for most of its life. A sync of a file that grows waits for
-    /// the file system's journal, too: twice as long on a quiet disk, ten times as long beside other writers. SQLite takes the
-    /// zeros for what a log that starts over leaves behind: frames without a valid checksum.
-    fn extend_log(&self) -> std::io::Result<()> {
-        let mut log = OpenOptions::new().append(true).open(self.log_path())?;
-        let missing = LOG_BYTES_READY.saturating_sub(log.metadata()?.len());
-        std::io::copy(&mut std::io::repeat(0).take(missing), &mut log)?;
-        log.sync_all()
-    }
-
-    fn log_path(&self) -> PathBuf {
-        let mut log = self.path.clone().into_os_string();
-        log.push("-wal");
-        log.into()
     }
 
     /// Takes an open connection, in whatever file layer it is.
@@ -154,7 +164,10 @@ impl Store {
         client_id: ClientId,
     ) -> Result<Self, StoreError> {
         schema::prepare(&mut conn, &path, network, client_id)?;
-        Ok(Self { conn, path, network: network.clone(), dropped: Arc::default(), heads: None, _lock: lock })
+        let data_version =
+            conn.pragma_query_value(None, "data_version", |row| row.get(0)).unwrap_or_default();
+        let (network, dropped) = (network.clone(), Arc::default());
+        Ok(Self { conn, path, network, dropped, data_version, heads: None, guard: None, _lock: lock })
     }
 
     /// All facts, as events. Applied in this order they rebuild the state from which they came.
@@ -261,6 +274,11 @@ impl Store {
         self.in_transaction(|conn| Row::default().text(name).text(value).upsert(conn, &tables::META))
     }
 
+    /// Whether it is still itself, and, when `probes`, whether a small commit finds room.
+    pub fn check(&mut self, probes: bool) -> Result<(), CommitError> {
+        if probes { self.set_meta(META_ROOM, "") } else { self.is_still_itself() }
+    }
+
     /// How it stands. What cannot be read counts as empty.
     pub fn status(&self) -> StoreStatus {
         let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
@@ -268,8 +286,43 @@ impl Store {
             path: self.path.clone(),
             schema_version: schema::SCHEMA,
             bytes: size(&self.path),
-            log_bytes: size(&self.log_path()),
+            log_bytes: self.guard.as_ref().map_or(0, |guard| size(guard.log())),
         }
+    }
+
+    /// Whether what is written goes to the files that a next start will find.
+    ///
+    /// # Errors
+    /// When it does not. Nothing of what was written since the last commit may be acknowledged, and the store must not be used any
+    /// more. What it holds is saved beside it, where that is possible.
+    pub fn is_still_itself(&mut self) -> Result<(), CommitError> {
+        let Some(guard) = &mut self.guard else { return Ok(()) };
+        let trouble = match guard.look() {
+            Ok(None) => return Ok(()),
+            Ok(Some(trouble)) => trouble,
+            Err(source) => {
+                let source = rusqlite::Error::ToSqlConversionFailure(Box::new(source));
+                return Err(CommitError::Failed { path: self.path.clone(), source });
+            }
+        };
+        // Only another connection's work changes this number.
+        if trouble == Trouble::Shorter && others_have_written(&self.conn, self.data_version) {
+            guard.is_shorter_now();
+            return Ok(());
+        }
+        let saved = match trouble {
+            // SQLite moves what is in the log to the database when it closes it.
+            Trouble::LogGone => None,
+            Trouble::Missing | Trouble::Replaced | Trouble::Shorter => {
+                // Closing would delete a log that belongs to whatever has the name now.
+                let off = self.conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+                if let Err(error) = off {
+                    tracing::debug!(%error, "the database's log cannot be left as it is");
+                }
+                backup::save(&self.conn, &self.path)
+            }
+        };
+        Err(CommitError::Gone { path: self.path.clone(), what: trouble.told(), saved })
     }
 
     fn in_transaction(
@@ -280,6 +333,7 @@ impl Store {
             write(&change)?;
             change.commit()
         });
+        self.is_still_itself()?;
         done.map_err(|source| {
             let path = self.path.clone();
             // A full disk is met before the commit's last frame is written, and the transaction is undone.
@@ -289,6 +343,31 @@ impl Store {
                 CommitError::Failed { path, source }
             }
         })
+    }
+}
+
+fn others_have_written(conn: &Connection, since: i64) -> bool {
+    let version = conn.pragma_query_value(None, "data_version", |row| row.get::<_, i64>(0));
+    version.is_ok_and(|version| version != since)
+}
+
+/// Gives the write-ahead log at once the size that it will have for most of its life. A sync of a file that grows waits for the
+/// file system's journal, too: twice as long on a quiet disk, ten times as long beside other writers. SQLite takes the zeros for
+/// what a log that starts over leaves behind: frames without a valid checksum.
+fn extend_log(log: &Path) -> std::io::Result<()> {
+    let mut log = OpenOptions::new().append(true).open(log)?;
+    let missing = LOG_BYTES_READY.saturating_sub(log.metadata()?.len());
+    std::io::copy(&mut std::io::repeat(0).take(missing), &mut log)?;
+    log.sync_all()
+}
+
+/// Whether a database of no length is one that can be looked at, and not one of another user.
+fn is_readable(path: &Path) -> Result<bool, StoreError> {
+    match fs::metadata(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(StoreError::Io { doing: "open", path: path.to_owned(), source })
+        }
+        _ => Ok(true),
     }
 }
 

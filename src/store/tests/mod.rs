@@ -3,6 +3,7 @@
 mod cache;
 mod copies;
 mod driven;
+mod files;
 mod power_loss;
 
 use super::*;
