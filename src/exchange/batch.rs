@@ -1,6 +1,6 @@
 //! The order of things: decide, commit, release.
 
-use super::{CommandError, Core, Done, Effect, Event, Input, NotNow, Output, State};
+use super::{CommandError, Core, Done, Effect, Event, Input, NotNow, Output, State, limits::CLOCK_BACK_MAX};
 use crate::{market::Via, time::UnixMillis};
 use std::{collections::HashSet, sync::Arc};
 
@@ -82,8 +82,8 @@ pub fn rebuild(
     seed: [u8; 32],
     now: UnixMillis,
 ) -> (Core, Output) {
-    let (mut core, mut output) =
-        Core::restore(failed.master, failed.network, seed, stored, now.max(failed.now));
+    let now = if now.plus(CLOCK_BACK_MAX) < failed.now { now } else { now.max(failed.now) };
+    let (mut core, mut output) = Core::restore(failed.master, failed.network, seed, stored, now);
     core.counters = failed.counters;
     // A question that is under way will be answered; only those that were withheld have not left.
     let is_withheld =
@@ -137,7 +137,7 @@ impl Core {
         let stored = match done {
             Done::Created { offer, .. } => self.state.own.contains_key(&offer),
             Done::Bid { bid, .. } => self.state.bids_out.contains_key(&bid),
-            Done::Withdrawn(_) | Done::Recovered(_) => false,
+            Done::Withdrawn(_) | Done::Recovered(_) | Done::TradesTaken { .. } => false,
         };
         stored.then_some(done)
     }

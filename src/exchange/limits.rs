@@ -34,6 +34,12 @@ pub const IDEMPOTENCY_KEPT_FOR: Duration = Duration::from_hours(24);
 pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// How far in the future a record's sequence may lie before it is parked.
 pub const FUTURE_MAX: Duration = Duration::from_mins(5);
+/// How far the clock may go back and is read as standing still. Beyond it the time before was wrong, and is left.
+pub const CLOCK_BACK_MAX: Duration = FUTURE_MAX;
+/// From how long a timer must be overdue for the clock to have leapt: the driver looks at the time once a minute.
+pub const LEAP_MIN: Duration = Duration::from_mins(10);
+/// How long nothing of the node's own is forgotten after such a leap: until then somebody may have set a wrong clock right.
+pub const KEPT_AFTER_LEAP: Duration = Duration::from_hours(1);
 /// Records from the future that wait for their time.
 pub const PARKED_MAX: usize = 1_000;
 /// Own records that the network holds in a version newer than the store's, kept for recovery.

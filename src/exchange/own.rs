@@ -1,9 +1,11 @@
-//! Own offers: created, withdrawn, published, recovered.
+//! Own offers: created, withdrawn, published.
 
 use super::{
     Closed, CommandError, Core, Done, Effect, Event, IdempotencyKey, Idempotent, Made, OfferRef, OfferStatus,
     Output, OwnOffer, Published, ReplyTo,
-    limits::{IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_KEYS_MAX, OWN_OFFERS_MAX, RECORDS_MAX, TRADES_MAX},
+    limits::{
+        FUTURE_MAX, IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_KEYS_MAX, OWN_OFFERS_MAX, RECORDS_MAX, TRADES_MAX,
+    },
 };
 use crate::market::{NewOffer, Offer, OfferId};
 use std::sync::Arc;
@@ -40,7 +42,7 @@ impl Core {
         if self.state.market.records.len() >= RECORDS_MAX {
             return Err(limit("records", RECORDS_MAX, "wait until some of them die"));
         }
-        let id = self.mint.next(&self.network, &self.client_id, self.now);
+        let id = self.new_offer_id();
         let offer = Arc::new(Offer::create(&self.master, &self.network, id, new, self.now)?);
         self.emit(Event::Own(OwnOffer { offer: Arc::clone(&offer), closed: None, published: None }), output);
         self.remember(idempotency, Made::Offer(id), output);
@@ -113,32 +115,30 @@ impl Core {
         }
     }
 
+    /// The next id. One that was made while the clock was ahead may have this place already.
+    fn new_offer_id(&mut self) -> OfferId {
+        loop {
+            let id = self.mint.next(&self.network, &self.client_id, self.now);
+            if !self.state.own.contains_key(&id) {
+                return id;
+            }
+        }
+    }
+
+    /// Ids go on from this one, unless it is of a future that no other node would believe.
+    pub(super) fn mint_has_made(&mut self, id: OfferId) {
+        if id.created_at() <= self.now.plus(FUTURE_MAX) {
+            self.mint.seen(id);
+        }
+    }
+
     /// After a restart: everything that is not dead, what never reached the network first.
     pub(super) fn resume_publishing(&mut self, output: &mut Output) {
         let reached = |own: &OwnOffer| own.published.is_some_and(|p| p.sequence == own.offer.sequence);
-        let mut own: Vec<&OwnOffer> = self.state.own.values().collect();
+        let is_alive = |own: &&OwnOffer| !own.offer.is_dead(self.now);
+        let mut own: Vec<&OwnOffer> = self.state.own.values().filter(is_alive).collect();
         own.sort_by_key(|own| reached(own));
         output.effects.extend(own.into_iter().map(|own| Effect::Publish(Arc::clone(&own.offer))));
-    }
-
-    pub(super) fn recover(&mut self, to: ReplyTo, output: &mut Output) {
-        let reply = self.try_recover(output);
-        output.effects.push(Effect::Reply { to, reply });
-    }
-
-    /// Takes over, closed, every own record that the network knew better: what happened to it is not known here, so it must
-    /// not be sold (again).
-    fn try_recover(&mut self, output: &mut Output) -> Result<Done, CommandError> {
-        let ahead = self.state.ahead.clone();
-        for offer in ahead.values() {
-            let sold = self.state.own.get(&offer.id).and_then(|own| own.closed);
-            let own = OwnOffer { offer: Arc::clone(offer), closed: None, published: None };
-            self.close_own(&own, sold.unwrap_or(Closed::Recovered), output)?;
-        }
-        if !ahead.is_empty() {
-            self.emit(Event::Recovered, output);
-        }
-        Ok(Done::Recovered(ahead.len()))
     }
 
     /// Whether this node may take on something new at all.
@@ -186,7 +186,7 @@ mod tests {
     use super::*;
     use crate::exchange::{
         Input,
-        testing::{Bench, HOUR, NOW, bid, has_reply, is_sold, key, new_offer, reply},
+        testing::{Bench, HOUR, NOW, key, new_offer, reply},
     };
     use crate::market::Via;
     use std::time::Duration;
@@ -290,39 +290,6 @@ mod tests {
             })
             .collect();
         assert_eq!(published, [not_yet.id, reached.id]);
-    }
-
-    #[test]
-    fn a_store_that_is_behind_neither_sells_nor_withdraws_until_it_is_recovered() {
-        let mut node = Bench::new(1);
-        let offer = node.create();
-        let backup = node.log.clone();
-        assert!(is_sold(&node.receives(&bid(2, &offer, |_| {}))));
-        let closed = node.own(offer.id);
-        node.log = backup;
-        node.restart();
-        node.give(Input::Record(Arc::clone(&closed), Via::Dht));
-        assert!(node.core.state().is_behind());
-        assert!(node.receives(&bid(3, &offer, |_| {})).is_err());
-        assert_eq!(node.withdraw(offer.id, None), Err(CommandError::StoreBehind));
-        assert_eq!(create(&mut node, None), Err(CommandError::StoreBehind));
-        let output = node.give(Input::Recover { reply: ReplyTo(0) });
-        assert!(has_reply(&output) && reply(&output) == Ok(Done::Recovered(1)));
-        assert!(node.own(offer.id).sequence > closed.sequence && !node.core.state().is_behind());
-        assert!(!is_sold(&node.receives(&bid(3, &offer, |_| {}))));
-    }
-
-    #[test]
-    fn a_lost_store_takes_over_what_the_network_knows_closed() {
-        let mut before = Bench::new(1);
-        let offer = before.create();
-        let mut node = Bench::new(1);
-        node.give(Input::Record(Arc::clone(&offer), Via::Dht));
-        node.give(Input::Record(Arc::clone(&offer), Via::Dht));
-        assert_eq!(node.log.len(), 1, "the same news twice is no news");
-        node.give(Input::Recover { reply: ReplyTo(0) });
-        assert_eq!(node.core.state().own[&offer.id].closed, Some(Closed::Recovered));
-        assert!(create(&mut node, None).is_ok());
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub(super) fn key(text: &str, content: u8) -> IdempotencyKey {
     IdempotencyKey { key: text.into(), request_sha256: [content; 32] }
 }
 
+/// The driver looks at the time once a minute at least.
+const LOOKS_EVERY: Duration = Duration::from_mins(5);
+
 /// One node on the bench.
 pub(super) struct Bench {
     pub master: MasterKey,
@@ -54,8 +57,12 @@ impl Bench {
         Self { master, core, log: Vec::new(), now: NOW }
     }
 
+    /// As the driver does: the time is looked at again and again on the way.
     pub(super) fn give(&mut self, input: Input) -> Output {
         let mut output = Output::default();
+        while self.core.now > UnixMillis(0) && self.core.now.plus(LOOKS_EVERY) < self.now {
+            self.core.handle(self.core.now.plus(LOOKS_EVERY), Input::Tick, &mut output);
+        }
         self.core.handle(self.now, input, &mut output);
         self.log.extend(output.events.iter().cloned());
         output
@@ -64,6 +71,24 @@ impl Bench {
     pub(super) fn tick(&mut self, later: Duration) -> Output {
         self.now = self.now.plus(later);
         self.give(Input::Tick)
+    }
+
+    /// The clock is `later` than it was, and nobody looked at it on the way.
+    pub(super) fn leap(&mut self, later: Duration) -> Output {
+        self.now = self.now.plus(later);
+        let mut output = Output::default();
+        self.core.handle(self.now, Input::Tick, &mut output);
+        self.log.extend(output.events.iter().cloned());
+        output
+    }
+
+    /// An offer that can be taken until it dies, so long from now.
+    pub(super) fn create_for(&mut self, time: Duration) -> Arc<Offer> {
+        let until = self.now.plus(time);
+        let new = NewOffer { expires_at: until, dies_at: until, ..new_offer() };
+        let output = self.give(Input::Create { new, idempotency: None, reply: ReplyTo(0) });
+        let Reply::Ok(Done::Created { offer, .. }) = reply(&output) else { panic!("{output:?}") };
+        self.own(offer)
     }
 
     /// Stops and starts again from the log.

@@ -6,12 +6,14 @@
 
 use super::{
     BidOutcome, Closed, Core, Effect, Event, Output, OwnOffer, ReplyTo,
-    limits::{BID_IN_KEPT_FOR, BID_OUT_KEPT_FOR, IDEMPOTENCY_KEPT_FOR},
+    limits::{
+        BID_IN_KEPT_FOR, BID_OUT_KEPT_FOR, CLOCK_BACK_MAX, IDEMPOTENCY_KEPT_FOR, KEPT_AFTER_LEAP, LEAP_MIN,
+    },
 };
 use crate::{
     bep44::Target,
     identity::ClientId,
-    market::{BidId, Offer, Via},
+    market::{BidId, IdMint, Offer, Via},
     time::UnixMillis,
 };
 use std::collections::BTreeSet;
@@ -104,14 +106,62 @@ impl Core {
         }
     }
 
+    /// Time goes on, or stands still while the clock is a little behind. A clock that is far behind says that the time before was
+    /// wrong: the node goes back, as a start would.
+    pub(super) fn clock_says(&mut self, now: UnixMillis, output: &mut Output) {
+        if now.plus(CLOCK_BACK_MAX) >= self.now {
+            self.now = self.now.max(now);
+            return;
+        }
+        self.now = now;
+        self.forgets_from = UnixMillis(0);
+        self.mint = IdMint::default();
+        for id in self.state.own.keys().copied().collect::<Vec<_>>() {
+            self.mint_has_made(id);
+        }
+        self.state.list_anew();
+        for offer in self.state.market.records.values().cloned().collect::<Vec<_>>() {
+            self.time_record(&offer);
+        }
+        self.resume_publishing(output);
+        // What was to be done again, or given up, after a while was to be so by the wrong time.
+        output.effects.extend(self.let_callers_go());
+        let asked_later: Vec<BidId> =
+            self.asking.iter().filter(|(_, asking)| !asking.in_flight).map(|(bid, _)| *bid).collect();
+        for bid in asked_later {
+            self.ask(bid, output);
+        }
+    }
+
     /// Does everything that is due.
     pub(super) fn tick(&mut self, output: &mut Output) {
+        if self.timers.next().is_some_and(|at| self.now.since(at) > LEAP_MIN) {
+            self.forgets_from = self.now.plus(KEPT_AFTER_LEAP);
+        }
         while let Some(timer) = self.timers.pop_due(self.now) {
             self.fire(timer, output);
         }
     }
 
+    /// Whether it would forget what only this node knows. Others' records the network tells again.
+    fn forgets_own(&self, timer: &Timer) -> bool {
+        match timer {
+            Timer::ForgetBidOut(_) | Timer::ForgetBidIn(_) | Timer::ForgetIdempotency(_) => true,
+            Timer::Die(target) => {
+                let held = self.state.market.records.get(target);
+                held.is_some_and(|offer| offer.client_id == self.client_id && offer.is_dead(self.now))
+            }
+            Timer::Expire(_) | Timer::Unpark(_) | Timer::Ask(_) | Timer::WaitOver(..) => false,
+        }
+    }
+
     fn fire(&mut self, timer: Timer, output: &mut Output) {
+        if self.now < self.forgets_from && self.forgets_own(&timer) {
+            if let Timer::Die(target) = timer {
+                output.effects.push(Effect::Unpublish(target));
+            }
+            return self.set_timer(self.forgets_from, timer);
+        }
         match timer {
             Timer::Expire(target) => {
                 let held = self.state.market.records.get(&target);
@@ -188,8 +238,8 @@ impl Core {
 mod tests {
     use super::*;
     use crate::exchange::{
-        Heard, Input, Refusal, RefusalCode,
-        testing::{Bench, NOW, asked},
+        Heard, Input, OfferStatus, Refusal, RefusalCode,
+        testing::{Bench, NOW, asked, bid, code, is_sold, key},
     };
     use std::{sync::Arc, time::Duration};
 
@@ -204,12 +254,82 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_goes_back_stands_still_while_the_node_runs() {
+    fn a_clock_that_goes_back_a_little_stands_still_while_the_node_runs() {
         let mut node = Bench::new(1);
         let offer = node.create();
         node.tick(Duration::from_hours(1));
-        node.now = NOW;
+        node.now = node.now.minus(CLOCK_BACK_MAX);
         assert!(node.withdraw(offer.id, None).is_err(), "what expired stays expired");
+    }
+
+    /// A node that believed a clock two days ahead for a while: offers of its own and of another, a bid in doubt, a bid refused.
+    #[test]
+    fn a_clock_that_was_two_days_ahead_and_goes_back_leaves_the_node_as_it_was() {
+        let (mut maker, mut node) = (Bench::new(1), Bench::new(2));
+        let (theirs, mine) = (maker.create(), node.create());
+        node.give(Input::Record(Arc::clone(&theirs), Via::Dht));
+        let cheap = bid(3, &mine, |b| b.price = "1".parse().unwrap());
+        assert_eq!(code(&node.receives(&cheap)), RefusalCode::PriceBelowAsk);
+        let asked_first = asked(&node.bid_on(&theirs, Duration::ZERO, Some(key("k", 1)))).remove(0);
+        node.hears(asked_first.id, None);
+        let before = node.core.state().clone();
+
+        let right = node.now.plus(Duration::from_mins(3));
+        node.now = right.plus(Duration::from_hours(48));
+        for _ in 0..3 {
+            let output = node.leap(Duration::from_mins(1));
+            assert!(!output.events.iter().any(|event| matches!(event, Event::OwnForgotten(_))));
+            node.hears(asked_first.id, None);
+        }
+        let late = node.create_for(Duration::from_hours(3));
+        assert!(late.sequence >= node.now.0, "the node believes it, and nobody else does");
+
+        node.now = right;
+        let output = node.leap(Duration::ZERO);
+        assert_eq!(asked(&output), [asked_first.clone()], "the bid is asked now and not in two days");
+        let state = node.core.state();
+        assert_eq!(state.status(&mine, right), OfferStatus::Open);
+        assert!(state.market.available.contains_key(&(mine.id, mine.target())), "it is listed again");
+        assert_eq!((&state.bids_in, &state.idempotency), (&before.bids_in, &before.idempotency));
+        assert_eq!(code(&node.receives(&cheap)), RefusalCode::PriceBelowAsk, "the same answer");
+        // What the network holds of the node's own offers is no news to it.
+        for _ in 0..2 {
+            for offer in [&mine, &late] {
+                node.give(Input::Record(Arc::clone(offer), Via::Dht));
+            }
+            assert!(!node.core.state().is_behind());
+            let new = node.create();
+            let soon = node.now.plus(crate::exchange::limits::FUTURE_MAX);
+            assert!(UnixMillis(new.sequence) <= soon && new.id.created_at() <= soon, "others list it");
+            node.restart();
+        }
+        assert!(is_sold(&node.receives(&bid(4, &mine, |_| {}))));
+    }
+
+    #[test]
+    fn what_was_due_long_ago_is_forgotten_an_hour_later() {
+        let mut node = Bench::new(1);
+        let offer = node.create();
+        node.now = offer.dies_at.plus(Duration::from_hours(8));
+        let output = node.leap(Duration::ZERO);
+        assert!(output.events.is_empty() && node.core.state().own.len() == 1);
+        assert!(output.effects.iter().any(|effect| matches!(effect, Effect::Unpublish(_))));
+        let output = node.restart();
+        assert!(!output.effects.iter().any(|effect| matches!(effect, Effect::Publish(_))), "dead is dead");
+        node.tick(KEPT_AFTER_LEAP);
+        assert!(node.core.state().own.is_empty());
+    }
+
+    #[test]
+    fn an_id_that_was_made_ahead_of_its_time_is_not_made_twice() {
+        let mut node = Bench::new(1);
+        node.now = NOW.plus(Duration::from_hours(1));
+        let ahead = node.create_for(Duration::from_hours(5));
+        node.now = NOW;
+        node.leap(Duration::ZERO);
+        node.now = ahead.id.created_at();
+        assert!(node.create_for(Duration::from_hours(1)).id > ahead.id);
+        assert_eq!(node.core.state().own.len(), 2);
     }
 
     #[test]
