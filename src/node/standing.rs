@@ -97,7 +97,11 @@ impl Inner {
         let (view, dht) = (self.replica.load(), self.dht.status());
         let status = &view.status;
         Facts {
-            store: StoreFacts { behind: snapshot.state.is_behind(), ..StoreFacts::default() },
+            store: StoreFacts {
+                behind: snapshot.state.is_behind(),
+                cannot_write: self.exchange.disk().cannot_write(),
+                key: self.exchange.disk().key_trouble(),
+            },
             dht: DhtFacts {
                 nodes: dht.nodes_good,
                 bootstrap: self.config.bootstrap.clone(),

@@ -5,10 +5,12 @@
 //! larger: group commit needs no timer. Hints, which the network would tell again (other makers' records), are no part of a commit
 //! that somebody waits for; they have one of their own every [`LAZY_AFTER`]. Heads of makers have to wait until nobody does (`heads`).
 
+mod behind;
 mod heads;
 
 use super::{
     clock,
+    disk::Disk,
     exchange::{Exchange, Snapshot},
     meter::Meter,
 };
@@ -21,6 +23,7 @@ use crate::{
     time::UnixMillis,
 };
 use arc_swap::ArcSwap;
+use behind::Behind;
 use heads::WaitingHeads;
 use std::{
     collections::HashMap,
@@ -56,6 +59,8 @@ pub trait Journal: Send + 'static {
     fn keep_heads(&mut self, heads: &[SignedHead]) -> Result<(), JournalError>;
     /// Remembers something that is no event and may be lost.
     fn note(&mut self, name: &'static str, value: &str) -> Result<(), JournalError>;
+    /// Whether what is committed goes where a next start finds it, and, when `probes`, whether there is room.
+    fn check(&mut self, probes: bool) -> Result<(), JournalError>;
 }
 
 /// Why something was not stored.
@@ -67,6 +72,17 @@ pub enum JournalError {
     /// Anything else: the process must stop rather than go on with memory ahead of disk.
     #[error("{0}")]
     Failed(String),
+    /// The same, and a next start would meet it again: damaged, gone, not to be written.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl JournalError {
+    /// Whether starting again as it is will meet the same: only a person can mend it.
+    #[must_use]
+    pub fn needs_a_person(&self) -> bool {
+        matches!(self, Self::Unusable(_))
+    }
 }
 
 /// Who waits for a reply.
@@ -84,6 +100,10 @@ pub(super) enum Message {
     Heads(Vec<SignedHead>),
     /// Remember this beside the events.
     Note(&'static str, String),
+    /// Look whether the store is still itself, and, when `probes`, whether there is room.
+    Check {
+        probes: bool,
+    },
     /// Commit what is pending and end.
     Stop,
 }
@@ -152,6 +172,7 @@ pub(super) fn start<J: Journal>(
         client_id: core.client_id(),
         network: core.network().clone(),
         meter: Arc::clone(&meter),
+        disk: Arc::default(),
     };
     let (report, ended) = oneshot::channel();
     let pending = Pending { events: output.events, since: Instant::now() };
@@ -164,7 +185,11 @@ pub(super) fn start<J: Journal>(
         outlets,
         responders: HashMap::new(),
         meter,
+        disk: Arc::clone(&exchange.disk),
+        behind: Behind::default(),
+        check: None,
     };
+    writer.behind.started(&exchange.snapshot().state);
     thread::Builder::new().name("writer".into()).spawn(move || {
         writer.release(output.effects);
         let result = writer.run(&queue);
@@ -243,6 +268,10 @@ struct Writer<J> {
     outlets: Outlets,
     responders: HashMap<ReplyTo, Responder>,
     meter: Arc<Meter>,
+    disk: Arc<Disk>,
+    behind: Behind,
+    /// That the store is to be looked at, and how.
+    check: Option<bool>,
 }
 
 impl<J: Journal> Writer<J> {
@@ -254,6 +283,9 @@ impl<J: Journal> Writer<J> {
                 Err(RecvTimeoutError::Disconnected) => Some(Message::Stop),
             };
             let (batch, stop) = self.take_batch(first, queue);
+            if let Some(probes) = self.check.take() {
+                self.check_store(probes)?;
+            }
             if !self.handle(batch)? {
                 self.heads.keep_due(&mut self.journal);
             }
@@ -265,6 +297,17 @@ impl<J: Journal> Writer<J> {
                 return Ok(());
             }
         }
+    }
+
+    /// Also when nobody waits for a commit: whether it would be one.
+    fn check_store(&mut self, probes: bool) -> Result<(), JournalError> {
+        match self.journal.check(probes) {
+            Ok(()) if probes => self.disk.committed(true),
+            Ok(()) => {}
+            Err(JournalError::Full) => self.disk.committed(false),
+            Err(error) => return Err(error),
+        }
+        Ok(())
     }
 
     /// How long nothing has to be done.
@@ -284,6 +327,7 @@ impl<J: Journal> Writer<J> {
             match message {
                 Message::Stop => return (batch, true),
                 Message::Heads(heads) => self.heads.add(heads),
+                Message::Check { probes } => self.check = Some(probes),
                 Message::Note(name, value) => {
                     if let Err(error) = self.journal.note(name, &value) {
                         tracing::warn!(name, %error, "something small was not stored; it will be found out anew");
@@ -311,7 +355,7 @@ impl<J: Journal> Writer<J> {
         let Some(mut core) = self.core.take() else { unreachable!("the core is put back after each batch") };
         let mut released = Vec::new();
         let (pending, journal, snapshot) = (&mut self.pending, &mut self.journal, &self.snapshot);
-        let meter = &self.meter;
+        let (meter, disk, behind) = (&self.meter, &self.disk, &mut self.behind);
         let mut waited_for = false;
         let commit_due = |core: &Core, events: Vec<Event>| {
             let changed = !events.is_empty();
@@ -319,8 +363,8 @@ impl<J: Journal> Writer<J> {
             pending.add(events);
             let due = pending.take_due();
             if !due.is_empty() {
-                match commit(journal, &due, meter) {
-                    Ok(()) => {}
+                match commit(journal, &due, (meter, disk)) {
+                    Ok(()) => behind.found(&due),
                     // The network would tell it again: no reason to give up what memory knows.
                     Err(JournalError::Full) if !must_be_durable(&due) => pending.postpone(due),
                     Err(error) => return Err(error),
@@ -370,7 +414,7 @@ impl<J: Journal> Writer<J> {
         if self.pending.events.is_empty() {
             return Ok(());
         }
-        match commit(&mut self.journal, &self.pending.events, &self.meter) {
+        match commit(&mut self.journal, &self.pending.events, (&self.meter, &self.disk)) {
             Err(JournalError::Full) if !must_be_durable(&self.pending.events) => Ok(()),
             result => result,
         }
@@ -382,6 +426,7 @@ impl<J: Journal> Writer<J> {
         let is_waited_for = |effect: &Effect| matches!(effect, Effect::Reply { .. } | Effect::Answer { .. });
         let (first, then): (Vec<_>, Vec<_>) = effects.into_iter().partition(is_waited_for);
         for effect in first.into_iter().chain(then) {
+            self.behind.refused(&effect);
             match effect {
                 Effect::Reply { to, reply } => {
                     self.meter.replied(&reply);
@@ -413,12 +458,25 @@ impl<J: Journal> Writer<J> {
     }
 }
 
-fn commit(journal: &mut impl Journal, events: &[Event], meter: &Meter) -> Result<(), JournalError> {
+fn commit(
+    journal: &mut impl Journal,
+    events: &[Event],
+    (meter, disk): (&Meter, &Disk),
+) -> Result<(), JournalError> {
     let started = Instant::now();
     let result = journal.commit(events);
     match &result {
-        Ok(()) => meter.committed(events, started.elapsed()),
-        Err(error) => meter.not_committed(matches!(error, JournalError::Full)),
+        Ok(()) => {
+            meter.committed(events, started.elapsed());
+            disk.committed(true);
+        }
+        Err(error) => {
+            let is_full = matches!(error, JournalError::Full);
+            meter.not_committed(is_full);
+            if is_full {
+                disk.committed(false);
+            }
+        }
     }
     result
 }

@@ -94,9 +94,6 @@ codes! {
     CannotWrite = "cannot_write", Fail, after 0 s, until 0 s:
         "the store cannot be written, so that nothing can be offered, bid or answered";
         "free space on the disk of the data directory, or make it writable again; the node goes on by itself";
-    StoreReplaced = "store_replaced", Fail, after 0 s, until 0 s:
-        "the database is no longer the file that the node opened, so that nothing it does would be remembered";
-        "stop the node, put its own data directory back, and start it again";
     StoreBehind = "store_behind", Fail, after 0 s, until 0 s:
         "the network knows newer versions of the node's own offers than its store, so that it might sell twice";
         "restore the newest data directory, or run `vintner recover`";
@@ -120,6 +117,9 @@ codes! {
     HeadsRefused = "heads_refused", Sync, after 0 s, until 5 s:
         "what others say of their offers is refused, because its time does not fit this machine's clock";
         "set this machine's clock by the network's time: `timedatectl set-ntp true`";
+    KeyFile = "key_file", Warn, after 0 s, until 0 s:
+        "the key's file is not what it was when the node started: once the node stops, it cannot start again as the same";
+        "put the key file back from its backup before the node is stopped";
     ClockAhead = "clock_ahead", Warn, after 3 s, until 10 s:
         "this machine's clock is ahead of most other nodes' clocks";
         "set it by the network's time: `timedatectl set-ntp true`";

@@ -31,7 +31,6 @@ pub fn conditions(facts: &Facts, wall: UnixMillis) -> Vec<(Code, String)> {
 fn condition(code: Code, facts: &Facts, wall: UnixMillis) -> Option<String> {
     match code {
         Code::CannotWrite => facts.store.cannot_write.clone(),
-        Code::StoreReplaced => facts.store.replaced.clone(),
         Code::StoreBehind => facts
             .store
             .behind
@@ -42,6 +41,7 @@ fn condition(code: Code, facts: &Facts, wall: UnixMillis) -> Option<String> {
         Code::NoneReachable => none_reachable(facts, wall),
         Code::PrivateAddresses => private_addresses(facts),
         Code::HeadsRefused => heads_refused(facts),
+        Code::KeyFile => facts.store.key.clone(),
         Code::ClockAhead => clock(facts, |ahead_ms| ahead_ms < 0, "ahead of"),
         Code::ClockBehind => clock(facts, |ahead_ms| ahead_ms > 0, "behind"),
         Code::Unreachable => unreachable(&facts.reach.reachability),

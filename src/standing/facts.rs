@@ -34,8 +34,8 @@ pub struct StoreFacts {
     pub behind: bool,
     /// Why nothing can be written, such as `the disk is full`.
     pub cannot_write: Option<String>,
-    /// What became of the database's file, such as `vintner.db was deleted`.
-    pub replaced: Option<String>,
+    /// What is wrong with the key's file, such as `master.key is missing`.
+    pub key: Option<String>,
 }
 
 /// The DHT.

@@ -150,7 +150,7 @@ fn each_fact_is_its_reason_and_no_other() {
     let minute = Duration::from_mins(1);
     assert_eq!(with(|f| f.store.behind = true), [C::StoreBehind]);
     assert_eq!(with(|f| f.store.cannot_write = Some("the disk is full".into())), [C::CannotWrite]);
-    assert_eq!(with(|f| f.store.replaced = Some("vintner.db was deleted".into())), [C::StoreReplaced]);
+    assert_eq!(with(|f| f.store.key = Some("master.key is missing".into())), [C::KeyFile]);
     assert_eq!(with(|f| f.dht.nodes = 0), [C::NoDhtNode]);
     assert_eq!(with(|f| f.replica.heads.future = 1), [C::HeadsRefused]);
     assert_eq!(with(|f| f.replica.heads.past = 2), [C::HeadsRefused]);

@@ -3,7 +3,7 @@
 //! They are hints: at the next start they say where others are and what is lacking, and the network tells them again within a
 //! minute. So they are stored only after a batch in which nothing had to be durable, and one that cannot be stored is let go.
 
-use super::{Journal, JournalError};
+use super::Journal;
 use crate::{identity::ClientId, replication::core::SignedHead};
 use std::{
     collections::HashMap,
@@ -74,7 +74,7 @@ impl WaitingHeads {
             Err(error) if !self.failing => {
                 tracing::warn!(%error, "heads of makers are not stored; the next start asks the network for them");
             }
-            Err(JournalError::Full | JournalError::Failed(_)) | Ok(()) => {}
+            Err(_) | Ok(()) => {}
         }
         self.failing = result.is_err();
     }

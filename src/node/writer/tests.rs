@@ -46,6 +46,38 @@ impl Journal for Fake {
     fn note(&mut self, _: &'static str, _: &str) -> Result<(), JournalError> {
         Ok(())
     }
+    fn check(&mut self, probes: bool) -> Result<(), JournalError> {
+        match *self.failing.lock().unwrap() {
+            Some(true) if probes => Err(JournalError::Full),
+            Some(false) => Err(JournalError::Unusable("the database was deleted".into())),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_is_known_until_there_is_room_and_a_store_that_is_gone_ends_the_writer() {
+    let journal = Fake::default();
+    let (exchange, writer, _published) = started(&journal);
+    let cannot_write = || exchange.disk().cannot_write().is_some();
+    let until = async |holds: &dyn Fn() -> bool| {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    *journal.failing.lock().unwrap() = Some(true);
+    assert_eq!(exchange.create(new_offer(), None).await, Err(CommandError::StorageFull));
+    assert!(cannot_write());
+    assert!(exchange.check_store(false) && exchange.check_store(true));
+    assert_eq!(exchange.create(new_offer(), None).await, Err(CommandError::StorageFull));
+    assert!(cannot_write(), "a probe that finds no room is no room");
+    *journal.failing.lock().unwrap() = None;
+    assert!(exchange.check_store(true));
+    until(&|| !cannot_write()).await;
+    *journal.failing.lock().unwrap() = Some(false);
+    assert!(exchange.check_store(false));
+    let ended = writer.ended.await.unwrap();
+    assert!(ended.is_err_and(|error| error.needs_a_person()));
 }
 
 fn started(journal: &Fake) -> (Exchange, WriterThread, mpsc::UnboundedReceiver<Publication>) {
