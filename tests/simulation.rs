@@ -6,7 +6,7 @@
 //! - **The store** (`sim/node.rs`) is a list of committed events. What was not committed when the node stops is gone. A batch
 //!   with nothing that must be durable may be committed late, and is then lost by a crash. The disk may be full: then the
 //!   batch is refused, replies turn into `StorageFull`, and the core is rebuilt from the store. A store may be replaced by an
-//!   old backup of itself.
+//!   old backup of itself; in the end every node asks the others for its trades with them, and both sides hold the same.
 //! - **Crashes** fall before a commit, after it and before its effects, and between one effect and the next.
 //! - **The network** (`sim/world.rs`) loses, repeats, delays and so reorders bids, answers and records; it replays old records.
 //! - **Clocks** differ by seconds and step back.

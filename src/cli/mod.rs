@@ -30,6 +30,7 @@ mod open_files;
 mod output;
 mod path;
 mod ports;
+mod recover;
 mod settings;
 mod signals;
 mod status;
@@ -77,10 +78,11 @@ enum Command {
     Healthcheck(healthcheck::HealthcheckArgs),
     /// Show how the node stands
     Status(Remote<status::StatusArgs>),
-    /// Take over, closed, what the network knows better of the node's own offers
+    /// Take over what other nodes know of this node's own trades and offers
     ///
-    /// For a node that says `store_behind`: its data directory was lost, restored from a backup, or copied.
-    Recover(Remote<status::RecoverArgs>),
+    /// For a node whose data directory was lost, restored from a backup, or copied. Every node that is known is asked for the trades
+    /// that it has with this one; own offers that the network knows better are closed. It may take half a minute.
+    Recover(Remote<recover::RecoverArgs>),
     Doctor(Box<doctor::DoctorArgs>),
     Backup(backup::BackupArgs),
     /// Print the OpenAPI description of the REST API
@@ -192,7 +194,7 @@ async fn run(cli: Cli) -> anyhow::Result<Exit> {
         Command::Bids(Remote { command, to }) => bids::run(command, &Client::new(&to)?).await,
         Command::Trades(Remote { command, to }) => trades::run(command, &Client::new(&to)?).await,
         Command::Status(Remote { to, .. }) => status::run(&Client::new(&to)?).await,
-        Command::Recover(Remote { to, .. }) => status::recover(&Client::new(&to)?).await,
+        Command::Recover(Remote { to, .. }) => recover::run(&Client::new(&to)?).await,
         Command::Healthcheck(args) => healthcheck::run(args).await,
         Command::Openapi => {
             output::print(crate::http::api::openapi_json())?;

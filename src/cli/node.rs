@@ -139,7 +139,8 @@ fn look_at_ports(settings: &Effective) -> Result<()> {
 
 async fn start_with(settings: Effective, new_store: bool) -> Result<(Effective, Node, Serving)> {
     look_at_ports(&settings)?;
-    let node = Node::start(NodeConfig { new_store, ..settings.node() }).await.context("the node did not start")?;
+    let node =
+        Node::start(NodeConfig { new_store, ..settings.node() }).await.context("the node did not start")?;
     match start_api(&settings, &node).await {
         Ok(serving) => Ok((settings, node, serving)),
         Err(error) => {

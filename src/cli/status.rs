@@ -1,21 +1,17 @@
-//! `vintner status` and `vintner recover`.
+//! `vintner status`.
 
 use super::{
     Exit,
     client::Client,
     output::{self, facts},
 };
-use crate::http::types::{NodeView, ReasonView, RecoveredView, ReplicationView};
+use crate::http::types::{NodeView, ReasonView, ReplicationView};
 use anyhow::Result;
 use clap::Args;
 
 /// No arguments beside where the node is.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct StatusArgs {}
-
-/// No arguments beside where the node is.
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct RecoverArgs {}
 
 pub(crate) async fn run(client: &Client) -> Result<Exit> {
     let node: NodeView = client.get("/api/v1/node", &[]).await?;
@@ -63,18 +59,6 @@ fn replica(held: &ReplicationView) -> String {
     };
     let ReplicationView { neighbours, makers, stale, .. } = held;
     format!("{state}; {} neighbours, knows {makers} makers, {stale} of them silent", neighbours.len())
-}
-
-pub(crate) async fn recover(client: &Client) -> Result<Exit> {
-    let done: RecoveredView = client.post_plain("/api/v1/node/recover").await?;
-    if client.json {
-        output::print_json(&done)?;
-    } else if done.recovered == 0 {
-        output::print("nothing to recover: the network knows nothing that this node does not\n")?;
-    } else {
-        output::print(&format!("{} offers were taken over from the network, all closed\n", done.recovered))?;
-    }
-    Ok(Exit::Done)
 }
 
 #[cfg(test)]

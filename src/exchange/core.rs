@@ -94,6 +94,8 @@ pub struct Core {
     pub(super) waiting: Waiting,
     pub(super) parked: BTreeMap<Target, Arc<Offer>>,
     pub(super) pressure: Pressure,
+    /// Nothing of its own is forgotten before: the clock has leapt.
+    pub(super) forgets_from: UnixMillis,
 }
 
 impl Core {
@@ -116,6 +118,7 @@ impl Core {
             waiting: HashMap::new(),
             parked: BTreeMap::new(),
             pressure: Pressure::default(),
+            forgets_from: UnixMillis(0),
         }
     }
 
@@ -165,9 +168,9 @@ impl Core {
         self.timers.next()
     }
 
-    /// Takes one input at `now`. Times that go back are read as standing still.
+    /// Takes one input at `now`. A time that goes back a little is read as standing still, see [`super::limits::CLOCK_BACK_MAX`].
     pub fn handle(&mut self, now: UnixMillis, input: Input, output: &mut Output) {
-        self.now = self.now.max(now);
+        self.clock_says(now, output);
         self.tick(output);
         match input {
             Input::Create { new, idempotency, reply } => self.create(new, idempotency, reply, output),
@@ -176,6 +179,7 @@ impl Core {
                 self.place_bid((offer, price, valid_for), wait.min(BID_WAIT_MAX), idempotency, reply, output);
             }
             Input::Recover { reply } => self.recover(reply, output),
+            Input::TradesShown { receipts, reply } => self.trades_shown(receipts, reply, output),
             Input::Record(offer, via) => self.record(offer, via, output),
             Input::Fraud(values, via) => self.fraud(values, via, output),
             // A node is always there for itself, also when nobody else hears of it.
@@ -205,7 +209,7 @@ impl Core {
         self.forget_replaced_timers(event);
         self.state.apply(event);
         if let Event::Own(own) = event {
-            self.mint.seen(own.offer.id);
+            self.mint_has_made(own.offer.id);
         }
         self.set_timers(event);
     }

@@ -5,7 +5,7 @@ use crate::{
     amount::Price,
     bep44::Target,
     identity::{ClientId, Network, Signed, SignedText, StatementError},
-    market::{Bid, BidId, NewOffer, Offer, OfferId, RecordError, Side, Trade, Via},
+    market::{Bid, BidId, NewOffer, Offer, OfferId, RecordError, Side, Trade, TradeReceipt, Via},
     time::UnixMillis,
 };
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,13 @@ pub enum Input {
     /// The owner takes over the versions of own records that the network has and this store lacks.
     Recover {
         /// Who asks.
+        reply: ReplyTo,
+    },
+    /// Another node showed trades that it has with this one, each verified.
+    TradesShown {
+        /// The trades.
+        receipts: Vec<Arc<TradeReceipt>>,
+        /// Who asked for them.
         reply: ReplyTo,
     },
     /// A verified record came from the network.
@@ -238,6 +245,13 @@ pub enum Done {
     },
     /// So many own records were taken over from the network, all closed.
     Recovered(usize),
+    /// Trades that another node showed were looked at.
+    TradesTaken {
+        /// Those that this node lacked and holds now.
+        new: usize,
+        /// Those that cannot stand beside what it holds, and were left.
+        contradicting: usize,
+    },
 }
 
 /// Why an owner's command was refused. Nothing was changed.

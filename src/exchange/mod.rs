@@ -7,7 +7,7 @@
 //! - [`State`] is what the events add up to. It is rebuilt from them at start, and cheap to clone: a clone is the snapshot
 //!   that readers see.
 //! - `own` creates and withdraws own offers; `maker` answers bids on them; `taker` bids on others' and asks until it knows;
-//!   `replica` judges records that arrive from the network, `pressure` whether there is room for them; `timers` is all that time
+//!   `recovery` takes back what was lost with a store; `replica` judges records that arrive from the network, `pressure` whether there is room for them; `timers` is all that time
 //!   alone does.
 //! - What is not here: signatures are verified before something becomes an input; addresses, retries of single datagrams and
 //!   the DHT are the drivers' business.
@@ -19,6 +19,7 @@ mod maker;
 mod message;
 mod own;
 mod pressure;
+mod recovery;
 mod replica;
 mod state;
 mod taker;

@@ -214,6 +214,8 @@ pub struct State {
     pub bids_by_offer: OrdSet<(OfferId, BidId, ClientId)>,
     /// All trades.
     pub trades: OrdMap<TradeId, Arc<TradeReceipt>>,
+    /// All trades by their two sides.
+    pub trades_of: OrdSet<(ClientId, TradeId)>,
     /// Which trade took an offer.
     pub sold: OrdMap<Target, TradeId>,
     /// What requests with idempotency keys made.
@@ -268,6 +270,9 @@ impl State {
                 let trade = receipt.trade();
                 self.sold.insert(trade.offer_hash, trade.id);
                 self.market.close(trade.offer_hash);
+                for side in [trade.maker, trade.taker] {
+                    self.trades_of.insert((side, trade.id));
+                }
                 self.trades.insert(trade.id, Arc::clone(receipt));
             }
             Event::Remembered(idempotent) => {
@@ -306,6 +311,27 @@ impl State {
         if let Some(before) = self.bids_in.insert((bid.bid.bidder, bid.bid.id), Arc::clone(bid)) {
             self.bids_in_refused -= usize::from(before.answer.is_err());
         }
+    }
+
+    /// Lists every record anew that says that it can be taken: those that had expired by a clock that was wrong.
+    pub(super) fn list_anew(&mut self) {
+        for offer in self.market.records.values().cloned().collect::<Vec<_>>() {
+            self.market.hold(&offer);
+            if self.sold.contains_key(&offer.target()) {
+                self.market.close(offer.target());
+            }
+        }
+    }
+
+    /// The trades that this node has with `other`, by their ids from after `after` on.
+    pub fn trades_with(
+        &self,
+        other: ClientId,
+        after: Option<TradeId>,
+    ) -> impl Iterator<Item = &Arc<TradeReceipt>> {
+        let from = (other, after.unwrap_or(TradeId(uuid::Uuid::nil())));
+        let theirs = self.trades_of.range(from..).take_while(move |(of, _)| *of == other);
+        theirs.filter(move |(_, id)| Some(*id) != after).filter_map(|(_, id)| self.trades.get(id))
     }
 
     /// Whether the network knows more of this node's own records than it does itself.

@@ -148,9 +148,14 @@ impl Core {
                 }
             },
         };
-        self.asking.remove(&id);
         self.emit(Event::BidOut(Arc::new(BidOut { bid: bid.bid.clone(), outcome })), output);
         self.bound_refused_bids(output);
+        self.bid_is_settled(id, output);
+    }
+
+    /// A bid has its answer: it is not asked again, and whoever waits is told.
+    pub(super) fn bid_is_settled(&mut self, id: BidId, output: &mut Output) {
+        self.asking.remove(&id);
         for (to, again) in self.waiting.remove(&id).unwrap_or_default() {
             output.effects.push(Effect::Reply { to, reply: Ok(Done::Bid { bid: id, again }) });
         }

@@ -241,7 +241,7 @@ mod tests {
         Heard, Input, OfferStatus, Refusal, RefusalCode,
         testing::{Bench, NOW, asked, bid, code, is_sold, key},
     };
-    use std::{sync::Arc, time::Duration};
+    use std::{slice, sync::Arc, time::Duration};
 
     #[test]
     fn what_is_due_comes_in_order_and_not_before_its_time() {
@@ -286,7 +286,7 @@ mod tests {
 
         node.now = right;
         let output = node.leap(Duration::ZERO);
-        assert_eq!(asked(&output), [asked_first.clone()], "the bid is asked now and not in two days");
+        assert_eq!(asked(&output), slice::from_ref(&asked_first), "the bid is asked now and not in two days");
         let state = node.core.state();
         assert_eq!(state.status(&mine, right), OfferStatus::Open);
         assert!(state.market.available.contains_key(&(mine.id, mine.target())), "it is listed again");

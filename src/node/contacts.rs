@@ -209,6 +209,11 @@ impl Contacts {
         }
     }
 
+    /// Everybody whose head was heard.
+    pub(super) fn told_of(&self) -> Vec<ClientId> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
     fn said(&self, client: &ClientId) -> Vec<SocketAddr> {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         said.get(client).cloned().unwrap_or_default()

@@ -2,6 +2,7 @@
 
 use super::{
     clock,
+    disk::Disk,
     meter::Meter,
     writer::{Message, Responder},
 };
@@ -12,7 +13,7 @@ use crate::{
         ReplyTo, State,
     },
     identity::{ClientId, Network, Signed},
-    market::{Bid, BidId, NewOffer, Offer, OfferId, Via},
+    market::{Bid, BidId, NewOffer, Offer, OfferId, TradeReceipt, Via},
     replication::core::SignedHead,
     time::UnixMillis,
 };
@@ -51,6 +52,7 @@ pub struct Exchange {
     pub(super) client_id: ClientId,
     pub(super) network: Network,
     pub(super) meter: Arc<Meter>,
+    pub(super) disk: Arc<Disk>,
 }
 
 impl Exchange {
@@ -100,6 +102,11 @@ impl Exchange {
     /// Takes over, closed, what the network knows better of this node's own records.
     pub async fn recover(&self) -> Reply {
         self.command(|reply| Input::Recover { reply }).await
+    }
+
+    /// Takes over trades that another node showed, each verified.
+    pub(super) async fn trades_shown(&self, receipts: Vec<Arc<TradeReceipt>>) -> Reply {
+        self.command(|reply| Input::TradesShown { receipts, reply }).await
     }
 
     /// A verified bid came over RPC; gives the maker's answer once it is durable.
@@ -152,6 +159,16 @@ impl Exchange {
         if let Err(TrySendError::Full(_)) = self.inbox.try_send(Message::Heads(heads)) {
             self.meter.inbox_full.inc();
         }
+    }
+
+    /// What is known of the disk.
+    pub(super) fn disk(&self) -> &Arc<Disk> {
+        &self.disk
+    }
+
+    /// Has the writer look whether the store is still itself, and, when `probes`, whether there is room. False once the writer is gone.
+    pub(super) fn check_store(&self, probes: bool) -> bool {
+        !matches!(self.inbox.try_send(Message::Check { probes }), Err(TrySendError::Disconnected(_)))
     }
 
     /// Remembers something small beside the events. In a full inbox it is lost: it is found out anew.

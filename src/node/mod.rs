@@ -13,6 +13,7 @@ pub mod anchors;
 pub mod clock;
 mod config;
 mod contacts;
+mod disk;
 mod exchange;
 pub mod greeting;
 mod listener;
@@ -20,6 +21,7 @@ mod meter;
 mod metrics;
 mod publisher;
 mod reach;
+mod recovery;
 mod replication;
 mod rpc;
 mod standing;
@@ -29,6 +31,7 @@ mod writer;
 pub use config::NodeConfig;
 pub use contacts::ADDRESSES_MAX;
 pub use exchange::{Exchange, Snapshot};
+pub use recovery::Recovered;
 pub use status::{DhtInfo, HeardInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, ReplicaView, StoreInfo};
 pub use writer::{Journal, JournalError, StartError};
 
@@ -57,6 +60,7 @@ use contacts::{Card, Contacts};
 use listener::{Ears, Heard, Listener};
 use publisher::{Attempts, Publisher};
 use reach::{DIAL_TIMEOUT, Dialer, Private, ReachView, Whereabouts};
+use recovery::Recovery;
 use replication::{CONNECTIONS_PER_IP_MAX, Replication, TALK_TIMEOUT};
 use standing::Standing;
 use std::{
@@ -94,6 +98,7 @@ struct Inner {
     heard: Arc<Heard>,
     published: Arc<Attempts>,
     replication: Replication,
+    recovery: Recovery,
     /// How replication stands; its driver says so.
     replica: Arc<ArcSwap<ReplicaView>>,
     workers: Workers,
@@ -113,7 +118,7 @@ struct Inner {
     schema_version: i64,
     writer: Arc<writer::WriterThread>,
     /// How the writer ended, once it has.
-    ended: watch::Receiver<Option<Result<(), String>>>,
+    ended: watch::Receiver<Option<Result<(), NodeFailure>>>,
     standing: Standing,
     running: Mutex<Option<Running>>,
 }
@@ -122,6 +127,19 @@ struct Inner {
 struct Running {
     rpc: Serving,
     tasks: Vec<JoinHandle<()>>,
+}
+
+/// Why a running node cannot go on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the store failed, so the node stops rather than forget: {reason}{}",
+    if *needs_a_person { "" } else { "; look at the disk, then start the node again" }
+)]
+pub struct NodeFailure {
+    /// What the store said.
+    pub reason: String,
+    /// A next start would meet the same.
+    pub needs_a_person: bool,
 }
 
 /// Why a node did not start.
@@ -168,7 +186,10 @@ pub enum NodeError {
 
 impl Journal for Store {
     fn load(&mut self, now: UnixMillis) -> Result<Vec<crate::exchange::Event>, JournalError> {
-        Self::load(self, now).map_err(|error| JournalError::Failed(error.to_string()))
+        Self::load(self, now).map_err(|error| {
+            let kind = if error.needs_a_person() { JournalError::Unusable } else { JournalError::Failed };
+            kind(error.to_string())
+        })
     }
 
     fn commit(&mut self, events: &[crate::exchange::Event]) -> Result<(), JournalError> {
@@ -182,12 +203,17 @@ impl Journal for Store {
     fn note(&mut self, name: &'static str, value: &str) -> Result<(), JournalError> {
         self.set_meta(name, value).map_err(journal_error)
     }
+
+    fn check(&mut self, probes: bool) -> Result<(), JournalError> {
+        Self::check(self, probes).map_err(journal_error)
+    }
 }
 
 fn journal_error(error: CommitError) -> JournalError {
     match error {
         CommitError::Full { .. } => JournalError::Full,
-        failed @ CommitError::Failed { .. } => JournalError::Failed(failed.to_string()),
+        failed if failed.needs_a_person() => JournalError::Unusable(failed.to_string()),
+        failed => JournalError::Failed(failed.to_string()),
     }
 }
 
@@ -196,7 +222,9 @@ impl Node {
     pub async fn start(config: NodeConfig) -> Result<Self, NodeError> {
         let master = keyfile::for_data_dir(&config.data_dir)?;
         let key = master.client_key();
-        let mut store = Store::open(&config.data_dir, &config.network, key.public())?;
+        let may_begin = config.new_store || keyfile::is_unused(&config.data_dir);
+        let mut store = Store::open_or_begin(&config.data_dir, &config.network, key.public(), may_begin)?;
+        keyfile::is_used_now(&config.data_dir)?;
         let (store_status, dropped) = (store.status(), store.dropped());
         let heads = store.heads()?;
         let anchors = anchors::noted(&store.get_meta(anchors::META_ANCHORS)?.unwrap_or_default());
@@ -258,6 +286,17 @@ impl Node {
             .counted(Arc::clone(&rpc_served), Arc::clone(&rpc_traffic));
         let serving = server::serve(tcp, server_config, commands, workers.clone())?;
 
+        let recovery = Recovery {
+            exchange: exchange.clone(),
+            dht: dht.clone(),
+            client: talker.clone(),
+            contacts: contacts.clone(),
+            workers: workers.clone(),
+            key: key.clone(),
+            network: config.network.clone(),
+            replica: Arc::clone(&replica),
+            turn: Arc::default(),
+        };
         let (listener, wanted) = Listener::new();
         let heard = Arc::clone(&listener.heard);
         let ears = Ears {
@@ -317,11 +356,15 @@ impl Node {
             tokio::spawn(replication::Task::run(setup, replication_inbox, news_queue)),
             tokio::spawn(publisher.run(publications_queue)),
             tokio::spawn(reach.run(notes)),
+            tokio::spawn(disk::watch(config.data_dir.clone(), exchange.clone())),
             tokio::spawn(async move {
                 let ended = writer_ended
                     .await
                     .unwrap_or_else(|_| Err(JournalError::Failed("the writer panicked".into())));
-                report.send_replace(Some(ended.map_err(|error| error.to_string())));
+                report.send_replace(Some(ended.map_err(|error| NodeFailure {
+                    needs_a_person: error.needs_a_person(),
+                    reason: error.to_string(),
+                })));
             }),
         ];
         let inner = Inner {
@@ -331,6 +374,7 @@ impl Node {
             heard,
             published,
             replication,
+            recovery,
             replica,
             workers,
             rpc_served,
@@ -382,6 +426,12 @@ impl Node {
     /// The exchange core: commands and snapshots.
     pub fn exchange(&self) -> &Exchange {
         &self.inner.exchange
+    }
+
+    /// Asks every node that is known for trades with this one that it lacks, takes them over, and closes what the network knows
+    /// better of its own offers. Repeated, it asks again, and finds what could not be reached before.
+    pub async fn recover(&self) -> Result<Recovered, crate::exchange::CommandError> {
+        self.inner.recovery.run().await
     }
 
     /// This node's part of the DHT.
@@ -451,16 +501,15 @@ impl Node {
     }
 
     /// Resolves when the node cannot go on, with the reason: a commit failed for good, and memory must not run ahead of disk.
-    pub async fn failed(&self) -> String {
+    pub async fn failed(&self) -> NodeFailure {
+        let stopped = || NodeFailure { reason: "it was stopped".into(), needs_a_person: false };
         let mut ended = self.inner.ended.clone();
         match ended.wait_for(Option::is_some).await {
             Ok(ended) => match &*ended {
-                Some(Err(reason)) => {
-                    format!("the store failed, so the node stops rather than forget: {reason}")
-                }
-                _ => "the node was stopped".into(),
+                Some(Err(failure)) => failure.clone(),
+                _ => stopped(),
             },
-            Err(_) => "the node was stopped".into(),
+            Err(_) => stopped(),
         }
     }
 

@@ -1,10 +1,11 @@
 //! What this node asks others and what others may ask it: `hello` and `offer:bid` here, `gossip` and `ask` in `replication`, `dial_back`
-//! in `reach`.
+//! in `reach`, `trades` in `recovery`.
 
 use super::{
     contacts::{Card, ContactError, Contacts, HELLO, Hello, Search},
     exchange::Exchange,
     reach::{DIAL_BACK, Dialer, Whereabouts},
+    recovery::{self, TRADES},
     replication::{ASK, GOSSIP, Replication},
 };
 use crate::{
@@ -29,7 +30,7 @@ use tokio::sync::{Semaphore, mpsc};
 /// The command by which a bidder asks a maker, the first time and again.
 const OFFER_BID: &str = "offer:bid";
 /// Every command, for those who count.
-pub(super) const COMMANDS: [&str; 5] = [HELLO, OFFER_BID, GOSSIP, ASK, DIAL_BACK];
+pub(super) const COMMANDS: [&str; 6] = [HELLO, OFFER_BID, GOSSIP, ASK, DIAL_BACK, TRADES];
 /// Bids asked at the same time; the others wait their turn.
 const ASKS_IN_FLIGHT_MAX: usize = 64;
 /// DHT nodes that one that joins is told.
@@ -56,7 +57,8 @@ pub(super) fn commands(
     let asked = whereabouts.clone();
     let (greeter, exchange, workers) = (exchange.clone(), exchange.clone(), workers.clone());
     let dht = dht.clone();
-    let (gossip, ask, replication) = (replication.clone(), replication.clone(), replication.clone());
+    let (teller, gossip, ask) = (exchange.clone(), replication.clone(), replication.clone());
+    let (charged, replication) = (replication.clone(), replication.clone());
     Commands::default()
         .on(HELLO, move |request, from| {
             let (greeter, addresses, dht) = (greeter.clone(), Arc::clone(&addresses), dht.clone());
@@ -80,6 +82,10 @@ pub(super) fn commands(
             async move { replication.ask(request).await }
         })
         .on(DIAL_BACK, move |request, from| dialer.clone().answer(request, from))
+        .on(TRADES, move |request, _| {
+            let answer = recovery::tell(&teller, &charged, &request);
+            async move { answer }
+        })
 }
 
 async fn hello(

@@ -186,10 +186,9 @@ pub(super) fn start<J: Journal>(
         responders: HashMap::new(),
         meter,
         disk: Arc::clone(&exchange.disk),
-        behind: Behind::default(),
+        behind: Behind::of(&exchange.snapshot().state),
         check: None,
     };
-    writer.behind.started(&exchange.snapshot().state);
     thread::Builder::new().name("writer".into()).spawn(move || {
         writer.release(output.effects);
         let result = writer.run(&queue);

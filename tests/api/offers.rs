@@ -214,7 +214,11 @@ async fn the_node_says_who_it_is_and_recovers_nothing_when_nothing_is_lost() {
     assert_eq!(api.get_json("/healthz").await, json!({"status": "ok"}));
     for body in ["", "{}"] {
         let response = api.post("/api/v1/node/recover", body).send().await.unwrap();
-        assert_eq!(response.json::<Value>().await.unwrap(), json!({"recovered": 0}));
+        let nothing = json!({
+            "recovered": 0, "offers": [], "trades": [], "trades_recovered": 0, "trades_contradicting": 0,
+            "nodes_asked": 0, "nodes_not_reached": [],
+        });
+        assert_eq!(response.json::<Value>().await.unwrap(), nothing);
     }
 }
 

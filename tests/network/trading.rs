@@ -178,7 +178,10 @@ async fn a_restored_old_store_notices_that_the_network_knows_better() {
     until("the node to notice", || async { restored.status().store_behind }).await;
     let refused = restored.exchange().create(new_offer("1", restored.exchange().now()), None).await;
     assert_eq!(refused, Err(CommandError::StoreBehind));
-    assert_eq!(restored.exchange().recover().await, Ok(Done::Recovered(1)));
+    let recovered = restored.recover().await.unwrap();
+    let [(id, Some(sold))] = &recovered.offers[..] else { panic!("{recovered:?}") };
+    assert_eq!((*id, sold.trade().taker), (offer, net.nodes[1].exchange().client_id()));
+    assert_eq!((recovered.trades.len(), recovered.told, recovered.not_reached.len()), (1, 1, 0));
     assert!(!restored.status().store_behind && !lists(&restored, offer));
     create(&restored, "100").await;
     net.stop().await;

@@ -36,7 +36,7 @@ async fn a_full_disk_is_told_before_a_create_fails_and_is_over_when_there_is_roo
     let data = fs::canonicalize(dirs.path()).unwrap().join("data");
     fs::create_dir(&data).unwrap();
     let (args, api) = NodeProcess::arguments(&data, &bootstrap);
-    let process = Process::spawn_on_disk(&args, &data, 6);
+    let process = Process::spawn_on_disk(&args, &data, 8);
     let node = NodeProcess::of(process, args, &api, None);
     node.ready().await;
     let body = || json!({"btc_quantity": "1", "offer_price": "100"});

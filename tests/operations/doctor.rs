@@ -134,6 +134,11 @@ fn a_key_file_that_others_can_read_is_found() {
         "{detail}; {next}"
     );
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    // It has had a store, for all that anybody knows.
+    let found = Findings::of(&settings, &[]);
+    assert_eq!(found.failed(), ["store"], "{:?}", found.1);
+    assert!(found.check("store").2.contains("--new-store"), "{:?}", found.1);
+    fs::write(dir.path().join("master.key.unused"), "").unwrap();
     assert_eq!(Findings::of(&settings, &[]).failed(), [""; 0]);
     // For people: one line a check.
     let mut args = vec!["doctor".to_owned()];

@@ -4,9 +4,11 @@
 
 mod addresses;
 mod backup;
+mod disk;
 mod doctor;
 mod packaging;
 mod reach;
+mod recover;
 mod shutdown;
 #[path = "../testnet/mod.rs"]
 mod testnet;

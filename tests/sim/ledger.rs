@@ -22,6 +22,7 @@ pub(super) enum Wish {
     Withdraw,
     Bid { key: Option<String> },
     Recover,
+    TakeOver,
 }
 
 #[derive(Clone, Debug)]
@@ -141,7 +142,11 @@ impl Ledger {
         self.trades += 1;
         let (trade, bid) = (receipt.trade(), receipt.bid());
         let target = trade.offer_hash;
-        let before = self.sold.insert(target, trade.id).filter(|before| *before != trade.id);
+        let before = self.sold.insert(target, trade.id);
+        if before == Some(trade.id) {
+            // Its maker had forgotten it, and got it back from the taker.
+            return self.trades -= 1;
+        }
         self.check(before.is_none(), || format!("offer {target} was sold twice"));
         let withdrawn = self.withdrawn.contains(&target);
         self.check(!withdrawn, || format!("offer {target} was sold after it was withdrawn"));
@@ -256,6 +261,9 @@ impl Ledger {
                 self.once(node, key.as_ref(), *again, &format!("bid {}", bid.0));
                 self.fact(node, nodes, Fact::BidOut(*bid));
             }
+            (Wish::TakeOver, Ok(Done::TradesTaken { contradicting, .. })) => {
+                self.check(*contradicting == 0, || "the other side's trades contradict the own ones".into());
+            }
             (Wish::Recover, Ok(Done::Recovered(_))) | (_, Err(_)) => {}
             (wish, reply) => self.check(false, || format!("{wish:?} was answered with {reply:?}")),
         }
@@ -305,6 +313,31 @@ impl Ledger {
             }
             consistent(state).unwrap_or_else(|rule| self.check(false, || format!("node {n}: {rule}")));
         }
+        self.both_sides_hold_the_same(nodes);
+    }
+
+    /// Also when one of them lost its store, and got back what the other held.
+    fn both_sides_hold_the_same(&mut self, nodes: &[Node]) {
+        for node in nodes {
+            if !self.honest.contains_key(&node.id) {
+                continue;
+            }
+            for receipt in node.store.state.trades.values() {
+                let trade = receipt.trade();
+                let other = if trade.maker == node.id { trade.taker } else { trade.maker };
+                let Some(other) = self.honest.get(&other).copied() else { continue };
+                let state = &nodes[other].store.state;
+                let same = state.trades.get(&trade.id) == Some(receipt);
+                self.check(same, || {
+                    format!("trade {} is held by one side, and node {other} has lost it", trade.id)
+                });
+                let closed = state.own.get(&trade.offer_id).filter(|_| trade.maker == nodes[other].id);
+                let sold = closed.is_none_or(|own| own.closed == Some(Closed::Sold(trade.id)));
+                self.check(sold, || {
+                    format!("offer {} was sold, and its maker does not say so", trade.offer_id)
+                });
+            }
+        }
     }
 
     fn taker_agrees(&mut self, nodes: &[Node], receipt: &TradeReceipt) {
@@ -330,6 +363,7 @@ pub(super) fn consistent(state: &State) -> Result<(), String> {
         ("bids_in_refused", refused == state.bids_in_refused),
         ("by_id", state.market.by_id.len() == state.market.records.len()),
         ("bids_by_offer", state.bids_by_offer.len() == state.bids_in.len() + state.bids_out.len()),
+        ("trades_of", state.trades_of.len() == 2 * state.trades.len()),
         ("sold", state.sold.values().all(|trade| state.trades.contains_key(trade))),
         (
             "available",
@@ -430,7 +464,9 @@ mod tests {
             at: CLOCK,
         }));
         scene.stores(1, &[bought]);
-        scene.stores(0, &[sold.clone(), answer]);
+        let offer = Arc::new(scene.offer.close(&scene.nodes[0].master, CLOCK).unwrap());
+        let closed = Some(Closed::Sold(scene.trade.trade().id));
+        scene.stores(0, &[sold.clone(), answer, Event::Own(OwnOffer { offer, closed, published: None })]);
         let accepted = scene.bid_out(BidOutcome::Accepted(scene.trade.trade().id));
         scene.stores(1, &[sold, accepted]);
         scene.ledger.settled(&scene.nodes, 0);
@@ -487,6 +523,16 @@ mod tests {
             s.ledger.settled(&s.nodes, 0);
         });
         assert!(unaware.contains("its taker says None"), "{unaware}");
+        let forgot = scene().breaks(|s| {
+            let (sold, bought) = (Event::Traded(Arc::clone(&s.trade)), s.bid_out(BidOutcome::InDoubt));
+            s.stores(1, &[bought]);
+            s.stores(0, std::slice::from_ref(&sold));
+            s.stores(1, &[sold, s.bid_out(BidOutcome::Accepted(s.trade.trade().id))]);
+            s.ledger.store_lost(0);
+            s.nodes[0].store.cut(1);
+            s.ledger.settled(&s.nodes, 0);
+        });
+        assert!(forgot.contains("is held by one side"), "{forgot}");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! One simulated computer: a core, a store that survives crashes, a clock of its own.
 
 use super::people::network;
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 use vintner::{
     exchange::{Core, Event, Input, Output, State},
-    identity::{ClientId, KeyPair, MasterKey},
+    identity::{ClientId, KeyPair, MasterKey, Signed},
+    market::TradeReceipt,
     time::UnixMillis,
 };
 
@@ -81,6 +82,17 @@ impl Node {
 
     pub(super) fn clock(&self, now: u64) -> UnixMillis {
         UnixMillis((EPOCH + now).saturating_add_signed(self.skew))
+    }
+
+    /// What this node tells another that asks for their trades: read there as it arrives.
+    pub(super) fn shows(&self, to: &ClientId) -> Vec<Arc<TradeReceipt>> {
+        let theirs = self.store.state.trades_with(*to, None);
+        let read = |receipt: &Arc<TradeReceipt>| {
+            let trade = Signed::verify(receipt.trade().source().clone(), &network()).unwrap();
+            let bid = Signed::verify(receipt.bid().source().clone(), &network()).unwrap();
+            Arc::new(TradeReceipt::pair(trade, bid).unwrap())
+        };
+        theirs.map(read).collect()
     }
 
     /// A core rebuilt from the store alone.

@@ -41,8 +41,21 @@ impl World {
             95..97 => self.nodes[n].disk_full_until = self.now + self.rng.random_range(1..8_000),
             97 => self.nodes[n].backup = Some(self.nodes[n].store.log.len()),
             98 => self.lose_store(n),
-            _ => self.command(n, Wish::Recover, |reply| Input::Recover { reply }),
+            _ => self.recovers(n),
         }
+    }
+
+    /// A node asks whoever is there for its trades with them, then closes what the network knows better.
+    pub(super) fn recovers(&mut self, n: usize) {
+        let id = self.nodes[n].id;
+        for other in (0..self.nodes.len()).filter(|other| *other != n) {
+            if self.nodes[other].core.is_none() || self.chance(self.loss) {
+                continue;
+            }
+            let receipts = self.nodes[other].shows(&id);
+            self.command(n, Wish::TakeOver, |reply| Input::TradesShown { receipts, reply });
+        }
+        self.command(n, Wish::Recover, |reply| Input::Recover { reply });
     }
 
     fn key(&mut self, n: usize, what: &str) -> Option<IdempotencyKey> {

@@ -28,6 +28,7 @@ const REPLY_TIMEOUT_MS: u64 = 3_000;
 const CALM_MS: u64 = 3 * 3_600_000;
 /// Longer than anything is kept that is not kept for ever.
 const WEEKS_MS: u64 = 45 * 24 * 3_600_000;
+const HOUR_MS: u64 = 3_600_000;
 /// A run that does more than this goes round in circles.
 const HAPPENINGS_MAX: u64 = 400_000;
 
@@ -98,7 +99,7 @@ pub(super) struct World {
     happenings: u64,
     crashes: u64,
     verbose: bool,
-    loss: f64,
+    pub loss: f64,
     delay_max_ms: u64,
     crash: f64,
 }
@@ -584,10 +585,9 @@ impl World {
             self.nodes[n].disk_full_until = 0;
             self.start(n);
             self.flush(n);
-            if self.nodes[n].core.as_ref().is_some_and(|core| core.state().is_behind()) {
-                self.command(n, super::ledger::Wish::Recover, |reply| Input::Recover { reply });
-            }
         }
+        // Those who lost their store know it, as takers too; the others have nothing to recover.
+        (0..self.nodes.len()).for_each(|n| self.recovers(n));
         self.after(60_000, Happening::Gossip);
         self.after(CALM_MS, Happening::Settled);
     }
@@ -665,11 +665,16 @@ impl World {
 
     /// Everything is dead: what may be forgotten is.
     fn weeks_later(&mut self) {
-        self.now += WEEKS_MS;
+        // What a node alone knows it keeps for an hour more, because weeks have passed at once: its clock may be wrong.
+        for ms in [WEEKS_MS, HOUR_MS] {
+            self.now += ms;
+            for n in 0..self.nodes.len() {
+                self.nodes[n].wake_at = Some(self.now);
+                self.batch(n);
+                self.queue.clear();
+            }
+        }
         for n in 0..self.nodes.len() {
-            self.nodes[n].wake_at = Some(self.now);
-            self.batch(n);
-            self.queue.clear();
             let Some(core) = self.nodes[n].core.as_ref() else { continue };
             let s = core.state();
             let left = [s.own.len(), s.market.records.len(), s.market.available.len(), s.idempotency.len()];

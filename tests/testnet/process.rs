@@ -29,6 +29,27 @@ impl Process {
         Self::of(Command::new("ip").args(["netns", "exec", namespace, BINARY]).args(args))
     }
 
+    /// As `spawn`, and what it logs goes to `log`.
+    pub fn spawn_logging(args: &[String], log: std::fs::File) -> Self {
+        let mut command = Command::new(BINARY);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Self(command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}")))
+    }
+
+    /// As `spawn`, where nobody else sees it, with a disk of its own of `mib` mebibytes at `dir`. The program keeps the process's number.
+    pub fn spawn_on_disk(args: &[String], dir: &Path, mib: u32) -> Self {
+        let mount = format!("mount -t tmpfs -o size={mib}m,mode=700 tmpfs \"$0\" && exec \"$@\"");
+        let flags = if rustix::process::getuid().is_root() { "-m" } else { "-rm" };
+        let mut command = Command::new("unshare");
+        command.args([flags, "sh", "-c", &mount]).arg(dir).arg(BINARY).args(args);
+        Self::of(&mut command)
+    }
+
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     fn of(command: &mut Command) -> Self {
         let log =
             || if std::env::var_os("VINTNER_TEST_LOGS").is_some() { Stdio::inherit() } else { Stdio::null() };
@@ -100,6 +121,12 @@ pub struct NodeProcess {
 
 impl NodeProcess {
     pub fn start(data_dir: &Path, bootstrap: &str) -> Self {
+        let (args, api) = Self::arguments(data_dir, bootstrap);
+        Self::start_with(args, &api, None)
+    }
+
+    /// Arguments for a node on free ports, and where its API will be.
+    pub fn arguments(data_dir: &Path, bootstrap: &str) -> (Vec<String>, String) {
         let (api, rpc, dht) = (free_tcp_port(), free_tcp_port(), free_udp_port());
         let local = |port: u16| format!("127.0.0.1:{port}");
         let args: Vec<String> = [
@@ -119,13 +146,18 @@ impl NodeProcess {
         ]
         .map(str::to_owned)
         .to_vec();
-        Self::start_with(args, &local(api), None)
+        (args, local(api))
     }
 
     /// Starts `vintner` with these arguments, which say that its API is at `api`.
     pub fn start_with(args: Vec<String>, api: &str, namespace: Option<String>) -> Self {
-        let http = Rest::within(Duration::from_secs(20));
         let process = spawn(&args, namespace.as_deref());
+        Self::of(process, args, api, namespace)
+    }
+
+    /// A process that was started with these arguments.
+    pub fn of(process: Process, args: Vec<String>, api: &str, namespace: Option<String>) -> Self {
+        let http = Rest::within(Duration::from_secs(40));
         Self { process, api: format!("http://{api}/api/v1"), args, namespace, http }
     }
 

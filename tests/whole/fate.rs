@@ -125,14 +125,25 @@ impl World {
                 self.notices(n);
             }
             self.peers[n].waits = false;
-            let behind = self.nodes[n].core.as_ref().is_some_and(|core| core.state().is_behind());
-            // Those who cheat have nothing more to say.
-            if behind && !self.is_evil(n) {
-                self.command(n, Wish::Recover, |reply| Trade::Recover { reply });
-            }
         }
+        // Those who cheat have nothing more to say.
+        (self.plan.evil..self.nodes.len()).for_each(|n| self.recovers(n));
         if !self.plan.converges {
             self.only_bids();
+        }
+    }
+
+    /// A node asks everybody for its trades with them, then closes what the network knows better.
+    fn recovers(&mut self, n: usize) {
+        let id = self.nodes[n].id;
+        for other in (self.plan.evil..self.nodes.len()).filter(|other| *other != n) {
+            let receipts = self.nodes[other].shows(&id);
+            if !receipts.is_empty() {
+                self.command(n, Wish::TakeOver, |reply| Trade::TradesShown { receipts, reply });
+            }
+        }
+        if self.nodes[n].core.as_ref().is_some_and(|core| core.state().is_behind()) {
+            self.command(n, Wish::Recover, |reply| Trade::Recover { reply });
         }
     }
 

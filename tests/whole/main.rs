@@ -5,7 +5,8 @@
 //! and all that nodes say to each other goes as bytes. Signatures are real. Around them:
 //!
 //! - **The store** (`../sim/node.rs`) is a list of committed events. What was not committed when a node crashes is gone; the disk may be
-//!   full; an old copy may take its place, after which the owner waits until the network has told what the node forgot.
+//!   full; an old copy may take its place, after which the owner waits until the network has told what the node forgot, and the others what
+//!   they traded with it.
 //! - **The network** (`links.rs`) is as fast as a house or as slow as the world, loses, repeats and reorders, is parted, also in one
 //!   direction only. Nodes stand still and go on. Clocks differ by up to a minute; in one seed of eight by ten, and then only the rules
 //!   of trading are watched.

@@ -128,7 +128,12 @@ fn store(settings: &Effective, key: Option<&str>, report: &mut Report) -> Option
         }
     };
     let Some(database) = &inspected.database else {
-        report.ok(NAME, "is not there yet; a node makes it when it starts");
+        if key.is_some() && !keyfile::is_unused(&settings.data_dir) {
+            let next = "restore it from a backup; if there is none, start the node once with --new-store, then run `vintner recover`";
+            report.failed(NAME, "it is missing, but the key beside it has been used", next);
+        } else {
+            report.ok(NAME, "is not there yet; a node makes it when it starts");
+        }
         return Some(inspected);
     };
     let of = format!("of client {:.8} on network {}", database.client_id, database.network);

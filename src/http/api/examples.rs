@@ -26,7 +26,13 @@ pub(super) fn all() -> [(&'static str, Value); 6] {
         ("BidView", bid()),
         ("TradeView", trade()),
         ("NodeView", node()),
-        ("RecoveredView", json!({ "recovered": 0 })),
+        (
+            "RecoveredView",
+            json!({
+                "recovered": 0, "offers": [], "trades": [], "trades_recovered": 0, "trades_contradicting": 0,
+                "nodes_asked": 2, "nodes_not_reached": []
+            }),
+        ),
         ("ProblemView", problem()),
     ]
 }

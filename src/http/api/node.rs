@@ -6,7 +6,7 @@ use super::{
     request::{Command, query},
 };
 use crate::{
-    exchange::Done,
+    exchange::CommandError,
     http::types::{HealthView, NodeView, ReadyView, RecoveredView},
     node::Node,
     standing::{self, Level, Reason},
@@ -26,8 +26,10 @@ pub(super) async fn show(State(node): State<Node>) -> Json<NodeView> {
 /// Recover a node whose store is behind
 ///
 /// After its data directory was lost, restored from a backup or copied, the network may know newer versions of the node's own
-/// offers than its store does; it then neither offers nor bids. This takes those versions over and closes them, since what
-/// happened to them is not known here. Repeated, it finds nothing left to do.
+/// offers than its store does; it then neither offers nor bids. This asks every node that is known for the trades that it has with
+/// this one, checks them, and takes over those that it lacks, as maker and as taker. Then it takes over what the network knows of its
+/// own offers, and closes them: as sold where a trade says so. It may take half a minute. Repeated, it asks again, and finds what
+/// could not be reached before.
 #[utoipa::path(post, path = "/node/recover", operation_id = "recover_node", tag = "node",
     request_body(content = super::docs::EmptyBody, content_type = "application/json", example = json!({})),
     responses((status = 200, description = "What was taken over", body = RecoveredView)))]
@@ -36,10 +38,13 @@ pub(super) async fn recover(
     command: Command,
 ) -> Result<Json<RecoveredView>, Problem> {
     Fields::of_body(&command.body)?.finish()?;
-    match node.exchange().recover().await? {
-        Done::Recovered(recovered) => Ok(Json(RecoveredView { recovered })),
-        done => unreachable!("a recovery is answered by {done:?}"),
-    }
+    // Whoever hangs up meanwhile does not stop it half way.
+    let recovering = tokio::spawn({
+        let node = node.clone();
+        async move { node.recover().await }
+    });
+    let recovered = recovering.await.map_err(|_| CommandError::Stopping)??;
+    Ok(Json(RecoveredView::of(recovered, node.exchange().client_id())))
 }
 
 /// Whether the process answers

@@ -1,13 +1,14 @@
 //! The node as the REST API shows it.
 
-use super::{Time, text};
+use super::{Time, TradeView, text};
 use crate::{
     identity::{ClientId, Network},
-    node::NodeStatus,
+    market::{OfferId, TradeId, TradeReceipt},
+    node::{NodeStatus, Recovered},
     standing::Reason,
 };
 use serde::{Deserialize, Serialize};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use utoipa::ToSchema;
 
 /// The DHT node.
@@ -251,9 +252,60 @@ pub struct ReadyView {
     pub reasons: Vec<ReasonView>,
 }
 
+/// An own offer that the network knew better than the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RecoveredOfferView {
+    /// The offer.
+    #[schema(value_type = text::Id)]
+    pub offer_id: OfferId,
+    /// `sold`, or `closed` when nobody told what became of it.
+    pub status: String,
+    /// The trade that took it, where it is sold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::Id>)]
+    pub trade_id: Option<TradeId>,
+}
+
 /// What a recovery did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecoveredView {
     /// Own records that were taken over from the network, all closed.
     pub recovered: usize,
+    /// What became of each.
+    pub offers: Vec<RecoveredOfferView>,
+    /// Trades that this node lacked and has taken over from the other side of each, 1,000 at most; `GET /trades` has them all.
+    pub trades: Vec<TradeView>,
+    /// Trades that were taken over.
+    pub trades_recovered: usize,
+    /// Trades that other nodes show and that contradict what is stored here: they were left, the log tells more.
+    pub trades_contradicting: usize,
+    /// Nodes that told of all their trades with this one.
+    pub nodes_asked: usize,
+    /// Known nodes that could not be reached; repeat the recovery when they are back. 1,000 at most.
+    #[schema(value_type = Vec<text::ClientKey>)]
+    pub nodes_not_reached: Vec<ClientId>,
+}
+
+/// Trades in one answer to a recovery.
+const RECOVERED_TRADES_SHOWN_MAX: usize = 1_000;
+
+impl RecoveredView {
+    /// `recovered` as the node `me` sees it.
+    pub fn of(recovered: Recovered, me: ClientId) -> Self {
+        let offer = |(offer_id, sold): &(OfferId, Option<Arc<TradeReceipt>>)| RecoveredOfferView {
+            offer_id: *offer_id,
+            status: if sold.is_some() { "sold" } else { "closed" }.into(),
+            trade_id: sold.as_ref().map(|receipt| receipt.trade().id),
+        };
+        let shown = recovered.trades.iter().take(RECOVERED_TRADES_SHOWN_MAX);
+        Self {
+            recovered: recovered.offers.len(),
+            offers: recovered.offers.iter().map(offer).collect(),
+            trades: shown.map(|receipt| TradeView::of(receipt, me)).collect(),
+            trades_recovered: recovered.trades.len(),
+            trades_contradicting: recovered.contradicting,
+            nodes_asked: recovered.told,
+            nodes_not_reached: recovered.not_reached,
+        }
+    }
 }

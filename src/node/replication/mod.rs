@@ -167,7 +167,8 @@ impl Replication {
         })
     }
 
-    fn spend(&self, peer: ClientId, bytes: usize) -> Result<(), RpcRefusal> {
+    /// Charges a node for what it sends; refuses when it has nothing left to spend.
+    pub(super) fn spend(&self, peer: ClientId, bytes: usize) -> Result<(), RpcRefusal> {
         if self.owe(peer, bytes) {
             return Ok(());
         }
@@ -179,7 +180,8 @@ impl Replication {
         Err(RpcRefusal::new("slow_down", detail, true))
     }
 
-    fn owe(&self, peer: ClientId, bytes: usize) -> bool {
+    /// Charges a node for what it is sent, without asking whether it has that much left.
+    pub(super) fn owe(&self, peer: ClientId, bytes: usize) -> bool {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         budgets.spend(peer, bytes, self.started.elapsed())
     }

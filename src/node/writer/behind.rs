@@ -18,14 +18,15 @@ pub(super) struct Behind {
 }
 
 impl Behind {
-    /// How a store is that was just read.
-    pub(super) fn started(&mut self, state: &State) {
+    /// For a store that was just read.
+    pub(super) fn of(state: &State) -> Self {
         if state.is_behind() {
             tracing::warn!(
                 offers = state.ahead.len(),
                 "the store is behind the network, as it was when the node stopped: it neither offers nor bids until `vintner recover`"
             );
         }
+        Self::default()
     }
 
     /// Own offers of which the network knows more, just stored as such.

@@ -7,7 +7,9 @@ use std::os::unix::fs::symlink;
 fn filled(dir: &Path) -> (Store, State) {
     let mut store = open(dir);
     let (batches, mut states) = Pair::history(5, 120);
-    batches.iter().for_each(|batch| store.commit(batch).unwrap());
+    for batch in &batches {
+        store.commit(batch).unwrap();
+    }
     (store, states.pop().unwrap())
 }
 
@@ -25,9 +27,9 @@ fn gone(store: &mut Store) -> (&'static str, Option<PathBuf>) {
 
 #[test]
 fn a_database_that_lost_its_name_takes_no_commit_and_is_saved() {
+    type Change<'a> = &'a dyn Fn(&Path);
     let someone = tempfile::tempdir().unwrap();
     drop(open(someone.path()));
-    type Change<'a> = &'a dyn Fn(&Path);
     let cases: [(&str, Change<'_>); 3] = [
         ("deleted or moved", &|path| fs::remove_file(path).unwrap()),
         ("deleted or moved", &|path| fs::rename(path, path.with_extension("old")).unwrap()),
