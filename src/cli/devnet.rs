@@ -35,7 +35,7 @@ pub(crate) struct DevnetArgs {
     /// Where everything is kept
     #[arg(long, env = "VINTNER_DEVNET_DIR", value_name = "DIR", default_value = ".vintner/devnet")]
     data_dir: UserPath,
-    /// The market's name
+    /// The market's name: by default not that of a node that is started by itself, so that trials and trading never meet
     #[arg(long, value_name = "NAME", default_value = "devnet")]
     network: crate::identity::Network,
     /// Port of the first node's API
