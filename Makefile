@@ -31,7 +31,7 @@ logs: ## follow the network's log
 docker-test: ## test the image and Compose (needs a Docker engine, Compose, curl, and ports 4000 to 4002 free)
 	@bash tests/docker.sh
 
-# The stock Grenache programs and libtorrent that tests/interop runs, and what tests/faces drives Postman and Swagger UI with.
+# The stock Grenache programs and libtorrent that tests/interop runs, and what tests/faces has the API judged by.
 peers:
 	@sh tests/peers/install.sh
 	@sh tests/faces/install.sh
@@ -40,7 +40,10 @@ suites: ## run the suites of stock packages with ours in place of their grape: m
 	@[ -x "$(VINTNER)" ] || $(MAKE) build
 	@sh tests/suites/run.sh "$(abspath $(VINTNER))"
 
+# Examples that schemathesis makes of each operation and phase; `make test` has five.
+EXAMPLES ?= 100
 test-long: test suites ## all tests, those too that take ten minutes
+	VINTNER_SCHEMATHESIS_EXAMPLES=$(EXAMPLES) cargo test --locked --test faces schemathesis_finds_nothing -- --nocapture
 	cargo test --locked --test grenache -- --ignored --nocapture
 
 test: peers ## check the form and the lints, run all tests

@@ -16,7 +16,7 @@ const [maker, taker, screenshot] = process.argv.slice(2)
 // Longer than anything here takes on a busy machine.
 const PATIENCE_MS = 30000
 // As tall as what the picture in docs/ should show.
-const VIEW = { width: 1180, height: 1270 }
+const VIEW = { width: 1180, height: 1320 }
 // A name that its owner pointed at this machine, as in DNS rebinding.
 const REBOUND = 'rebound.example'
 
@@ -187,7 +187,7 @@ async function picture ({ page, block }, path) {
       .body-param__text { min-height: 0 !important; height: 3em !important }
       .highlight-code > .microlight { max-height: 520px !important }`
   })
-  await block.evaluate((element) => window.scrollTo(0, element.getBoundingClientRect().top + window.scrollY - 8))
+  await block.evaluate((element) => window.scrollTo(0, element.getBoundingClientRect().top + window.scrollY - 58))
   await page.mouse.move(0, 0)
   await page.screenshot({ path })
 }
