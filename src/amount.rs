@@ -56,33 +56,48 @@ fn parse_units(text: &str, max_units: u64) -> Result<u64, AmountError> {
     }
 }
 
-/// Reads decimal text that may have an exponent: digits, at most one point, and `e` or `E` with a whole number.
-fn parse_units_with_exponent(text: &str, max_units: u64) -> Result<u64, AmountError> {
-    let Some((mantissa, exponent)) = text.split_once(['e', 'E']) else { return parse_units(text, max_units) };
+/// A decimal that may have an exponent (digits, at most one point, and `e` or `E` with a whole number) as digits with no zero at either
+/// end, and the power of ten that they are to be multiplied by.
+fn digits_and_power(text: &str) -> Result<(String, i64), AmountError> {
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
     let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let magnitude = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
     if !is_digits(whole) || !is_digits(fraction) || !is_digits(magnitude) {
         return Err(AmountError::NotDecimal);
     }
-    // The number is `digits` times 10 to the `power`, with no zero at either end of the digits.
     let all = format!("{whole}{fraction}");
     let significant = all.trim_end_matches('0');
-    let digits = significant.trim_start_matches('0');
-    if digits.is_empty() {
-        return Err(AmountError::Zero);
-    }
     // An exponent too long for a number is only ever out of range, on its own side.
     let magnitude = magnitude.parse::<i64>().unwrap_or(i64::MAX / 2).min(i64::MAX / 2);
     let exponent = if exponent.starts_with('-') { -magnitude } else { magnitude };
     let power = exponent - fraction.len() as i64 + (all.len() - significant.len()) as i64;
+    Ok((significant.trim_start_matches('0').to_owned(), power))
+}
+
+/// `digits` with so many zeros after them, when that fits.
+fn followed_by_zeros(digits: &str, zeros: i64) -> Option<u64> {
+    let factor = 10u64.checked_pow(u32::try_from(zeros).ok()?)?;
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+fn parse_units_with_exponent(text: &str, max_units: u64) -> Result<u64, AmountError> {
+    let (digits, power) = digits_and_power(text)?;
+    if digits.is_empty() {
+        return Err(AmountError::Zero);
+    }
     if power < -i64::from(SCALE) {
         return Err(AmountError::TooPrecise);
     }
-    let too_large = AmountError::TooLarge(max_units / ONE);
-    let zeros = u32::try_from(power + i64::from(SCALE)).map_err(|_| too_large)?;
-    let units = digits.parse::<u64>().ok().and_then(|digits| digits.checked_mul(10u64.checked_pow(zeros)?));
-    units.filter(|units| *units <= max_units).ok_or(too_large)
+    let units = followed_by_zeros(&digits, power + i64::from(SCALE));
+    units.filter(|units| *units <= max_units).ok_or(AmountError::TooLarge(max_units / ONE))
+}
+
+/// A whole number as JSON may write it, which has no other kind of number: `5`, `5.0` and `0.5e1` are the same. `None` for what is not
+/// whole, has a sign, or does not fit.
+pub fn whole_number(text: &str) -> Option<u64> {
+    let (digits, power) = digits_and_power(text).ok()?;
+    if digits.is_empty() { Some(0) } else { followed_by_zeros(&digits, power) }
 }
 
 fn write_units(units: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -241,6 +256,30 @@ mod tests {
     }
 
     #[test]
+    fn whole_numbers_are_read_however_json_writes_them() {
+        for (text, number) in
+            [("0", 0), ("0.0e5", 0), ("5", 5), ("5.0", 5), ("0.5e1", 5), ("50e-1", 5), ("1E3", 1000)]
+        {
+            assert_eq!(whole_number(text), Some(number), "{text}");
+        }
+        assert_eq!(whole_number("18446744073709551615"), Some(u64::MAX));
+        for text in [
+            "",
+            "-5",
+            "+5",
+            "5.5",
+            "5e-1",
+            "18446744073709551616",
+            "1e20",
+            "1e99999999999999999999",
+            "0x5",
+            "5.",
+        ] {
+            assert_eq!(whole_number(text), None, "{text}");
+        }
+    }
+
+    #[test]
     fn numbers_out_of_range_are_refused_on_their_own_side() {
         use AmountError::{NotDecimal, TooLarge, TooPrecise, Zero};
         let long = format!("1e{}", "9".repeat(40));
@@ -270,14 +309,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_number_is_the_same_wherever_its_point_is(units in 1..=Price::MAX_UNITS, shift in 0usize..30) {
-            let price = Price::from_units(units).unwrap();
-            prop_assert_eq!(Price::from_number(&format!("{units}e-8")), Ok(price));
-            let (small, large) = (format!("0.{}{units}e{}", "0".repeat(shift), shift + units.to_string().len()), "0".repeat(shift));
-            prop_assert_eq!(Price::from_number(&format!("{small}e")), Err(AmountError::NotDecimal));
-            prop_assert_eq!(Price::from_number(&format!("{units}{large}e-{}", shift + 8)), Ok(price));
-            let whole = Price::from_number(&small).map(Price::units);
-            prop_assert_eq!(whole, units.checked_mul(ONE).filter(|u| *u <= Price::MAX_UNITS).ok_or(AmountError::TooLarge(Price::MAX_UNITS / ONE)));
+        fn a_number_is_the_same_wherever_its_point_is(units in 1..=Price::MAX_UNITS, shift in 0_usize..30) {
+            let (price, zeros) = (Price::from_units(units).unwrap(), "0".repeat(shift));
+            let digits = units.to_string();
+            for text in [
+                format!("{units}e-8"),
+                format!("{units}{zeros}E-{}", shift + 8),
+                format!("0.{zeros}{units}e+{}", shift + digits.len()).replace("e+", "0e+"),
+            ] {
+                let expected = if text.contains("e+") { units.checked_mul(ONE).and_then(Price::from_units) } else { Some(price) };
+                prop_assert_eq!(Price::from_number(&text).ok(), expected, "{}", text);
+            }
         }
 
         #[test]

@@ -24,6 +24,8 @@ fn vintner(args: &[&str]) -> Command {
 struct NodeProcess {
     child: Child,
     url: String,
+    /// What it logs once its API answers, until it ends.
+    logged: std::sync::mpsc::Receiver<String>,
 }
 
 impl NodeProcess {
@@ -42,8 +44,9 @@ impl NodeProcess {
             Some(url.split("/api").next()?.to_owned())
         });
         // Whatever else it logs must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url: url.expect("the node says where its API is") }
+        let (log, logged) = std::sync::mpsc::channel();
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| drop(log.send(line))));
+        Self { child, url: url.expect("the node says where its API is"), logged }
     }
 
     fn run(&self, args: &[&str]) -> (i32, String, String) {
@@ -194,6 +197,8 @@ fn a_node_with_a_token_file_answers_to_the_token_only() {
     );
     assert_eq!(node.run(&["status", "--token-file", &path]).0, 0);
     assert_eq!(node.run(&["status", "--token", "0123456789abcdef0123456789abcdef"]).0, 0);
+    let said = node.logged.recv_timeout(std::time::Duration::from_secs(30)).unwrap();
+    assert!(said.contains("the API wants the token in") && said.contains(&path), "{said}");
     node.stop();
 }
 

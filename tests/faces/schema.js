@@ -28,8 +28,9 @@ async function main () {
   for (const error of await new PostmanValidator().verify(collection)) {
     errors.push(`the collection's ${error.instancePath} ${error.message}`)
   }
-  // Without `servers` a description is about the server that it came from; the validator alone insists on them.
-  const description = { servers: [{ url: 'http://127.0.0.1:4000' }], ...read(descriptionFile) }
+  // A server may be named from where the description is (OpenAPI 3.1, 4.8.5); the validator alone wants whole addresses.
+  const description = read(descriptionFile)
+  description.servers = description.servers.filter((server) => !server.url.startsWith('.'))
   for (const error of await new OASValidator().verify(description)) {
     errors.push(`the description's ${error.instancePath} ${error.message}`)
   }

@@ -4,7 +4,11 @@
 //! (no float is ever made of it), and a field that is unknown, or given twice, is seen.
 
 use super::problem::{Code, Problem};
-use crate::{amount::FromNumber, http::types::FieldError, time::UnixMillis};
+use crate::{
+    amount::{FromNumber, whole_number},
+    http::types::FieldError,
+    time::UnixMillis,
+};
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},
@@ -217,15 +221,19 @@ pub(super) fn time(value: &RawValue) -> Result<UnixMillis, String> {
     UnixMillis::parse_rfc3339(&text(value)?).ok_or_else(|| wrong.into())
 }
 
-/// A whole number of milliseconds within a range.
+/// A whole number of milliseconds within a range; to JSON 5000.0 is one, too.
 pub(super) fn milliseconds(range: RangeInclusive<u64>) -> impl FnOnce(&RawValue) -> Result<u64, String> {
-    move |value| whole(value.get(), range)
+    move |value| within(whole_number(value.get()), range)
 }
 
-/// A whole number within a range, from its text: digits and nothing else, so no sign.
+/// A whole number within a range, from the text of a query: digits and nothing else, so no sign.
 pub(super) fn whole(text: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
     let is_digits = text.bytes().all(|b| b.is_ascii_digit());
-    let number = text.parse().ok().filter(|number| is_digits && range.contains(number));
+    within(text.parse().ok().filter(|_| is_digits), range)
+}
+
+fn within(number: Option<u64>, range: RangeInclusive<u64>) -> Result<u64, String> {
+    let number = number.filter(|number| range.contains(number));
     number.ok_or_else(|| format!("is not a whole number from {} to {}", range.start(), range.end()))
 }
 
@@ -288,6 +296,7 @@ mod tests {
             assert!(format!("{:?}", read(nothing).unwrap_err()).contains("is missing"));
         }
         assert_eq!(read(r#"{"price":1,"wait_ms":null}"#).unwrap().1, None);
+        assert_eq!(read(r#"{"price":1,"wait_ms":2.5e3}"#).unwrap().1, Some(2500));
         assert!(format!("{:?}", read(r#"{"price":1,"colour":null}"#).unwrap_err()).contains("is unknown"));
         assert!(format!("{:?}", read(r#"{"price":null,"price":1}"#).unwrap_err()).contains("more than once"));
     }

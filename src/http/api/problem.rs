@@ -130,7 +130,7 @@ codes! {
 
 impl Code {
     /// How many seconds a caller should wait before it sends the request again, where that is known.
-    fn retry_after_seconds(self) -> Option<u32> {
+    pub(super) fn retry_after_seconds(self) -> Option<u32> {
         match self {
             Self::Busy | Self::NotReady | Self::NotSynced => Some(1),
             Self::Stopping => Some(5),

@@ -190,9 +190,6 @@ impl Versions {
         if !weak.is_empty() {
             said.push(format!("If-Match names {}, and weak tags match nothing there", shown(&weak)));
         }
-        if said.is_empty() {
-            said.push("If-Match names no ETag".into());
-        }
         let detail = format!(
             "the offer's ETag is \"{sequence}\", and {}; look at the offer again, then repeat with its ETag",
             said.join("; ")
@@ -225,6 +222,12 @@ pub(super) fn versions(headers: &HeaderMap, name: &HeaderName) -> Result<Option<
                 }
             }
         }
+    }
+    if tags.is_empty() {
+        return Err(Problem::new(
+            Code::InvalidHeader,
+            format!("{name} names no ETag; leave it out, or give the offer's"),
+        ));
     }
     Ok(Some(Versions::These(tags)))
 }
@@ -279,8 +282,6 @@ mod tests {
             (&["\"+5\", \"05\""], (false, false)),
             (&["\"W/5\""], (false, false)),
             (&["\"*\""], (false, false)),
-            (&[""], (false, false)),
-            (&[","], (false, false)),
         ] {
             assert_eq!(read(lines).unwrap(), Some(names), "{lines:?}");
         }
@@ -298,6 +299,9 @@ mod tests {
         ] {
             let problem = format!("{:?}", read(bad).unwrap_err());
             assert!(problem.contains("InvalidHeader") && problem.contains("cannot be read"), "{problem}");
+        }
+        for nothing in [&[""][..], &[","], &["", " , "]] {
+            assert!(format!("{:?}", read(nothing).unwrap_err()).contains("names no ETag"));
         }
         for bad in [&["*, \"5\""][..], &["\"5\"", "*"], &["*", "*"]] {
             assert!(read(bad).is_err(), "{bad:?}");
@@ -324,7 +328,6 @@ mod tests {
             ("\"5\"", "the offer's ETag is \"7\", and If-Match names \"5\";"),
             ("W/\"7\"", "W/\"7\", and weak tags match nothing there"),
             ("\"a\",\"b\",\"c\",\"d\"", "\"a\", \"b\", \"c\" and others"),
-            ("", "names no ETag"),
         ] {
             assert!(says(line).contains(said), "{line}: {}", says(line));
         }

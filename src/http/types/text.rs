@@ -73,7 +73,10 @@ text! {
     GivenTime = "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$",
         as DateTime, such as "2026-11-21T12:00:00Z";
     /// Entity tags (RFC 9110): an `ETag` with its quotes, several with commas, or `*`.
-    EntityTags = r#"^([*]|(W/)?"[!#-~]*"([ \t]*,[ \t,]*(W/)?"[!#-~]*")*)$"#, such as "\"1795231858271\"";
+    EntityTags = concat!(
+            r#"^([*]|[ \t,]*(W/)?"[!#-~\u0080-\u00ff]*""#,
+            r#"([ \t]*,[ \t,]*(W/)?"[!#-~\u0080-\u00ff]*")*[ \t,]*)$"#
+        ), such as "\"1795231858271\"";
     /// Visible ASCII, with spaces inside: 1 to 255 bytes.
     IdempotencyText = "^[!-~]([ -~]{0,253}[!-~])?$", such as "order-17";
 }

@@ -83,11 +83,16 @@ fn example(code: Code, status: u16) -> Value {
     }})
 }
 
+/// A maker's refusal is a conflict, also where the same code has another status when this node says it (`problem::Problem::refused`).
+const REFUSED_BY_MAKER: [(&str, Code, u16); 1] = [("place_bid", Code::OfferNotFound, 409)];
+
 /// Adds the ways to fail to one operation, by status, each code with an example.
 pub(super) fn add(operation: &mut Value, method: &str) {
     let id = operation["operationId"].as_str().unwrap_or_default().to_owned();
-    for code in own_errors(&id).iter().copied().chain(common_errors(&id, method)) {
-        let status = code.status().as_u16();
+    let own = own_errors(&id).iter().copied().chain(common_errors(&id, method));
+    let refused =
+        REFUSED_BY_MAKER.iter().filter(|(of, ..)| *of == id).map(|(_, code, status)| (*code, *status));
+    for (code, status) in own.map(|code| (code, code.status().as_u16())).chain(refused) {
         let response = &mut operation["responses"][status.to_string()];
         if response.is_null() {
             *response = json!({ "description": "", "content": { PROBLEM_JSON: {
@@ -97,5 +102,13 @@ pub(super) fn add(operation: &mut Value, method: &str) {
         let name = format!("`{}`", code.as_str());
         response["description"] = described.map_or(name.clone(), |before| format!("{before}, {name}")).into();
         response["content"][PROBLEM_JSON]["examples"][code.as_str()] = example(code, status);
+        if code.retry_after_seconds().is_some() {
+            response["headers"]["Retry-After"] = json!({ "required": false, "schema": { "type": "integer", "minimum": 1 },
+                "description": "Seconds after which to send it again, where that is known" });
+        }
+        if status == 401 {
+            response["headers"]["WWW-Authenticate"] = json!({ "required": true, "schema": { "type": "string" },
+                "description": "That a bearer token is wanted, and `invalid_token` where one was sent" });
+        }
     }
 }

@@ -96,12 +96,14 @@ pub(super) fn parameters(operation: &mut Value) {
     }
 }
 
-/// The headers of an answer that are described are always there; what holds an address or a version has its form.
+/// The headers that an answer is described with are there unless it is said otherwise; what holds an address or a version has its form.
 pub(super) fn headers(operation: &mut Value) {
     for response in operation["responses"].as_object_mut().into_iter().flat_map(Map::values_mut) {
         for (name, header) in response.get_mut("headers").and_then(Value::as_object_mut).into_iter().flatten()
         {
-            header["required"] = true.into();
+            if header["required"].is_null() {
+                header["required"] = true.into();
+            }
             let pattern = match name.as_str() {
                 "ETag" => "^\"[0-9]+\"$",
                 "Location" => "^/api/v1/[a-z]+/[0-9a-f-]{36}$",
