@@ -13,7 +13,7 @@ mod place;
 #[cfg(test)]
 mod tests;
 
-pub use place::{Notice, Place};
+pub use place::{Notice, Place, unheard};
 
 use crate::{
     address::{Host, Prefix, is_private},

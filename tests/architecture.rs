@@ -95,7 +95,7 @@ const ROOMS: &[Room] = &[
         pure: false,
         may_use: &[
             "time", "amount", "identity", "bep44", "address", "market", "exchange", "dht", "grenache",
-            "store", "workers", "listener", "metrics", "standing", "grape", "node", "http",
+            "store", "workers", "listener", "metrics", "reach", "standing", "grape", "node", "http",
         ],
     },
     Room { path: "main", pure: false, may_use: &["cli"] },

@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 /// one of `vintner devnet`, name that node: --join 127.0.0.1:4000.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples: vintner node --join 127.0.0.1:4000\n          \
-    vintner node --data-dir ~/trading --bootstrap grape.example:20001\n\
+    vintner node --data-dir ~/trading --rpc 0.0.0.0:1337 --dht 0.0.0.0:20011 --bootstrap grape.example:20001\n\
     VINTNER_LOG sets what is logged, such as `debug` or `vintner::dht=trace,info`.")]
 pub(crate) struct NodeArgs {
     #[command(flatten)]

@@ -49,7 +49,7 @@ use crate::{
     identity::KeyPair,
     listener::{Limits, Serving, Traffic},
     metrics::Counter,
-    reach::{Notice, Place, Reach},
+    reach::{Notice, Place, Reach, unheard},
     replication::core::SignedHead,
     store::{CommitError, Dropped, Store, StoreError, keyfile},
     time::{Now, UnixMillis},
@@ -535,7 +535,7 @@ fn place(config: &NodeConfig, rpc: SocketAddr) -> Place {
     let dht: Vec<IpAddr> =
         std::iter::once((*config.dht.ip()).into()).chain(config.dht_ipv6.map(IpAddr::from)).collect();
     let (place, notices) = Place::of(rpc, &dht, &config.advertise);
-    for notice in notices {
+    for notice in notices.into_iter().chain(unheard(&dht, &config.bootstrap)) {
         match notice {
             Notice::Fine(text) => tracing::info!("{text}"),
             Notice::Trouble(text) => tracing::warn!("{text}"),

@@ -1,7 +1,7 @@
 //! Where a node is by its owner's settings alone.
 
 use super::ADDRESSES_MAX;
-use crate::address::is_private;
+use crate::address::{Endpoint, is_private};
 use std::{
     fmt,
     net::{IpAddr, SocketAddr},
@@ -122,6 +122,28 @@ impl Place {
     pub fn is_for_this_machine_only(&self) -> bool {
         matches!(self, Self::Machine(_))
     }
+}
+
+/// What an owner should know whose DHT listens on loopback only while he names DHT nodes that are not there: nothing ever gets to them.
+#[must_use]
+pub fn unheard(dht: &[IpAddr], bootstrap: &[String]) -> Option<Notice> {
+    if dht.is_empty() || !dht.iter().all(|ip| ip.to_canonical().is_loopback()) {
+        return None;
+    }
+    let is_here = |node: &&String| match node.parse::<Endpoint>() {
+        Ok(Endpoint::Address(address)) => address.ip().is_loopback(),
+        Ok(Endpoint::Name { host, .. }) => host == "localhost" || host.ends_with(".localhost"),
+        // It is told elsewhere what is wrong with it.
+        Err(_) => true,
+    };
+    let beyond: Vec<&str> = bootstrap.iter().filter(|node| !is_here(node)).map(String::as_str).collect();
+    (!beyond.is_empty()).then(|| {
+        Notice::Trouble(format!(
+            "the DHT listens on loopback only, so that nothing it sends gets to {} unless that is this machine; give --dht \
+             0.0.0.0:20011, and --rpc 0.0.0.0:1337 so that other nodes reach this one",
+            beyond.join(", ")
+        ))
+    })
 }
 
 fn words(addresses: &[SocketAddr]) -> String {

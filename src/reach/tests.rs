@@ -221,6 +221,26 @@ fn what_the_settings_say_is_told_with_the_flag_that_changes_it() {
     assert_eq!(of("[::ffff:51.0.1.1]:1", "0.0.0.0", &[]).0, Place::Bound("51.0.1.1:1".parse().unwrap()));
 }
 
+#[test]
+fn a_dht_on_loopback_that_is_to_start_from_nodes_elsewhere_is_told() {
+    let told = |dht: &[&str], bootstrap: &[&str]| {
+        let dht: Vec<IpAddr> = dht.iter().map(|text| ip(text)).collect();
+        let bootstrap: Vec<String> = bootstrap.iter().map(|text| (*text).to_owned()).collect();
+        unheard(&dht, &bootstrap).map(|notice| notice.to_string())
+    };
+    let said = told(&["127.0.0.1"], &["127.0.0.1:1", "grape.example:20001", "10.9.0.1:1"]).unwrap();
+    assert!(
+        said.contains("grape.example:20001, 10.9.0.1:1 unless") && said.contains("--dht 0.0.0.0"),
+        "{said}"
+    );
+    assert_eq!(
+        told(&["127.0.0.1"], &["127.0.0.1:1", "[::1]:1", "localhost:1", "[::ffff:127.0.0.1]:2"]),
+        None
+    );
+    assert_eq!(told(&["0.0.0.0"], &["grape.example:20001"]), None);
+    assert_eq!(told(&["127.0.0.1", "::"], &["grape.example:20001"]), None);
+}
+
 proptest! {
     /// Whatever others say: four addresses at most, never loopback, none that nobody got through to, and no bound grows.
     #[test]

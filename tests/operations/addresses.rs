@@ -173,3 +173,23 @@ fn a_bootstrap_name_that_cannot_be_resolved_is_named() {
     let node = ["node", "--until-stdin-ends", "--data-dir", &dir, "--bootstrap", name];
     Talking::start(&mut vintner(&[&node[..], &free].concat())).says(&[name, "cannot be resolved"]);
 }
+
+#[test]
+fn a_node_that_can_tell_nobody_where_it_is_says_so_and_names_the_flag() {
+    let start = |more: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("node").display().to_string();
+        let fixed = ["node", "--until-stdin-ends", "--data-dir", &data, "--api", "127.0.0.1:0"];
+        (Talking::start(&mut vintner(&[&fixed[..], more].concat())), dir)
+    };
+    let (shut, _dir) = start(&["--bootstrap", "", "--rpc", "127.0.0.1:0", "--dht", "0.0.0.0:0"]);
+    shut.says(&["WARN", "told no address of this one", "--rpc 0.0.0.0:", "--advertise"]);
+    shut.says(&["not connected to", "--allow-private"]);
+    let loopback = ["--rpc", "0.0.0.0:0", "--dht", "0.0.0.0:0", "--advertise", "127.0.0.1:1337"];
+    let (told, _dir) = start(&[&["--bootstrap", ""], &loopback[..]].concat());
+    told.says(&["WARN", "loopback addresses are not told to other machines", "--advertise"]);
+    let (unheard, _dir) =
+        start(&["--bootstrap", "10.9.0.1:20001", "--rpc", "127.0.0.1:0", "--dht", "127.0.0.1:0"]);
+    unheard.says(&["only nodes on this machine"]);
+    unheard.says(&["WARN", "10.9.0.1:20001", "--dht 0.0.0.0:20011"]);
+}

@@ -5,6 +5,7 @@ use crate::{
     cli::settings::Effective,
     dht::{Dht, DhtConfig, DhtError},
     node::{META_DHT_NODE, greeting, noted_dht_id},
+    reach::unheard,
     workers::Workers,
 };
 use std::{
@@ -75,6 +76,11 @@ fn nobody(settings: &Effective, report: &mut Report) {
         let next = "start another node that names this one, or name a grape with --bootstrap";
         report.warning("DHT", "no other DHT node is known", next);
         return;
+    }
+    if let Some(notice) = unheard(&[(*settings.dht.ip()).into()], &settings.bootstrap) {
+        let told = notice.to_string();
+        let (what, next) = told.split_once("; ").unwrap_or((&told, "give --dht 0.0.0.0:20011"));
+        return report.failed("DHT", what, next);
     }
     report.failed(
         "DHT",

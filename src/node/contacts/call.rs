@@ -45,7 +45,7 @@ impl Contacts {
         let mut tried = Vec::new();
         let mut failure = ContactError::Unknown;
         let single = match hints {
-            [address] if self.reach.dials(*address) => Some(*address),
+            [address] if self.reach.dials_hearsay(*address) => Some(*address),
             _ => None,
         };
         if let Some(address) = self.known(&to).or(single.filter(|_| search == Search::AtLeisure)) {
@@ -99,10 +99,14 @@ impl Contacts {
             }
             let found = match place {
                 Place::Known => {
-                    let worked = self.worked(&client).into_iter().chain(hints.iter().copied());
-                    Ok(worked.chain(self.said(&client)).collect())
+                    let said = hints.iter().copied().chain(self.said(&client));
+                    let said = said.filter(|address| self.reach.dials_hearsay(*address));
+                    Ok(self.worked(&client).into_iter().chain(said).collect())
                 }
-                Place::Card => self.on_card(client).await,
+                Place::Card => self.on_card(client).await.map(|mut said| {
+                    said.retain(|address| self.reach.dials_hearsay(*address));
+                    said
+                }),
                 Place::Lookup => self.in_lookup(client).await,
             };
             let found: Vec<SocketAddr> = match found {

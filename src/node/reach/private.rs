@@ -30,6 +30,12 @@ impl Private {
         self.policy.allows(address) && (!self.this_machine_only || address.ip().to_canonical().is_loopback())
     }
 
+    /// Whether `address` may be dialed that somebody says is a node's, in a head or on a card. Loopback is then this machine's, whatever was
+    /// meant by it: only where nobody is beyond this machine it is what it says.
+    pub(in crate::node) fn dials_hearsay(&self, address: SocketAddr) -> bool {
+        self.dials(address) && (self.this_machine_only || !address.ip().to_canonical().is_loopback())
+    }
+
     /// The ones of a search that may be dialed. The others are remembered until the next search, but for this node itself.
     pub(in crate::node) fn sort(&self, found: Vec<SocketAddr>) -> Vec<SocketAddr> {
         let (good, bad): (Vec<_>, Vec<_>) = found.into_iter().partition(|address| self.dials(*address));
