@@ -213,7 +213,14 @@ fn further_nodes_join_by_one_line_and_are_the_same_ones_when_they_are_started_ag
     let at = second.api.clone();
     second.stop();
     let second = Joined::start(cwd.path(), &rpc);
-    assert_eq!((second.client_id(), &second.api), (two, &at));
+    assert_eq!((second.client_id(), &second.api), (two.clone(), &at));
+    // Also where it is started first, while the directory of the other line is free.
+    first.stop();
+    second.stop();
+    let second = Joined::start(cwd.path(), &rpc);
+    assert_eq!(second.client_id(), two, "{}", second.said);
+    let first = Joined::start(cwd.path(), &api);
+    assert_eq!(first.client_id(), one, "{}", first.said);
     second.stop();
 
     // What contradicts the network is refused, and starts nothing.
@@ -239,7 +246,7 @@ fn further_nodes_join_by_one_line_and_are_the_same_ones_when_they_are_started_ag
         .unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     for line in
-        ["network = \"devnet\"", "data_dir = \".vintner/joined/devnet/node-2\"", "allow_private = true"]
+        ["network = \"devnet\"", "data_dir = \".vintner/joined/devnet/node-3\"", "allow_private = true"]
     {
         assert!(shown.lines().any(|found| found == line), "{line} is not in {shown}");
     }

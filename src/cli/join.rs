@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     grenache::address::AddressPolicy,
-    identity::Network,
+    identity::{ClientId, Network},
     node::{clock, greeting},
 };
 use anyhow::{Result, anyhow, bail};
@@ -46,6 +46,8 @@ struct Target {
 /// What the API says that matters here. Nodes of other versions may say more, or less.
 #[derive(Debug, Deserialize)]
 struct NodeAtApi {
+    client_id: ClientId,
+    network: Network,
     rpc: SocketAddr,
     #[serde(default)]
     advertised: Vec<SocketAddr>,
@@ -60,7 +62,6 @@ pub(super) struct Joining {
     bootstrap: Vec<String>,
     /// Where this node listens unless told otherwise.
     listen: IpAddr,
-    allow_private: bool,
     ipv6: bool,
     /// What to tell about how it was learnt.
     told: String,
@@ -151,7 +152,19 @@ struct Nobody {
     reason: String,
 }
 
+impl NodeAtApi {
+    fn is_who(&self, said: &greeting::Introduction) -> bool {
+        self.client_id == said.client_id && self.network == said.network
+    }
+}
+
 impl Target {
+    /// Whether both texts name one node: `127.0.0.1:4000` is `http://127.0.0.1:4000`.
+    fn are_same(one: &str, other: &str) -> bool {
+        let place = |text| Self::parse(text).map(|target| (target.host, target.port));
+        one == other || matches!((place(one), place(other)), (Ok(one), Ok(other)) if one == other)
+    }
+
     fn parse(text: &str) -> Result<Self> {
         let wrong = || {
             anyhow!(
@@ -192,7 +205,7 @@ async fn ask_target(target: &Target, ipv6: bool) -> Result<Found> {
     let api = Client::at(&target.url, None, false)?;
     let asked = tokio::time::timeout(ANSWER_WITHIN, api.get::<NodeAtApi>("/api/v1/node", &[])).await;
     let no_api = match asked {
-        Ok(Ok(node)) => return introduced(&at_rpc(&node, &addresses), target, ipv6).await,
+        Ok(Ok(node)) => return introduced(&at_rpc(&node, &addresses), target, ipv6, Some(&node)).await,
         Ok(Err(error)) => error,
         Err(_) => Nobody {
             at: target.url.clone(),
@@ -224,10 +237,12 @@ async fn ask_target(target: &Target, ipv6: bool) -> Result<Found> {
         ),
         None => {}
     }
-    introduced(&addresses, target, ipv6).await
+    introduced(&addresses, target, ipv6, None).await
 }
 
 /// Where the RPC of a node may be that was asked at its API: where it listens, then where it says that others reach it.
+///
+/// Nothing that reaches less far than the API itself: 127.0.0.1 there is another machine's, and here somebody else.
 fn at_rpc(node: &NodeAtApi, api: &[SocketAddr]) -> Vec<SocketAddr> {
     let listens: Vec<SocketAddr> = if node.rpc.ip().is_unspecified() {
         api.iter().map(|at| SocketAddr::new(at.ip(), node.rpc.port())).collect()
@@ -235,8 +250,9 @@ fn at_rpc(node: &NodeAtApi, api: &[SocketAddr]) -> Vec<SocketAddr> {
         vec![node.rpc]
     };
     let mut all = Vec::new();
+    let nearest = api.iter().filter_map(|at| Scope::of(*at)).min();
     for at in listens.into_iter().chain(node.advertised.iter().copied()) {
-        if !all.contains(&at) {
+        if !all.contains(&at) && Scope::of(at).is_some() && Scope::of(at) >= nearest {
             all.push(at);
         }
     }
@@ -244,25 +260,43 @@ fn at_rpc(node: &NodeAtApi, api: &[SocketAddr]) -> Vec<SocketAddr> {
     all
 }
 
-/// Asks at each address until one answers as a node.
-async fn introduced(addresses: &[SocketAddr], target: &Target, ipv6: bool) -> Result<Found> {
+/// Asks at each address until one answers as a node: as the one whose API was asked, if it was.
+async fn introduced(
+    addresses: &[SocketAddr],
+    target: &Target,
+    ipv6: bool,
+    at_api: Option<&NodeAtApi>,
+) -> Result<Found> {
     let mut last = None;
     for address in addresses {
         match greeting::introduction(*address, clock::now).await {
+            // A forwarded port: behind the same address there may be another node here.
+            Ok(said) if at_api.is_some_and(|node| !node.is_who(&said)) => {
+                let other = format!(
+                    "another node answers there, {:.8} of network {}",
+                    said.client_id.to_string(),
+                    said.network
+                );
+                last = Some((address, other));
+            }
             Ok(said) => {
                 return Ok(Found { said, ipv6: ipv6 || (address.is_ipv6() && !address.ip().is_loopback()) });
             }
-            Err(error) => last = Some((address, error)),
+            Err(error) => last = Some((address, error.to_string())),
         }
     }
     let at = format!("{}:{}", target.host, target.port);
     Err(match last {
-        Some((address, error)) if address.port() != target.port => anyhow!(
+        Some((address, error)) if at_api.is_some() => anyhow!(
             "the node whose API is at {at} cannot be asked at its RPC, {address} ({error}); a node that joins must reach that \
              port and the DHT's, so check that they are open (in a container: published) to this machine"
         ),
         Some((_, error)) => anyhow!(
             "{at} is neither a node's API nor its RPC ({error}); write the address of one of the two, such as 127.0.0.1:4000"
+        ),
+        None if at_api.is_some() => anyhow!(
+            "the node whose API is at {at} names no address at which this machine can reach its RPC; a node that joins must reach \
+             that port, so start it with an --rpc address that is reached from here, or join by another node"
         ),
         None => Nobody { at, reason: "it has no address".into() }.into(),
     })
@@ -312,8 +346,7 @@ impl Found {
             said.network,
             said.client_id.to_string()
         );
-        let allow_private = scope < Scope::Public;
-        Ok(Joining { join, network: said.network, bootstrap, listen, allow_private, ipv6, told })
+        Ok(Joining { join, network: said.network, bootstrap, listen, ipv6, told })
     }
 }
 
@@ -378,11 +411,7 @@ impl Joining {
         let settings = Settings {
             join: None,
             network: Some(self.network.clone()),
-            bootstrap: Some(self.bootstrap.clone()),
-            // On the public network nobody's private addresses are connected to, whatever was asked where.
-            allow_private: given
-                .allow_private
-                .or((given.mainline != Some(true)).then_some(self.allow_private)),
+            bootstrap: given.bootstrap.clone().or_else(|| Some(self.bootstrap.clone())),
             ipv6: given.ipv6.or(Some(self.ipv6)),
             data_dir: Some(place.dir),
             api: Some(place.api),

@@ -1,13 +1,13 @@
 //! Where a node that joins lives: its directory under the network's name, its ports, and the note of both.
 
-use super::{Joining, towards};
+use super::{Joining, Target, towards};
 use crate::{
     cli::{
         path::UserPath,
         settings::{API_PORT, DHT_PORT, RPC_PORT, Settings},
     },
     identity::Network,
-    store,
+    store::{self, keyfile},
 };
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,6 @@ pub(super) struct Memory {
     network: Network,
     bootstrap: Vec<String>,
     listen: IpAddr,
-    allow_private: bool,
     ipv6: bool,
     api: SocketAddr,
     rpc: SocketAddr,
@@ -57,7 +56,7 @@ impl Memory {
     pub(super) fn of(join: &str, given: Option<&Path>) -> Option<(PathBuf, Self)> {
         let dirs = given.map_or_else(all_dirs, |dir| vec![dir.to_owned()]);
         let read = dirs.into_iter().filter_map(|dir| Self::read(&dir).map(|memory| (dir, memory)));
-        let mut same: Vec<_> = read.filter(|(_, memory)| memory.join == join).collect();
+        let mut same: Vec<_> = read.filter(|(_, memory)| Target::are_same(&memory.join, join)).collect();
         same.sort_by_key(|(dir, _)| !is_free(dir));
         same.into_iter().next()
     }
@@ -79,13 +78,13 @@ impl Memory {
 
     /// As if the node had been asked.
     pub(super) fn joining(self, told: String) -> Joining {
-        let Self { join, network, bootstrap, mut listen, allow_private, ipv6, .. } = self;
+        let Self { join, network, bootstrap, mut listen, ipv6, .. } = self;
         if !listen.is_loopback() && !listen.is_unspecified() {
             // This machine, or container, may have another address by now.
             let first = bootstrap.first().and_then(|node| node.parse().ok());
             listen = first.and_then(towards).unwrap_or(listen);
         }
-        Joining { join, network, bootstrap, listen, allow_private, ipv6, told }
+        Joining { join, network, bootstrap, listen, ipv6, told }
     }
 
     /// The settings that the node in `dir` had, under those that are given.
@@ -94,9 +93,6 @@ impl Memory {
             join: None,
             network: given.network.or(Some(self.network)),
             bootstrap: given.bootstrap.or(Some(self.bootstrap)),
-            allow_private: given
-                .allow_private
-                .or((given.mainline != Some(true)).then_some(self.allow_private)),
             ipv6: given.ipv6.or(Some(self.ipv6)),
             data_dir: given.data_dir.or(Some(UserPath::of(dir))),
             api: given.api.or(Some(self.api)),
@@ -112,7 +108,7 @@ impl Place {
     pub(super) fn choose(joining: &Joining, given: &Settings, notes: &mut Vec<String>) -> Result<Self> {
         let dir = match &given.data_dir {
             Some(dir) => dir.clone(),
-            None => free_dir(&joining.network)?,
+            None => free_dir(&joining.network, &joining.join)?,
         };
         notes.push(format!("its data is in {}", dir.display()));
         let last = Memory::read(&dir).filter(|memory| memory.listen == joining.listen);
@@ -155,9 +151,9 @@ impl Place {
     }
 
     pub(super) fn memory(&self, joining: &Joining) -> Memory {
-        let Joining { join, network, bootstrap, listen, allow_private, ipv6, .. } = joining.clone();
+        let Joining { join, network, bootstrap, listen, ipv6, .. } = joining.clone();
         let Self { api, rpc, dht, .. } = *self;
-        Memory { join, network, bootstrap, listen, allow_private, ipv6, api, rpc, dht }
+        Memory { join, network, bootstrap, listen, ipv6, api, rpc, dht }
     }
 }
 
@@ -165,12 +161,17 @@ fn dir_of(network: &Network, n: u32) -> PathBuf {
     Path::new(BASE).join(network.as_str()).join(format!("node-{n}"))
 }
 
-/// The first directory of the network that no running node has.
-fn free_dir(network: &Network) -> Result<UserPath> {
-    let mut dirs = (1..=NODES_MAX).map(|n| dir_of(network, n));
-    let free = dirs.find(|dir| is_free(dir));
+/// The directory of a node that this very line started before and that does not run, else the first that is nobody's. Never one of
+/// another line: with its key and its offers the node would be somebody else.
+fn free_dir(network: &Network, join: &str) -> Result<UserPath> {
+    let dirs = || (1..=NODES_MAX).map(|n| dir_of(network, n));
+    let is_of_this_line =
+        |dir: &PathBuf| Memory::read(dir).is_some_and(|memory| Target::are_same(&memory.join, join));
+    let mut same = dirs().filter(is_of_this_line);
+    let mut nobodys = dirs().filter(|dir| !dir.join(FILE).exists() && !dir.join(keyfile::KEY_FILE).exists());
+    let free = same.find(|dir| is_free(dir)).or_else(|| nobodys.find(|dir| is_free(dir)));
     let free = free.with_context(|| {
-        format!("{NODES_MAX} nodes of network {network} run below {BASE}; give this one a directory with --data-dir")
+        format!("{NODES_MAX} nodes of network {network} live below {BASE}; give this one a directory with --data-dir")
     })?;
     Ok(UserPath::of(&free))
 }

@@ -57,11 +57,32 @@ fn dht_nodes_that_do_not_reach_as_far_as_the_one_that_was_asked_are_left_out() {
 
 #[test]
 fn the_rpc_of_a_node_is_sought_where_its_api_is_and_where_it_says() {
-    let node =
-        NodeAtApi { rpc: at("0.0.0.0:1337"), advertised: vec![at("51.0.1.1:1337"), at("10.9.0.1:1337")] };
-    assert_eq!(at_rpc(&node, &[at("10.9.0.1:4000")]), [at("10.9.0.1:1337"), at("51.0.1.1:1337")]);
-    let node = NodeAtApi { rpc: at("127.0.0.1:1338"), advertised: vec![at("127.0.0.1:1338")] };
-    assert_eq!(at_rpc(&node, &[at("127.0.0.1:4001")]), [at("127.0.0.1:1338")]);
+    let node = |rpc: &str, advertised: &[&str]| NodeAtApi {
+        client_id: crate::identity::PublicKey([7; 32]),
+        network: "devnet".parse().unwrap(),
+        rpc: at(rpc),
+        advertised: advertised.iter().map(|&text| at(text)).collect(),
+    };
+    let everywhere = node("0.0.0.0:1337", &["51.0.1.1:1337", "10.9.0.1:1337"]);
+    assert_eq!(at_rpc(&everywhere, &[at("10.9.0.1:4000")]), [at("10.9.0.1:1337"), at("51.0.1.1:1337")]);
+    let here = node("127.0.0.1:1338", &["127.0.0.1:1338"]);
+    assert_eq!(at_rpc(&here, &[at("127.0.0.1:4001")]), [at("127.0.0.1:1338")]);
+    // There it is that machine's own loopback, and here this one's; and nobody who is asked on the internet sends us into our networks.
+    assert_eq!(at_rpc(&here, &[at("10.9.0.1:4001")]), []);
+    let inside = node("10.9.0.1:1337", &["169.254.1.1:80", "224.0.0.1:80", "51.0.1.1:1337"]);
+    assert_eq!(at_rpc(&inside, &[at("52.0.1.1:4000")]), [at("51.0.1.1:1337")]);
+}
+
+#[test]
+fn one_node_may_be_named_in_two_ways() {
+    for (one, other, same) in [
+        ("127.0.0.1:4000", "http://127.0.0.1:4000/", true),
+        ("127.0.0.1:4000", "127.0.0.1:4001", false),
+        ("h:1", "h:1", true),
+        ("not a node", "not another", false),
+    ] {
+        assert_eq!(Target::are_same(one, other), same, "{one} {other}");
+    }
 }
 
 fn joining() -> Joining {
@@ -70,7 +91,6 @@ fn joining() -> Joining {
         network: "devnet".parse().unwrap(),
         bootstrap: vec!["127.0.0.1:20011".into(), "127.0.0.1:20001".into()],
         listen: Ipv4Addr::LOCALHOST.into(),
-        allow_private: true,
         ipv6: false,
         told: "told".into(),
     }
