@@ -285,7 +285,14 @@ mod tests {
         };
         let neighbours = vec![MasterKey::from_bytes([1; 32]).client_key().public()];
         let view = ReplicaView {
-            status: Status { neighbours, makers: 5, stale: 2, behind: 0, records: 9, knows_own: true },
+            status: Status {
+                neighbours,
+                makers: 5,
+                stale: 2,
+                records: 9,
+                knows_own: true,
+                ..Status::default()
+            },
             counters: Counters {
                 duplicates: 3,
                 jobs: 4,

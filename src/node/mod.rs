@@ -32,6 +32,7 @@ pub use config::NodeConfig;
 pub use contacts::ADDRESSES_MAX;
 pub use exchange::{Exchange, Snapshot};
 pub use recovery::Recovered;
+pub use standing::replica_facts;
 pub use status::{DhtInfo, HeardInfo, NodeStatus, OffersInfo, OutboxInfo, PeerInfo, ReplicaView, StoreInfo};
 pub use writer::{Journal, JournalError, StartError};
 

@@ -6,8 +6,10 @@
 use super::{Inner, Node, clock, exchange::Snapshot};
 use crate::{
     exchange::{BidOutcome, OwnOffer},
+    replication::core::Status,
     standing::{
-        Account, Changes, DhtFacts, Facts, Level, OutboxFacts, ReachFacts, Reason, ReplicaFacts, StoreFacts,
+        Account, Changes, DhtFacts, Facts, HeadFacts, Level, OutboxFacts, ReachFacts, Reason, ReplicaFacts,
+        StoreFacts,
     },
     time::{Now, UnixMillis},
 };
@@ -95,7 +97,6 @@ pub(super) fn is_out(own: &OwnOffer) -> bool {
 impl Inner {
     fn facts(&self, snapshot: &Arc<Snapshot>, wall: UnixMillis) -> Facts {
         let (view, dht) = (self.replica.load(), self.dht.status());
-        let status = &view.status;
         Facts {
             store: StoreFacts {
                 behind: snapshot.state.is_behind(),
@@ -112,16 +113,7 @@ impl Inner {
                 not_connected_to: self.contacts.reach().found(),
                 this_machine_only: self.contacts.reach().is_for_this_machine_only(),
             },
-            replica: ReplicaFacts {
-                looked: view.looked,
-                looked_in_dht: view.looked_in_dht,
-                neighbours: status.neighbours.len(),
-                caught_up: status.behind == 0,
-                behind: status.behind,
-                makers: status.makers,
-                stale: status.stale,
-                ..ReplicaFacts::default()
-            },
+            replica: replica_facts(&view.status, view.looked, view.looked_in_dht),
             outbox: self.standing.outbox(snapshot, wall),
             ..Facts::default()
         }
@@ -148,6 +140,24 @@ impl Node {
             let Some(inner) = node.upgrade() else { return };
             inner.reasons();
         }
+    }
+}
+
+/// What the replication core says of itself, and whether its searches for others came to an end.
+#[must_use]
+pub fn replica_facts(status: &Status, looked: bool, looked_in_dht: bool) -> ReplicaFacts {
+    ReplicaFacts {
+        looked,
+        looked_in_dht,
+        neighbours: status.neighbours.len(),
+        neighbours_wanted: status.neighbours_wanted,
+        caught_up: status.caught_up,
+        behind: status.behind,
+        behind_for: status.behind_for,
+        makers: status.makers,
+        stale: status.stale,
+        stale_lately: status.silent_lately,
+        heads: HeadFacts { future: status.heads_future, past: status.heads_past },
     }
 }
 

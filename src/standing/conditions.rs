@@ -12,6 +12,8 @@ use std::time::Duration;
 pub const HEARD_FOR: Duration = Duration::from_hours(30 * 24);
 /// From how far on clocks differ. Machines that keep time by NTP are milliseconds apart.
 pub const CLOCK_OFF: Duration = Duration::from_secs(5);
+/// With so many neighbours news comes soon, whatever happens to one of them.
+const NEIGHBOURS_ENOUGH: usize = 3;
 /// How long what a head names may take to come: gossip has two seconds, and what it missed is fetched within a few more.
 const BEHIND_FOR: Duration = Duration::from_secs(10);
 /// How many makers must fall silent together to be told.
@@ -154,8 +156,13 @@ fn unreachable(reachability: &Reachability) -> Option<String> {
     }
 }
 
+/// One node whose clock is off is its owner's business; when most are off, it is this one.
 fn heads_refused(facts: &Facts) -> Option<String> {
-    let heads = facts.replica.heads;
+    let ReplicaFacts { heads, neighbours, .. } = &facts.replica;
+    let off = heads.future + heads.past;
+    if off == 0 || 2 * off <= *neighbours {
+        return None;
+    }
     let told =
         |count: usize, what: &str| (count > 0).then(|| format!("the heads of {} {what}", nodes(count)));
     let future = told(heads.future, "lie too far in the future and are refused");
@@ -202,7 +209,7 @@ fn makers_silent(replica: &ReplicaFacts) -> Option<String> {
 
 fn few_neighbours(replica: &ReplicaFacts) -> Option<String> {
     let ReplicaFacts { neighbours, neighbours_wanted, .. } = replica;
-    (*neighbours > 0 && neighbours < neighbours_wanted)
+    (*neighbours > 0 && neighbours < neighbours_wanted && *neighbours < NEIGHBOURS_ENOUGH)
         .then(|| format!("{neighbours} of the {neighbours_wanted} nodes that are looked for pass records on"))
 }
 

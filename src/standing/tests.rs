@@ -152,8 +152,9 @@ fn each_fact_is_its_reason_and_no_other() {
     assert_eq!(with(|f| f.store.cannot_write = Some("the disk is full".into())), [C::CannotWrite]);
     assert_eq!(with(|f| f.store.key = Some("master.key is missing".into())), [C::KeyFile]);
     assert_eq!(with(|f| f.dht.nodes = 0), [C::NoDhtNode]);
-    assert_eq!(with(|f| f.replica.heads.future = 1), [C::HeadsRefused]);
-    assert_eq!(with(|f| f.replica.heads.past = 2), [C::HeadsRefused]);
+    assert_eq!(with(|f| f.replica.heads.future = 2), [], "two of four");
+    assert_eq!(with(|f| f.replica.heads.future = 3), [C::HeadsRefused]);
+    assert_eq!(with(|f| f.replica.heads.past = 3), [C::HeadsRefused]);
     let other = || vec![OtherNetwork { name: "devnet".into(), records: 3 }];
     assert_eq!(with(|f| f.other_networks = other()), [], "whoever has neighbours is where it belongs");
     let lost =
@@ -162,7 +163,13 @@ fn each_fact_is_its_reason_and_no_other() {
     assert_eq!(with(|f| (f.replica.stale, f.replica.stale_lately) = (3, 3)), [C::MakersSilent]);
     assert_eq!(with(|f| (f.replica.stale, f.replica.stale_lately) = (2, 2)), [], "as many are there");
     assert_eq!(with(|f| f.replica.stale = 3), [], "those who went long ago");
-    assert_eq!(with(|f| f.replica.neighbours = 3), [C::FewNeighbours]);
+    assert_eq!(with(|f| f.replica.neighbours = 3), [], "enough");
+    assert_eq!(with(|f| f.replica.neighbours = 2), [C::FewNeighbours]);
+    assert_eq!(
+        with(|f| (f.replica.neighbours, f.replica.neighbours_wanted) = (2, 2)),
+        [],
+        "all that there are"
+    );
     assert_eq!(with(|f| (f.outbox.unpublished, f.outbox.unpublished_for) = (1, minute)), [C::OutboxStuck]);
     assert_eq!(with(|f| (f.outbox.in_doubt, f.outbox.in_doubt_for) = (1, minute)), []);
     assert_eq!(with(|f| (f.outbox.in_doubt, f.outbox.in_doubt_for) = (1, 10 * minute)), [C::OutboxStuck]);

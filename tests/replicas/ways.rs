@@ -149,3 +149,44 @@ async fn a_node_on_an_old_backup_finds_out_and_takes_no_bids() {
     assert_eq!(maker.post("/node/recover", "recover", json!({})).await.unwrap().0, 200);
     until("the bid to be answered", || async { other.trades().await.len() == 1 }).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_of_a_node_with_open_offers_leaves_everybody_synced() {
+    let mut net = Net::start(1, 3).await;
+    for node in &net.nodes {
+        let offer = create(node, "100").await;
+        listed_everywhere(&net.nodes, offer).await;
+    }
+    let all_synced = async |nodes: &[Node]| {
+        for node in nodes {
+            until("everybody to be synced", || async { node.status().is_synced() }).await;
+        }
+    };
+    all_synced(&net.nodes).await;
+    for n in 0..3 {
+        let others = [(n + 1) % 3, (n + 2) % 3].map(|other| net.nodes[other].clone());
+        let vain = |node: &Node| node.status().replication.counters.jobs_in_vain;
+        let before = others.each_ref().map(vain);
+        net.nodes[n].stop().await;
+        let config = NodeConfig { rpc: net.nodes[n].status().rpc, ..net.config(n) };
+        net.nodes[n] = Node::start(config).await.unwrap();
+        let (started, id) = (Instant::now(), net.nodes[n].exchange().client_id());
+        all_synced(&net.nodes[n..=n]).await;
+        println!("node {n} is synced {:?} after its restart", started.elapsed());
+        for other in &others {
+            until("the others to be its neighbours", || async {
+                other.status().replication.status.neighbours.contains(&id)
+            })
+            .await;
+        }
+        // Its new head is with the others by now, and gossip has its two seconds to bring what it might say that they lack.
+        for _ in 0..30 {
+            let behind = others.each_ref().map(|other| other.status().replication.status.behind_for);
+            assert!(behind.iter().all(|lacking| lacking.as_secs() < 5), "{behind:?}");
+            assert!(others.iter().all(|other| other.status().is_synced()));
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        assert_eq!(others.each_ref().map(vain), before, "what its head says is what they hold");
+    }
+    net.stop().await;
+}

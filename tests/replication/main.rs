@@ -19,6 +19,7 @@
 
 #[path = "../support/seeds.rs"]
 mod seeds;
+mod synced;
 mod world;
 
 use rand::RngExt;
@@ -279,6 +280,9 @@ fn hard_times(seed: u64, count: usize) -> Result<Report, String> {
         }
         if status.neighbours.is_empty() && live.len() > 1 {
             return Err(format!("node {n} has no neighbours"));
+        }
+        if let Some(why) = synced::lacks(&world, n).filter(|_| world.cheats() == 0) {
+            return Err(why);
         }
         if status.behind > world.cheats() {
             let heads: Vec<_> = core.behind().cloned().collect();

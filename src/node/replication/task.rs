@@ -139,6 +139,8 @@ impl Task {
         for head in heads {
             give(Input::RestoredHead(head));
         }
+        // All is there now.
+        give(Input::Tick);
         for Anchor { client, addresses } in anchors {
             give(Input::Met { client, addresses });
         }

@@ -78,7 +78,7 @@ impl Core {
                 if differs {
                     self.compare_on(compare);
                 } else {
-                    self.compared = true;
+                    self.has_compared(from);
                 }
             }
             Some(Answer::Roots(roots, more)) => {
@@ -101,12 +101,17 @@ impl Core {
                 } else if more && last.is_some() {
                     self.compare_on(Compare { after: last, pages: compare.pages + 1, ..compare });
                 } else {
-                    self.compared = true;
+                    self.has_compared(from);
                 }
             }
             Some(Answer::NotTold) | None => {}
             Some(_) => self.punish(from),
         }
+    }
+
+    fn has_compared(&mut self, with: ClientId) {
+        self.compared = true;
+        self.compared_beside |= self.neighbours.contains(&with);
     }
 
     fn compare_on(&mut self, compare: Compare) {

@@ -11,7 +11,7 @@ use crate::{
     market::Via,
     time::UnixMillis,
 };
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 /// How a core is set up.
 #[derive(Clone, Debug)]
@@ -249,6 +249,19 @@ pub struct Status {
     pub stale: usize,
     /// Makers of whom less is held than their heads say.
     pub behind: usize,
+    /// For how long something of one of them has been lacking.
+    pub behind_for: Duration,
+    /// Makers that have fallen silent within [`super::limits::LATELY`], and were heard before.
+    pub silent_lately: usize,
+    /// Neighbours that this node would have as far as fresh heads name some: [`super::limits::NEIGHBOURS`] at most.
+    pub neighbours_wanted: usize,
+    /// Since it was last without neighbours, the heads of one of them have come, a comparison with one has ended, and all was held that
+    /// either showed.
+    pub caught_up: bool,
+    /// Nodes whose own head is refused because its time lies in the future.
+    pub heads_future: usize,
+    /// Nodes that count as silent by the time of the head that they have just brought.
+    pub heads_past: usize,
     /// Records that are held, and the dead that are still known.
     pub records: usize,
     /// Whether the network was asked what it knows of this node's own records, as far as somebody answers: with the store of an earlier

@@ -90,6 +90,11 @@ impl Jobs {
         self.running.contains_key(maker) || self.waiting.contains_key(maker)
     }
 
+    /// Whether nothing is being compared, and nothing will be.
+    pub(super) fn is_idle(&self) -> bool {
+        self.running.is_empty() && self.waiting.is_empty()
+    }
+
     pub(super) fn remember_source(&mut self, maker: ClientId, from: Option<ClientId>) {
         if let Some(from) = from {
             self.sources.insert(maker, from);
@@ -198,7 +203,7 @@ impl Core {
             if let Some((root, counter)) = job.signed
                 && (shown || self.holds_all(&maker, job.at, root))
             {
-                self.makers.is_held(&maker, counter);
+                self.makers.is_held(&maker, counter, self.now);
                 if shown {
                     job.found.append(&mut job.unlisted);
                 }

@@ -13,6 +13,12 @@ pub const STALE_AFTER: Duration = Duration::from_secs(190);
 pub const SILENT_KNOWN_FOR: Duration = Duration::from_hours(24);
 /// How much a head's time may differ from ours before it says something about the maker's age.
 pub const SKEW: Duration = Duration::from_mins(1);
+/// How long it counts as lately that a maker fell silent: who falls silent together is noticed within a head's interval.
+pub const LATELY: Duration = Duration::from_mins(10);
+/// Nodes that are remembered because the time in their own head does not fit.
+pub const OFF_TIME_MAX: usize = 64;
+/// How long: two heads.
+pub const OFF_TIME_FOR: Duration = Duration::from_secs(130);
 /// How far in the future a head's time may lie.
 pub const FUTURE_MAX: Duration = Duration::from_mins(5);
 /// How long a dead record's versions stay known: clocks differ, and others may still count it.

@@ -4,8 +4,8 @@ use super::{
     Asked, Core, Effect, Root, SignedHead, Timer, UncheckedHead, Via,
     head::Head,
     limits::{
-        FUTURE_MAX, HEAD_AGAIN_AFTER, HEAD_EVERY, HEADS_AN_ANSWER_MAX, JUDGED_AT_ONCE_MAX, MAKERS_MAX,
-        SETTLE, SILENT_KNOWN_FOR, SKEW, STALE_AFTER,
+        FUTURE_MAX, HEAD_AGAIN_AFTER, HEAD_EVERY, HEADS_AN_ANSWER_MAX, JUDGED_AT_ONCE_MAX, LATELY,
+        MAKERS_MAX, OFF_TIME_FOR, OFF_TIME_MAX, SETTLE, SILENT_KNOWN_FOR, SKEW, STALE_AFTER,
     },
     talk::{Answer, Carried, News, Question},
     timers::Timers,
@@ -16,7 +16,21 @@ use crate::{
     identity::ClientId,
     time::{Now, UnixMillis},
 };
-use std::{collections::BTreeMap, ops::Bound, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
+
+/// How the time in a head does not fit, though its own maker has just brought it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum OffTime {
+    /// It is refused: [`FUTURE_MAX`].
+    Future,
+    /// Its maker counts as silent: [`STALE_AFTER`].
+    Past,
+}
 
 /// What is known of one maker.
 #[derive(Debug)]
@@ -27,6 +41,10 @@ struct Maker {
     stale: bool,
     /// The counter of the head whose records were all seen to be held.
     held: Option<u64>,
+    /// Since when less is held than its heads say.
+    lacking_since: Option<Now>,
+    /// Whether a head of it was heard since the start.
+    heard: bool,
 }
 
 /// All makers of which a head was heard or a record is held, this node not among them.
@@ -38,7 +56,10 @@ pub(super) struct Makers {
     counter: u64,
     next_beat: Now,
     stale: usize,
-    behind: usize,
+    /// Those of whom less is held than their heads say, and since when.
+    lacking: BTreeSet<(Now, ClientId)>,
+    /// Those that were heard and have fallen silent, the last ones of [`LATELY`].
+    silent_lately: VecDeque<(Now, ClientId)>,
 }
 
 impl Makers {
@@ -51,7 +72,21 @@ impl Makers {
     }
 
     pub(super) fn behind(&self) -> usize {
-        self.behind
+        self.lacking.len()
+    }
+
+    /// For how long something of one of them has been lacking.
+    pub(super) fn behind_for(&self, now: Now) -> Duration {
+        self.lacking.first().map_or(Duration::ZERO, |(since, _)| now.since(*since))
+    }
+
+    /// How many have fallen silent within the last minutes and were heard before.
+    pub(super) fn silent_lately(&self) -> usize {
+        self.silent_lately.len()
+    }
+
+    pub(super) fn forget_silent(&mut self, now: Now) {
+        while self.silent_lately.pop_front_if(|(at, _)| now.since(*at) >= LATELY).is_some() {}
     }
 
     pub(super) fn is_stale(&self, maker: &ClientId) -> bool {
@@ -60,7 +95,7 @@ impl Makers {
 
     /// Makers of whom less is held than their heads say, with what they say.
     pub(super) fn lacking(&self) -> impl Iterator<Item = &SignedHead> {
-        self.known.values().filter(|maker| Self::is_behind(maker)).filter_map(|maker| maker.head.as_ref())
+        self.lacking.iter().filter_map(|(_, maker)| self.head(maker))
     }
 
     pub(super) fn head(&self, maker: &ClientId) -> Option<&SignedHead> {
@@ -83,7 +118,7 @@ impl Makers {
             self.known.entry(maker).or_insert_with(|| {
                 let fresh_until = now.plus(STALE_AFTER);
                 timers.set(fresh_until, Timer::Stale(maker));
-                Maker { head: None, fresh_until, stale: false, held: None }
+                Maker { head: None, fresh_until, stale: false, held: None, lacking_since: None, heard: false }
             });
         }
     }
@@ -94,18 +129,39 @@ impl Makers {
     }
 
     /// Changes what is known of a maker, and counts along.
-    fn change(&mut self, id: &ClientId, change: impl FnOnce(&mut Maker)) {
+    fn change(&mut self, id: &ClientId, now: Now, change: impl FnOnce(&mut Maker)) {
         let Some(maker) = self.known.get_mut(id) else { return };
-        let before = (usize::from(maker.stale), usize::from(Self::is_behind(maker)));
+        let was_stale = maker.stale;
         change(maker);
-        let after = (usize::from(maker.stale), usize::from(Self::is_behind(maker)));
-        self.stale = self.stale + after.0 - before.0;
-        self.behind = self.behind + after.1 - before.1;
+        match (was_stale, maker.stale) {
+            (false, true) => {
+                self.stale += 1;
+                if maker.heard {
+                    self.silent_lately.push_back((now, *id));
+                }
+            }
+            (true, false) => {
+                self.stale -= 1;
+                self.silent_lately.retain(|(_, silent)| silent != id);
+            }
+            _ => {}
+        }
+        match (maker.lacking_since, Self::is_behind(maker)) {
+            (None, true) => {
+                maker.lacking_since = Some(now);
+                self.lacking.insert((now, *id));
+            }
+            (Some(since), false) => {
+                maker.lacking_since = None;
+                self.lacking.remove(&(since, *id));
+            }
+            _ => {}
+        }
     }
 
     /// Everything that this head says is held. A comparison may end when a later head is held already.
-    pub(super) fn is_held(&mut self, id: &ClientId, counter: u64) {
-        self.change(id, |maker| maker.held = maker.held.max(Some(counter)));
+    pub(super) fn is_held(&mut self, id: &ClientId, counter: u64, now: Now) {
+        self.change(id, now, |maker| maker.held = maker.held.max(Some(counter)));
     }
 }
 
@@ -154,6 +210,7 @@ impl Core {
         for id in forgotten {
             self.makers.known.remove(&id);
             self.makers.stale -= 1;
+            self.makers.silent_lately.retain(|(_, silent)| *silent != id);
         }
     }
 
@@ -178,6 +235,9 @@ impl Core {
         }
         if claim.at.since(self.wall) > FUTURE_MAX {
             self.counters.not_told += 1;
+            if claim.maker == from {
+                self.look_at_time(from, Some(OffTime::Future));
+            }
         } else if self.judging.len() >= JUDGED_AT_ONCE_MAX {
             self.counters.over_judged += 1;
         } else if self.makers.known.len() >= MAKERS_MAX && !self.makers.known.contains_key(&claim.maker) {
@@ -209,6 +269,10 @@ impl Core {
         }
         self.counters.heads += 1;
         self.hear_head(head.clone());
+        if via.peer() == Some(head.maker) {
+            let off = self.makers.is_stale(&head.maker).then_some(OffTime::Past);
+            self.look_at_time(head.maker, off);
+        }
         self.effects.push(Effect::KeepHead(head.clone()));
         self.spread_head(&head, via);
         // What was fetched is not news that gossip is about to bring the records of.
@@ -222,7 +286,7 @@ impl Core {
             self.makers.counter = self.makers.counter.max(head.counter);
         } else if self.is_newer_head(&head.maker, head.counter) {
             self.makers.holds(head.maker, self.now, &mut self.timers);
-            self.makers.change(&head.maker.clone(), |maker| maker.head = Some(head));
+            self.makers.change(&head.maker.clone(), self.now, |maker| maker.head = Some(head));
         }
     }
 
@@ -237,11 +301,29 @@ impl Core {
             self.timers.cancel(before, timer);
         }
         self.timers.set(fresh_until, timer);
-        self.makers.change(&id, |maker| {
+        self.makers.change(&id, self.now, |maker| {
             maker.head = Some(head);
             maker.fresh_until = fresh_until;
+            maker.heard = true;
         });
         self.look_stale(id);
+    }
+
+    /// Its own maker brought this head: does its time fit?
+    fn look_at_time(&mut self, maker: ClientId, off: Option<OffTime>) {
+        match off {
+            None => _ = self.off_time.remove(&maker),
+            Some(off) if self.off_time.len() < OFF_TIME_MAX || self.off_time.contains_key(&maker) => {
+                self.off_time.insert(maker, (self.now, off));
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Whoever has said nothing for some heads says nothing about this clock either.
+    pub(super) fn forget_off_time(&mut self) {
+        let now = self.now;
+        self.off_time.retain(|_, (at, _)| now.since(*at) < OFF_TIME_FOR);
     }
 
     /// Says so when a maker has become stale, or is no longer.
@@ -252,7 +334,7 @@ impl Core {
             return;
         }
         if stale != maker.stale {
-            self.makers.change(&id, |maker| maker.stale = stale);
+            self.makers.change(&id, self.now, |maker| maker.stale = stale);
             self.effects.push(Effect::Stale { maker: id, stale });
         }
     }
@@ -260,7 +342,7 @@ impl Core {
     /// Sees whether what a head names is held, now or after a while.
     fn look_for(&mut self, head: &SignedHead, from: Option<ClientId>, pause: Duration) {
         if self.holds_all(&head.maker, head.at, head.root) {
-            self.makers.is_held(&head.maker, head.counter);
+            self.makers.is_held(&head.maker, head.counter, self.now);
         } else if pause.is_zero() {
             self.queue_job(head.maker, from);
         } else {
@@ -281,7 +363,7 @@ impl Core {
             return;
         };
         if self.holds_all(&maker, at, root) {
-            self.makers.is_held(&maker, counter);
+            self.makers.is_held(&maker, counter, self.now);
         } else {
             self.queue_job(maker, None);
         }

@@ -41,7 +41,7 @@ use self::{
     compare::Compare,
     index::Index,
     jobs::Jobs,
-    makers::Makers,
+    makers::{Makers, OffTime},
     neighbours::Neighbours,
     talk::{Answer, Carried, Message, Question},
     timers::{Timer, Timers},
@@ -76,6 +76,12 @@ pub struct Core {
     /// Whether a comparison has come to its end.
     compared: bool,
     started: Now,
+    /// Whether time has begun: what was restored is complete.
+    has_begun: bool,
+    /// Whether a comparison with a neighbour has come to its end since there was none.
+    compared_beside: bool,
+    caught_up: bool,
+    off_time: BTreeMap<ClientId, (Now, OffTime)>,
     knows_own: bool,
     /// Copies that are being checked, and who brought them, the first first.
     judging: BTreeMap<CopyHash, Vec<ClientId>>,
@@ -120,6 +126,10 @@ impl Core {
             new_neighbour: None,
             compared: false,
             started: now,
+            has_begun: false,
+            compared_beside: false,
+            caught_up: false,
+            off_time: BTreeMap::new(),
             knows_own: !has_open,
             judging: BTreeMap::new(),
             asked: BTreeMap::new(),
@@ -133,15 +143,19 @@ impl Core {
     }
 
     fn start_timers(&mut self) {
-        for timer in [Timer::Beat, Timer::Compare, Timer::Upkeep, Timer::Bury] {
+        for timer in [Timer::Beat, Timer::Upkeep, Timer::Bury] {
             self.timers.set(self.now, timer);
         }
+        // A new neighbour is compared with sooner.
+        self.timers.set(self.now.plus(limits::COMPARE_EVERY), Timer::Compare);
     }
 
-    /// Takes one input. `now` never goes back; `wall` may, and is read as standing still.
+    /// Takes one input. `now` never goes back; `wall` may, and is read as standing still. What was restored comes first; time begins with
+    /// the first other input, such as [`Input::Tick`].
     pub fn handle(&mut self, now: Now, wall: UnixMillis, input: Input) {
         self.now = self.now.max(now);
         self.wall = self.wall.max(wall);
+        let restores = matches!(input, Input::Restored { .. } | Input::RestoredHead(_));
         match input {
             Input::Held { maker, stamp, dies_at, via } => self.held(maker, stamp, dies_at, via),
             Input::Fraud { target, dies_at } => self.fraud(target, dies_at),
@@ -158,7 +172,21 @@ impl Core {
             Input::Moved(addresses) => self.moved(addresses),
             Input::Tick => {}
         }
-        self.tick();
+        // A head that is signed before all is there names what others know better, and they look in vain for what it says.
+        if !restores || cfg!(mutant = "replica_signs_what_is_half_restored") {
+            self.begin();
+            self.tick();
+        }
+    }
+
+    /// All that the store held was told: is it what the heads say that it held?
+    fn begin(&mut self) {
+        if !std::mem::replace(&mut self.has_begun, true) {
+            let heads: Vec<ClientId> = self.behind().map(|head| head.maker).collect();
+            for maker in heads {
+                self.settled(maker);
+            }
+        }
     }
 
     /// What follows, in order.
@@ -188,11 +216,18 @@ impl Core {
 
     /// How it stands.
     pub fn status(&self) -> Status {
+        let off = |kind| self.off_time.values().filter(|(_, off)| *off == kind).count();
         Status {
             neighbours: self.neighbours.ids().collect(),
             makers: self.makers.len(),
             stale: self.makers.stale(),
             behind: self.makers.behind() + usize::from(self.neighbours.awaits_heads()),
+            behind_for: self.makers.behind_for(self.now),
+            silent_lately: self.makers.silent_lately(),
+            neighbours_wanted: self.neighbours.wanted(),
+            caught_up: self.caught_up,
+            heads_future: off(OffTime::Future),
+            heads_past: off(OffTime::Past),
             records: self.index.len(),
             knows_own: self.knows_own,
         }
@@ -225,6 +260,17 @@ impl Core {
         self.compare_with_new();
         self.start_jobs();
         self.knows_own |= self.was_told_of_own();
+        self.look_whether_caught_up();
+    }
+
+    /// What one neighbour knows must have come once; from then on news does, and heads say when something does not.
+    fn look_whether_caught_up(&mut self) {
+        if self.neighbours.ids().next().is_none() {
+            (self.caught_up, self.compared_beside) = (false, false);
+        } else if !self.caught_up {
+            let all_came = self.compared_beside && !self.neighbours.awaits_heads() && self.judging.is_empty();
+            self.caught_up = all_came && self.jobs.is_idle() && self.makers.behind() == 0;
+        }
     }
 
     /// Whether somebody has shown what it holds of this node's own records, and nothing of it is still being fetched; or nobody does.

@@ -6,7 +6,7 @@
 //! shown by its signature that it is who it says, and no more. Half of the places are for nodes that were chosen here.
 
 use super::{
-    Asked, Core, Effect, Timer, UncheckedHead, Via,
+    Asked, Core, Effect, SignedHead, Timer, UncheckedHead, Via,
     limits::{
         ADDRESSES_KNOWN_MAX, BACK_OFF_MAX, BACK_OFF_MIN, BAN, JOINS_MAX, LAZY_MAX, NEIGHBOURS,
         NEIGHBOURS_A_PREFIX_MAX, NEIGHBOURS_MAX, PING_AFTER, SEEK_AT_LEISURE_EVERY, SEEK_EVERY,
@@ -70,11 +70,18 @@ pub(super) struct Neighbours {
     heads_asked: Option<Page>,
     sought_at: Option<Now>,
     evicted_at: Option<Now>,
+    /// How many there could be.
+    wanted: usize,
 }
 
 impl Neighbours {
     pub(super) fn ids(&self) -> impl Iterator<Item = ClientId> {
         self.links.keys().copied()
+    }
+
+    /// How many this node would have, as of the last second.
+    pub(super) fn wanted(&self) -> usize {
+        self.wanted
     }
 
     #[cfg(test)]
@@ -263,12 +270,27 @@ impl Core {
         for peer in silent {
             self.send(peer, Message::Have(Vec::new()));
         }
+        self.neighbours.wanted = self.could_be_neighbours();
+        self.makers.forget_silent(self.now);
+        self.forget_off_time();
         let every = if self.neighbours.links.is_empty() { SEEK_EVERY } else { SEEK_AT_LEISURE_EVERY };
         if self.neighbours.sought_at.is_none_or(|at| self.now.since(at) >= every) {
             self.neighbours.sought_at = Some(self.now);
             self.effects.push(Effect::Seek);
         }
         self.ask_to_join();
+    }
+
+    /// How many of those whose heads are fresh may be neighbours at the same time, as many as are looked for at most.
+    fn could_be_neighbours(&self) -> usize {
+        let mut of_prefix: BTreeMap<Prefix, usize> = BTreeMap::new();
+        let mut may_be = |head: &&SignedHead| {
+            let Some(ip) = head.addresses.first().map(SocketAddr::ip) else { return false };
+            let same = of_prefix.entry(Prefix::of(ip)).or_default();
+            *same += 1;
+            is_private(ip) || *same <= NEIGHBOURS_A_PREFIX_MAX
+        };
+        self.makers.heads(false).filter(|head| may_be(head)).take(NEIGHBOURS).count()
     }
 
     fn ask_to_join(&mut self) {
