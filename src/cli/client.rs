@@ -109,6 +109,7 @@ fn next_step(code: &str) -> Option<&'static str> {
         "foreign_peer" => {
             "ask from the machine that runs the container, or name the forwarder with VINTNER_API_PUBLISHED_FROM"
         }
+        "not_alone" => "look at `vintner status`",
         "store_behind" => "restore the newest data directory, or run `vintner recover`",
         "storage_full" => "free some space on the node's disk and try again",
         "busy" | "stopping" | "not_ready" | "not_synced" | "internal" | "body_timeout" => {

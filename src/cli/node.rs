@@ -1,12 +1,15 @@
 //! `vintner node`: one trading node with its API.
 
 use super::{
-    Exit, healthcheck, join,
+    Exit,
+    client::{Client, ClientArgs},
+    healthcheck, join,
     logs::{self, LogFormat},
     output,
     ports::{Port, flags, taken},
     settings::{Effective, Settings, SettingsArgs},
     signals::Stop,
+    status,
 };
 use crate::{
     http::api,
@@ -25,7 +28,11 @@ use anyhow::{Context, Result};
 #[command(after_help = "Examples: vintner node --join 127.0.0.1:4000\n          \
     vintner node --data-dir ~/trading --rpc 0.0.0.0:1337 --dht 0.0.0.0:20011 --bootstrap grape.example:20001\n\
     VINTNER_LOG sets what is logged, such as `debug` or `vintner::dht=trace,info`.")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct NodeArgs {
+    #[command(subcommand)]
+    command: Option<NodeCommand>,
+
     #[command(flatten)]
     settings: SettingsArgs,
 
@@ -41,11 +48,24 @@ pub(crate) struct NodeArgs {
     print_config: bool,
 }
 
+/// What is said to a node that runs, about itself.
+#[derive(Clone, Debug, clap::Subcommand)]
+enum NodeCommand {
+    /// Say that there is no other node of the network any more
+    ///
+    /// For a node that says `none_reachable` though the others are gone for good: it is a network of one from then on, and synced, until
+    /// somebody else is heard of.
+    ConfirmAlone(ClientArgs),
+}
+
 /// How often a port or a directory is chosen anew that another program was quicker to take.
 const CHOICES_MAX: usize = 10;
 
 /// Runs until it is asked to stop, or cannot go on.
 pub(crate) async fn run(args: NodeArgs, log_format: Option<LogFormat>, stop: Stop) -> Result<Exit> {
+    if let Some(NodeCommand::ConfirmAlone(to)) = &args.command {
+        return status::confirm_alone(&Client::new(to)?).await;
+    }
     let given = args.settings.given(log_format)?;
     if args.print_config {
         return print_config(given).await;

@@ -5,7 +5,7 @@ use super::{
     client::Client,
     output::{self, facts},
 };
-use crate::http::types::{NodeView, ReasonView, ReplicationView};
+use crate::http::types::{AloneView, NodeView, ReasonView, ReplicationView};
 use anyhow::Result;
 use clap::Args;
 
@@ -59,6 +59,18 @@ fn replica(held: &ReplicationView) -> String {
     };
     let ReplicationView { neighbours, makers, stale, .. } = held;
     format!("{state}; {} neighbours, knows {makers} makers, {stale} of them silent", neighbours.len())
+}
+
+pub(crate) async fn confirm_alone(client: &Client) -> Result<Exit> {
+    let done: AloneView = client.post_plain("/api/v1/node/confirm-alone").await?;
+    if client.json {
+        output::print_json(&done)?;
+    } else {
+        output::print(
+            "this node is a network of one from now on, until another node of its network is heard of\n",
+        )?;
+    }
+    Ok(Exit::Done)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 use super::{
     address::AddressPolicy,
     caller::{Caller, CallerConfig, RequestError, SetupError},
+    clocks::Clocks,
     envelope::{EnvelopeError, ReplyError, SignedReply, SignedRequest, VerifiedReply, code},
     meter::{self, Meter},
 };
@@ -41,6 +42,7 @@ pub struct Client {
     workers: Workers,
     network: Network,
     meter: Arc<Meter>,
+    clocks: Arc<Clocks>,
 }
 
 /// Why a call has no answer that counts.
@@ -91,7 +93,14 @@ impl Client {
     pub fn new(config: ClientConfig, workers: Workers) -> Result<Self, SetupError> {
         let ClientConfig { network, policy, timeout } = config;
         let caller = Caller::new(CallerConfig { policy, timeout, ..CallerConfig::default() })?;
-        Ok(Self { caller, workers, network, meter: Arc::new(Meter::of_client(&[])) })
+        Ok(Self { caller, workers, network, meter: Arc::new(Meter::of_client(&[])), clocks: Arc::default() })
+    }
+
+    /// Notes there what the receivers' clocks show.
+    #[must_use]
+    pub fn noting(mut self, clocks: Arc<Clocks>) -> Self {
+        self.clocks = clocks;
+        self
     }
 
     /// Counts signed calls there.
@@ -148,6 +157,7 @@ impl Client {
         key: &str,
         request: &SignedRequest,
     ) -> Result<VerifiedReply, CallError> {
+        let asked = Instant::now();
         let reply = self.caller.request(address, key, &request.to_payload()?).await?;
         let said = reply.error.map(|text| text.chars().take(SAID_CHARS_MAX).collect());
         let not_believed = |reason| CallError::NotBelieved { address, reason, said };
@@ -157,7 +167,11 @@ impl Client {
         };
         let (network, request) = (self.network.clone(), request.clone());
         match self.workers.run(move || signed.verify(&network, &request)).await {
-            Ok(verified) => verified.map_err(not_believed),
+            Ok(Ok(verified)) => {
+                self.clocks.note(address, verified.at, asked);
+                Ok(verified)
+            }
+            Ok(Err(reason)) => Err(not_believed(reason)),
             Err(_) => Err(CallError::Busy(address)),
         }
     }

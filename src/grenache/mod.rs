@@ -13,6 +13,7 @@
 pub mod address;
 pub mod caller;
 pub mod client;
+pub mod clocks;
 pub mod envelope;
 pub(crate) mod gzip;
 pub mod meter;

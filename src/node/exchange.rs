@@ -4,6 +4,7 @@ use super::{
     clock,
     disk::Disk,
     meter::Meter,
+    others::ConfirmError,
     writer::{Message, Responder},
 };
 use crate::{
@@ -174,6 +175,14 @@ impl Exchange {
     /// Remembers something small beside the events. In a full inbox it is lost: it is found out anew.
     pub(super) fn note(&self, name: &'static str, value: String) {
         let _ = self.inbox.try_send(Message::Note(name, value));
+    }
+
+    /// Remembers something small beside the events; it is durable when this returns.
+    pub(super) async fn note_surely(&self, name: &'static str, value: String) -> Result<(), ConfirmError> {
+        let (stored, outcome) = oneshot::channel();
+        let sent = self.inbox.try_send(Message::NoteSurely(name, value, stored));
+        sent.map_err(|_| ConfirmError::Busy)?;
+        outcome.await.map_err(|_| ConfirmError::Busy)?.map_err(ConfirmError::NotStored)
     }
 
     async fn command(&self, input: impl FnOnce(ReplyTo) -> Input) -> Reply {

@@ -14,10 +14,15 @@ use crate::{
     identity::Network,
     market::{Offer, RecordError, Via},
     metrics::{Counter, Gauge, Page},
+    standing::OtherNetwork,
     workers::Workers,
 };
 use queue::{Look, QUEUE_MAX, Queue};
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 use tokio::{
     sync::{
         broadcast::error::{RecvError, TryRecvError},
@@ -40,6 +45,11 @@ const ATTEMPTS: u32 = 4;
 /// The pause between them; it doubles.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Other networks that are remembered by their records.
+const FOREIGN_MAX: usize = 8;
+/// How long: records are announced each minute, or less often where there are many.
+const FOREIGN_KEPT_FOR: Duration = Duration::from_mins(5);
+
 /// Announcements and records, counted.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
@@ -57,6 +67,8 @@ pub(super) struct Heard {
     other_network: Counter,
     bad_field: Counter,
     bad_proof: Counter,
+    /// Networks of which records were heard, how many, and when the last.
+    foreign: Mutex<BTreeMap<String, (u64, std::time::Instant)>>,
 }
 
 impl Heard {
@@ -73,6 +85,30 @@ impl Heard {
             ("bad_field", self.bad_field.get()),
             ("bad_proof", self.bad_proof.get()),
         ]
+    }
+
+    /// A record of this network was heard, which is another than this node's.
+    fn heard_foreign(&self, network: &str) {
+        let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        foreign.retain(|_, (_, at)| at.elapsed() < FOREIGN_KEPT_FOR);
+        if foreign.len() < FOREIGN_MAX || foreign.contains_key(network) {
+            let now = std::time::Instant::now();
+            let (records, at) = foreign.entry(network.to_owned()).or_insert((0, now));
+            (*records, *at) = (*records + 1, now);
+        }
+    }
+
+    /// The networks other than this node's whose records were heard lately, the one heard most first.
+    pub(super) fn other_networks(&self) -> Vec<OtherNetwork> {
+        let mut foreign = self.foreign.lock().unwrap_or_else(PoisonError::into_inner);
+        foreign.retain(|_, (_, at)| at.elapsed() < FOREIGN_KEPT_FOR);
+        let of = |(name, (records, _)): (&String, &(u64, _))| OtherNetwork {
+            name: name.clone(),
+            records: *records,
+        };
+        let mut networks: Vec<OtherNetwork> = foreign.iter().map(of).collect();
+        networks.sort_by_key(|network| std::cmp::Reverse(network.records));
+        networks
     }
 
     pub(super) fn write_bounds(&self, page: &mut Page) {
@@ -314,10 +350,15 @@ impl Ears {
                         self.contacts.seek(maker);
                     }
                 }
-                Err(RecordError::Malformed(_) | RecordError::WrongNetwork(_)) if !announced => {
-                    no_records.push(target);
-                }
                 Err(error) => {
+                    if let RecordError::WrongNetwork(network) = &error {
+                        self.heard.heard_foreign(network);
+                    }
+                    let is_none = matches!(&error, RecordError::Malformed(_) | RecordError::WrongNetwork(_));
+                    if is_none && !announced {
+                        no_records.push(target);
+                        continue;
+                    }
                     self.heard.refuse(&error);
                     tracing::debug!(%target, %error, "a record was refused");
                 }

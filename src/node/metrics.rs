@@ -275,6 +275,7 @@ fn replica(view: &ReplicaView, page: &mut Page) {
 mod tests {
     use super::*;
     use crate::{identity::MasterKey, replication::core::Status};
+    use std::sync::Arc;
 
     #[test]
     fn the_page_says_of_the_replica_what_its_driver_says() {
@@ -302,6 +303,7 @@ mod tests {
             },
             looked: true,
             looked_in_dht: true,
+            silent: Arc::default(),
         };
         let text = page(&view);
         for line in [

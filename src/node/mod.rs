@@ -19,6 +19,7 @@ pub mod greeting;
 mod listener;
 mod meter;
 mod metrics;
+mod others;
 mod publisher;
 mod reach;
 mod recovery;
@@ -43,6 +44,7 @@ use crate::{
         address::AddressPolicy,
         caller::{CALL_TIMEOUT, SetupError},
         client::{Client, ClientConfig},
+        clocks::Clocks,
         meter::Meter,
         server::{self, ServerConfig},
         service::{KnownSources, LIMITS, RATE},
@@ -59,6 +61,8 @@ use crate::{
 use arc_swap::ArcSwap;
 use contacts::{Card, Contacts};
 use listener::{Ears, Heard, Listener};
+pub use others::ConfirmError;
+use others::{Known, META_OTHERS, Others};
 use publisher::{Attempts, Publisher};
 use reach::{DIAL_TIMEOUT, Dialer, Private, ReachView, Whereabouts};
 use recovery::Recovery;
@@ -121,6 +125,9 @@ struct Inner {
     /// How the writer ended, once it has.
     ended: watch::Receiver<Option<Result<(), NodeFailure>>>,
     standing: Standing,
+    others: Arc<Others>,
+    /// Other nodes' clocks.
+    clocks: Arc<Clocks>,
     running: Mutex<Option<Running>>,
 }
 
@@ -228,6 +235,7 @@ impl Node {
         keyfile::is_used_now(&config.data_dir)?;
         let (store_status, dropped) = (store.status(), store.dropped());
         let heads = store.heads()?;
+        let noted_others = store.get_meta(META_OTHERS)?;
         let anchors = anchors::noted(&store.get_meta(anchors::META_ANCHORS)?.unwrap_or_default());
 
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -253,10 +261,13 @@ impl Node {
         let client_config = ClientConfig { network: config.network.clone(), policy, timeout: CALL_TIMEOUT };
         let rpc_called = Arc::new(Meter::of_client(&rpc::COMMANDS));
         let client = Client::new(client_config.clone(), workers.clone())?.counted(Arc::clone(&rpc_called));
+        let clocks = Arc::<Clocks>::default();
+        let client = client.noting(Arc::clone(&clocks));
         let dial_config = ClientConfig { timeout: DIAL_TIMEOUT, ..client_config.clone() };
         let dialing = Client::new(dial_config, workers.clone())?.counted(Arc::clone(&rpc_called));
         let talk_config = ClientConfig { timeout: TALK_TIMEOUT, ..client_config };
         let talker = Client::new(talk_config, workers.clone())?.counted(Arc::clone(&rpc_called));
+        let talker = talker.noting(Arc::clone(&clocks));
         let private = Private::new(policy, place.is_for_this_machine_only(), reach.dialed_port());
         let contacts = Contacts::new(
             dht.clone(),
@@ -307,6 +318,9 @@ impl Node {
             workers: workers.clone(),
             heard: Arc::clone(&heard),
         };
+        let known_others = noted_others
+            .map_or_else(|| others::of_old_store(&heads, &anchors, clock::now()), |note| Known::noted(&note));
+        let others = Arc::new(Others::new(known_others));
         let setup = replication::Setup {
             exchange: exchange.clone(),
             dht: dht.clone(),
@@ -322,6 +336,8 @@ impl Node {
             anchors,
             known,
             view: Arc::clone(&replica),
+            others: Arc::clone(&others),
+            rpc_port: rpc.port(),
         };
         let asker = rpc::Asker {
             exchange: exchange.clone(),
@@ -393,6 +409,8 @@ impl Node {
             writer: Arc::new(writer),
             ended,
             standing: Standing::new(),
+            others,
+            clocks,
             running: Mutex::new(Some(Running { rpc: serving, tasks })),
             config,
         };

@@ -8,12 +8,13 @@ use crate::{
     exchange::{BidOutcome, OwnOffer},
     replication::core::Status,
     standing::{
-        Account, Changes, DhtFacts, Facts, HeadFacts, Level, OutboxFacts, ReachFacts, Reason, ReplicaFacts,
-        StoreFacts,
+        Account, Changes, ClockVote, DhtFacts, Facts, HeadFacts, Level, OtherFacts, OutboxFacts, ReachFacts,
+        Reason, ReplicaFacts, StoreFacts,
     },
     time::{Now, UnixMillis},
 };
 use std::{
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
@@ -96,7 +97,11 @@ pub(super) fn is_out(own: &OwnOffer) -> bool {
 
 impl Inner {
     fn facts(&self, snapshot: &Arc<Snapshot>, wall: UnixMillis) -> Facts {
-        let (view, dht) = (self.replica.load(), self.dht.status());
+        let (view, dht, known) = (self.replica.load(), self.dht.status(), self.others.known());
+        let vote = |(address, ahead_ms): (SocketAddr, i64)| {
+            let ip = address.ip().to_canonical();
+            ClockVote { ip, port: address.port(), ahead_ms }
+        };
         Facts {
             store: StoreFacts {
                 behind: snapshot.state.is_behind(),
@@ -114,8 +119,15 @@ impl Inner {
                 this_machine_only: self.contacts.reach().is_for_this_machine_only(),
             },
             replica: replica_facts(&view.status, view.looked, view.looked_in_dht),
+            others: OtherFacts {
+                heard_at: known.heard_at,
+                alone_since: known.alone_since,
+                unreachable: view.silent.len(),
+                example: view.silent.first().map(|(_, why)| why.clone()),
+            },
+            clocks: self.clocks.ahead_ms(wall).into_iter().map(vote).collect(),
+            other_networks: self.heard.other_networks(),
             outbox: self.standing.outbox(snapshot, wall),
-            ..Facts::default()
         }
     }
 

@@ -68,6 +68,8 @@ pub struct ReplicaView {
     pub looked: bool,
     /// The same, and there was a DHT to ask for them.
     pub looked_in_dht: bool,
+    /// The addresses under the network's name at which nobody answered in the last search, this node's own left out, and what was tried.
+    pub silent: Arc<[(SocketAddr, String)]>,
 }
 
 /// The DHT node in numbers.

@@ -104,6 +104,8 @@ pub(super) enum Message {
     Check {
         probes: bool,
     },
+    /// The same, and say whether it was stored.
+    NoteSurely(&'static str, String, oneshot::Sender<Result<(), String>>),
     /// Commit what is pending and end.
     Stop,
 }
@@ -331,6 +333,11 @@ impl<J: Journal> Writer<J> {
                     if let Err(error) = self.journal.note(name, &value) {
                         tracing::warn!(name, %error, "something small was not stored; it will be found out anew");
                     }
+                }
+                Message::NoteSurely(name, value, stored) => {
+                    let outcome = self.journal.note(name, &value).map_err(|error| error.to_string());
+                    // Whoever asked may have stopped waiting.
+                    drop(stored.send(outcome));
                 }
                 Message::Input(input, responder) => {
                     self.responders.extend(responder);

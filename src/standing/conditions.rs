@@ -67,8 +67,7 @@ fn no_dht_node(DhtFacts { bootstrap, unresolved, .. }: &DhtFacts) -> String {
 
 /// Whether somebody else is expected: then silence says nothing.
 fn expects_others(others: &OtherFacts, wall: UnixMillis) -> bool {
-    let is_news = |at: UnixMillis| others.alone_since.is_none_or(|alone| at > alone);
-    let heard = others.heard_at.is_some_and(|at| is_news(at) && wall.since(at) < HEARD_FOR);
+    let heard = others.heard_at.is_some_and(|at| wall.since(at) < HEARD_FOR);
     // What nobody signed is no word against the owner's.
     heard || others.unreachable > 0 && others.alone_since.is_none()
 }

@@ -88,9 +88,10 @@ pub struct HeadFacts {
 /// Other nodes of the network.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OtherFacts {
-    /// When something that another node of the network signed was heard last, remembered over restarts.
+    /// When something that another node of the network signed was heard last, remembered over restarts; nothing since the owner said
+    /// that there is nobody.
     pub heard_at: Option<UnixMillis>,
-    /// When the owner said that there is nobody else.
+    /// When the owner said that there is nobody else; nothing since somebody was heard.
     pub alone_since: Option<UnixMillis>,
     /// Addresses under the network's name at which nobody answered in the last search, and that are not this node's own.
     pub unreachable: usize,

@@ -12,7 +12,7 @@ pub fn lacks(world: &World, n: usize) -> Option<String> {
     let (core, wall) = (world.nodes[n].core.as_ref()?, world.wall(n));
     let facts = Facts {
         replica: replica_facts(&core.status(), true, true),
-        dht: DhtFacts { nodes: 1, bootstrap: Vec::new() },
+        dht: DhtFacts { nodes: 1, ..DhtFacts::default() },
         others: OtherFacts { heard_at: Some(wall), ..OtherFacts::default() },
         ..Facts::default()
     };

@@ -134,7 +134,8 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(trades::list))
         .routes(routes!(trades::show))
         .routes(routes!(node::show))
-        .routes(routes!(node::recover));
+        .routes(routes!(node::recover))
+        .routes(routes!(node::confirm_alone));
     OpenApiRouter::with_openapi(docs::base())
         .nest("/api/v1", v1)
         .routes(routes!(node::healthz))

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     exchange::CommandError,
-    http::types::{HealthView, NodeView, ReadyView, RecoveredView},
+    http::types::{AloneView, HealthView, NodeView, ReadyView, RecoveredView, Time},
     node::Node,
     standing::{self, Level, Reason},
 };
@@ -45,6 +45,24 @@ pub(super) async fn recover(
     });
     let recovered = recovering.await.map_err(|_| CommandError::Stopping)??;
     Ok(Json(RecoveredView::of(recovered, node.exchange().client_id())))
+}
+
+/// Confirm that there is no other node
+///
+/// A node that has heard of others within 30 days and reaches none of them is not synced: `none_reachable`. Its owner, who knows that
+/// they are gone for good, says so with this, and the node is a network of one until somebody else is heard of.
+#[utoipa::path(post, path = "/node/confirm-alone", operation_id = "confirm_alone", tag = "node",
+    request_body(content = super::docs::EmptyBody, content_type = "application/json", example = json!({})),
+    responses((status = 200, description = "It is remembered", body = AloneView)))]
+pub(super) async fn confirm_alone(
+    State(node): State<Node>,
+    command: Command,
+) -> Result<Json<AloneView>, Problem> {
+    Fields::of_body(&command.body)?.finish()?;
+    match node.confirm_alone().await {
+        Ok(since) => Ok(Json(AloneView { alone_since: Time(since) })),
+        Err(error) => Err(Problem::new(Code::of_confirmation(&error), error.to_string())),
+    }
 }
 
 /// Whether the process answers

@@ -5,6 +5,7 @@ use crate::{
     exchange::{CommandError, Refusal, RefusalCode},
     http::types::{FieldError, ProblemView, ReasonView},
     market::{BidId, RecordError, Side},
+    node::ConfirmError,
 };
 use axum::{
     body::Body,
@@ -100,6 +101,8 @@ codes! {
     IdReuse = "id_reuse", CONFLICT, false, "The id was used before";
     /// The maker refused for a reason that this version does not know.
     Refused = "refused", CONFLICT, false, "The maker refused";
+    /// Other nodes are connected.
+    NotAlone = "not_alone", CONFLICT, false, "The node is not alone";
     /// `If-Match` names another version.
     SequenceMismatch = "sequence_mismatch", PRECONDITION_FAILED, false, "The offer has changed";
     /// The body is longer than the limit.
@@ -129,6 +132,15 @@ codes! {
 }
 
 impl Code {
+    /// Of a confirmation that was not taken.
+    pub(super) fn of_confirmation(error: &ConfirmError) -> Self {
+        match error {
+            ConfirmError::NotAlone(_) => Self::NotAlone,
+            ConfirmError::NotStored(_) => Self::StorageFull,
+            ConfirmError::Busy => Self::Busy,
+        }
+    }
+
     /// How many seconds a caller should wait before it sends the request again, where that is known.
     pub(super) fn retry_after_seconds(self) -> Option<u32> {
         match self {

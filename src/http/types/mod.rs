@@ -13,8 +13,8 @@ mod trade;
 
 pub use bid::{BidStatus, BidView, RefusalView};
 pub use node::{
-    DhtView, HealthView, HeardView, NodeView, OffersView, OutboxView, PeerView, ReadyView, ReasonView,
-    RecoveredOfferView, RecoveredView, ReplicationView, StoreView,
+    AloneView, DhtView, HealthView, HeardView, NodeView, OffersView, OutboxView, PeerView, ReadyView,
+    ReasonView, RecoveredOfferView, RecoveredView, ReplicationView, StoreView,
 };
 pub use offer::{Acceptance, OfferStatus, OfferView, PublishedState, PublishedView, Side, TermsView};
 pub use problem::{FieldError, ProblemView};

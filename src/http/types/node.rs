@@ -252,6 +252,13 @@ pub struct ReadyView {
     pub reasons: Vec<ReasonView>,
 }
 
+/// That there is no other node, by the owner's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AloneView {
+    /// From when on it is so.
+    pub alone_since: Time,
+}
+
 /// An own offer that the network knew better than the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct RecoveredOfferView {

@@ -27,32 +27,57 @@ pub(super) struct Seeker {
     pub inbox: mpsc::Sender<Message>,
 }
 
+/// What a search showed.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sought {
+    /// Whether there was a DHT to ask.
+    pub in_dht: bool,
+    /// Whether this node itself answered at one of the addresses.
+    pub met_self: bool,
+    /// The addresses of the last round at which nobody of the network answered, with what was tried.
+    pub silent: Vec<(SocketAddr, String)>,
+}
+
+enum Met {
+    Other,
+    Myself,
+    Nobody(SocketAddr, String),
+}
+
 impl Seeker {
-    /// Looks until somebody was met, or for some rounds. Returns whether there was a DHT to ask.
-    pub(super) async fn run(self) -> bool {
-        let mut asked = false;
+    /// Looks until somebody was met, or for some rounds.
+    pub(super) async fn run(self) -> Sought {
+        let mut sought = Sought::default();
         for pause in SEEK_PAUSES {
             tokio::time::sleep(pause).await;
             // Nobody there, or no DHT yet: the next round tries again.
             let found = addresses(&self.dht, &self.network).await.unwrap_or_default();
             // Those that this node does not connect to take no place of others.
             let found = self.contacts.reach().sort(found);
-            asked |= self.dht.status().nodes_good > 0;
+            sought.in_dht |= self.dht.status().nodes_good > 0;
             let mut greetings = JoinSet::new();
             for address in found.into_iter().take(GREETED_AT_ONCE) {
                 greetings.spawn(self.clone().meet(address));
             }
-            let met = greetings.join_all().await;
-            if met.contains(&true) {
+            sought.silent.clear();
+            let mut others = 0;
+            for met in greetings.join_all().await {
+                match met {
+                    Met::Other => others += 1,
+                    Met::Myself => sought.met_self = true,
+                    Met::Nobody(address, why) => sought.silent.push((address, why)),
+                }
+            }
+            if others > 0 {
                 break;
             }
         }
-        asked
+        sought
     }
 
-    async fn meet(self, address: SocketAddr) -> bool {
+    async fn meet(self, address: SocketAddr) -> Met {
         match greet(&self.client, &self.key, &self.network, address, clock::now).await {
-            Ok(met) if met.client_id == self.key.public() => false,
+            Ok(met) if met.client_id == self.key.public() => Met::Myself,
             Ok(met) => {
                 self.contacts.seen(met.client_id, address);
                 if let Some(seen) = met.seen {
@@ -60,11 +85,11 @@ impl Seeker {
                 }
                 // A full inbox is no place for more nodes.
                 _ = self.inbox.try_send(Message::Met { client: met.client_id, addresses: vec![address] });
-                true
+                Met::Other
             }
             Err(error) => {
                 tracing::debug!(%address, %error, "nobody was met");
-                false
+                Met::Nobody(address, error.to_string())
             }
         }
     }

@@ -7,7 +7,7 @@ use super::{
     limits::{AGAIN_AFTER, CLOSED_AFTER, KEEP_EVERY, TAKEN_AT_ONCE},
     line::Line,
     post::{Post, carried},
-    seek::Seeker,
+    seek::{Seeker, Sought},
 };
 use crate::{
     dht::Dht,
@@ -21,6 +21,7 @@ use crate::{
         clock,
         contacts::Contacts,
         listener::Heard,
+        others::{META_OTHERS, Others},
         status::ReplicaView,
         writer::News,
     },
@@ -62,6 +63,9 @@ pub(in crate::node) struct Setup {
     pub known: Arc<KnownSources>,
     /// What the owner is shown.
     pub view: Arc<ArcSwap<ReplicaView>>,
+    /// Whether there is anybody else.
+    pub others: Arc<Others>,
+    pub rpc_port: u16,
 }
 
 /// The core, and what is under way for it.
@@ -76,11 +80,15 @@ pub(in crate::node) struct Task {
     next_answer: u64,
     asks: Asks,
     seeker: Seeker,
-    seeking: Option<JoinHandle<bool>>,
+    seeking: Option<JoinHandle<Sought>>,
     /// The first search has come to its end.
     looked: bool,
     /// One of them with a DHT that could be asked.
     looked_in_dht: bool,
+    /// Where nobody answered in the last of them.
+    silent: Arc<[(SocketAddr, String)]>,
+    rpc_port: u16,
+    others: Arc<Others>,
     /// Own offers that were closed a moment ago.
     closed: VecDeque<(Instant, Arc<Offer>)>,
     /// Makers whose state the exchange core has not been told yet: its inbox was full.
@@ -128,6 +136,8 @@ impl Task {
             anchors,
             known,
             view,
+            others,
+            rpc_port,
         } = setup;
         let (started, wall) = (Instant::now(), clock::now());
         let snapshot = exchange.snapshot();
@@ -157,6 +167,9 @@ impl Task {
             seeking: None,
             looked: false,
             looked_in_dht: false,
+            silent: Arc::default(),
+            rpc_port,
+            others,
             closed: VecDeque::new(),
             stale: VecDeque::new(),
             heads: Vec::new(),
@@ -205,9 +218,7 @@ impl Task {
                     self.give(Input::Sent { to: delivered.to, heard: delivered.heard });
                 }
                 asked = self.asks.answered() => self.told(asked),
-                in_dht = sought(&mut self.seeking) => {
-                    (self.looked, self.looked_in_dht) = (true, self.looked_in_dht | in_dht);
-                }
+                sought = sought(&mut self.seeking) => self.sought(sought),
                 () = sleep_until(wake_at) => self.on_time(),
             }
         }
@@ -249,8 +260,34 @@ impl Task {
         }
     }
 
+    /// A search came to its end.
+    fn sought(&mut self, sought: Sought) {
+        let Sought { in_dht, met_self, mut silent } = sought;
+        (self.looked, self.looked_in_dht) = (true, self.looked_in_dht | in_dht);
+        let own = self.core.addresses();
+        let found = silent.len();
+        silent.retain(|(address, _)| !own.contains(address));
+        // Behind an address translation that does not lead back, the node's own announcement looks like somebody who does not answer.
+        let is_hidden = !met_self && found == silent.len();
+        let myself = silent.iter().position(|(address, _)| is_hidden && address.port() == self.rpc_port);
+        if let Some(at) = myself {
+            silent.swap_remove(at);
+        }
+        self.silent = silent.into();
+    }
+
+    /// Another node of the network signed something.
+    fn heard(&self) {
+        if let Some(note) = self.others.heard(clock::now()) {
+            self.exchange.note(META_OTHERS, note);
+        }
+    }
+
     /// Another node has something.
     fn message(&mut self, message: Message) {
+        if matches!(message, Message::Frame { .. } | Message::Asked { .. } | Message::Met { .. }) {
+            self.heard();
+        }
         match message {
             Message::Frame { from, messages } => self.give(Input::Frame { from, messages }),
             Message::Asked { from, question, reply } => {
@@ -316,8 +353,8 @@ impl Task {
                 status.neighbours.iter().filter_map(|peer| self.core.addresses_of(peer)).flatten();
             self.known.store(Arc::new(addresses.map(|address| address.ip().to_canonical()).collect()));
         }
-        let (looked, looked_in_dht) = (self.looked, self.looked_in_dht);
-        self.view.store(Arc::new(ReplicaView { status, counters, looked, looked_in_dht }));
+        let (looked, looked_in_dht, silent) = (self.looked, self.looked_in_dht, Arc::clone(&self.silent));
+        self.view.store(Arc::new(ReplicaView { status, counters, looked, looked_in_dht, silent }));
     }
 
     fn effect(&mut self, effect: Effect, cases: &mut Vec<Case>) {
@@ -338,6 +375,7 @@ impl Task {
             Effect::JudgeHead { copy, head, via } => cases.push(Case::Head { copy, head, via }),
             Effect::Stale { maker, stale } => self.stale.push_back((maker, stale)),
             Effect::KeepHead(head) => {
+                self.heard();
                 self.contacts.learn(head.maker, &head.addresses);
                 self.heads.push(head);
             }
@@ -374,12 +412,12 @@ impl Drop for Task {
     }
 }
 
-/// The end of the search that is under way: whether there was a DHT to ask. Pending while none is.
-async fn sought(seeking: &mut Option<JoinHandle<bool>>) -> bool {
+/// What the search that is under way shows. Pending while none is.
+async fn sought(seeking: &mut Option<JoinHandle<Sought>>) -> Sought {
     let Some(search) = seeking else { return std::future::pending().await };
-    let in_dht = search.await.unwrap_or_default();
+    let sought = search.await.unwrap_or_default();
     *seeking = None;
-    in_dht
+    sought
 }
 
 /// Tells the core what the store held.

@@ -199,6 +199,11 @@ impl Core {
         self.timers.next()
     }
 
+    /// Where this node says that it is.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
     /// Who this node is.
     pub fn client_id(&self) -> ClientId {
         self.me
