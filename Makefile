@@ -42,7 +42,7 @@ suites: ## run the suites of stock packages with ours in place of their grape: m
 
 # Examples that schemathesis makes of each operation and phase; `make test` has five.
 EXAMPLES ?= 100
-test-long: test suites ## all tests, those too that take ten minutes
+test-long: test build suites ## all tests, those too that take ten minutes
 	VINTNER_SCHEMATHESIS_EXAMPLES=$(EXAMPLES) cargo test --locked --test faces schemathesis_finds_nothing -- --nocapture
 	cargo test --locked --test grenache -- --ignored --nocapture
 

@@ -1,9 +1,12 @@
 //! Where this node is for others, and whether they reach it there.
 //!
 //! Pure. What its owner said of addresses is a [`Place`]. Where that leaves a question, others answer it: whoever is greeted says from
-//! which address it was asked, and on request dials back to it, on the port that this node names ([`guard`] has what that may cost). An
-//! address is believed once somebody has reached this node there. Each network prefix has one voice, so that one hosting company's
-//! customer cannot say where everybody is; in private ranges, where many honest nodes share a prefix, each host has one.
+//! which address it was asked, and on request dials back to it, on the port that this node names ([`guard`] has what that may cost).
+//! Each network prefix has one voice, so that one hosting company's customer cannot say where everybody is; in private ranges, where
+//! many honest nodes share a prefix, each host has one.
+//!
+//! That a hello came shows that somebody got through, and not by which address: that is his word. So an address that is this machine's
+//! own is believed once somebody got through, and any other, such as a router's, once two voices that got through name it.
 //!
 //! Two of other prefixes that dialed back in vain, and nobody who got through since: nobody reaches this node ([`Reachability`]). Who
 //! asks from outside has got through as well. What cannot be known is [`Reachability::Unknown`].
@@ -16,7 +19,7 @@ mod tests;
 pub use place::{Notice, Place, unheard};
 
 use crate::{
-    address::{Host, Prefix, is_private},
+    address::{Host, Prefix, is_host, is_private},
     identity::ClientId,
     time::Now,
 };
@@ -28,6 +31,8 @@ use std::{
 
 /// Addresses that others are told at most.
 pub const ADDRESSES_MAX: usize = 4;
+/// Voices that make an address believed that this machine does not have.
+const VOICES_TO_BELIEVE: usize = 2;
 /// Voices that are remembered.
 const VOICES_MAX: usize = 64;
 /// Of these, the ones that are asked to dial back: each may be in another network, and two tell whether anybody gets through.
@@ -57,9 +62,11 @@ pub struct Peer {
 /// What one who dialed back says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DialedBack {
-    /// From where it was asked.
+    /// From where it was asked, as it says.
     pub seen: IpAddr,
-    /// Whether this node answered there.
+    /// True when this machine itself has that address.
+    pub own: bool,
+    /// True when its hello came.
     pub reached: bool,
 }
 
@@ -100,6 +107,8 @@ struct Word {
     from: IpAddr,
     /// Where it sees this node.
     seen: IpAddr,
+    /// True when this machine has that address.
+    own: bool,
     heard_at: Now,
     /// When it got through last.
     reached_at: Option<Now>,
@@ -171,9 +180,10 @@ impl Reach {
     pub fn dialed(&mut self, now: Now, by: Peer, answer: Option<DialedBack>) {
         let voice = Voice::of(by.address.ip());
         self.asked.remove(&voice);
-        let Some(DialedBack { seen, reached }) = answer else { return self.wait(now, voice, false) };
+        let Some(DialedBack { seen, own, reached }) = answer else { return self.wait(now, voice, false) };
         self.wait(now, voice, reached);
         let Some(word) = self.hear(now, by, seen) else { return };
+        word.own = own;
         if reached {
             (word.reached_at, word.failed_at) = (Some(now), None);
         } else {
@@ -200,7 +210,9 @@ impl Reach {
     /// Notes where somebody sees this node. Who sees it elsewhere than before is asked anew.
     fn hear(&mut self, now: Now, by: Peer, seen: IpAddr) -> Option<&mut Word> {
         let (from, seen) = (by.address.ip().to_canonical(), seen.to_canonical());
-        if !self.place.asks() || from.is_loopback() || seen.is_loopback() || seen.is_unspecified() {
+        // What no host can have, and a private network of which somebody outside cannot know.
+        let is_place = !seen.is_loopback() && is_host(seen);
+        if !self.place.asks() || from.is_loopback() || !is_place || is_private(seen) && !is_private(from) {
             return None;
         }
         let voice = Voice::of(from);
@@ -208,7 +220,7 @@ impl Reach {
             let oldest = self.words.iter().min_by_key(|(_, word)| word.heard_at).map(|(voice, _)| *voice);
             oldest.and_then(|voice| self.words.remove(&voice));
         }
-        let fresh = Word { from, seen, heard_at: now, reached_at: None, failed_at: None };
+        let fresh = Word { from, seen, own: false, heard_at: now, reached_at: None, failed_at: None };
         let word = self.words.entry(voice).or_insert(fresh);
         if word.seen != seen {
             *word = fresh;
@@ -260,18 +272,23 @@ impl Reach {
         }
     }
 
-    /// Works out which addresses are believed: those at which somebody got through, those of most voices first, and of these those
-    /// that were believed before.
+    /// Works out which addresses are believed, of those whose voices got through: this machine's own, and those that two name; those
+    /// of most voices first, and of these those that were believed before.
     fn believe(&mut self, now: Now) {
         let given = self.place.addresses();
-        let mut voices: BTreeMap<IpAddr, usize> = BTreeMap::new();
+        let mut voices: BTreeMap<IpAddr, (usize, bool)> = BTreeMap::new();
         for word in self.words.values().filter(|word| word.has_reached(now, BELIEVED_FOR)) {
-            *voices.entry(word.seen).or_default() += 1;
+            let (count, own) = voices.entry(word.seen).or_default();
+            *count += 1;
+            *own |= word.own;
         }
         let of = |ip: &IpAddr| SocketAddr::new(*ip, self.rpc_port);
         let place = |ip: &IpAddr| self.believed.iter().position(|at| *at == of(ip)).unwrap_or(usize::MAX);
-        let mut observed: Vec<(IpAddr, usize)> =
-            voices.into_iter().filter(|_| self.place.observes()).collect();
+        let mut observed: Vec<(IpAddr, usize)> = voices
+            .into_iter()
+            .filter(|(_, (count, own))| self.place.observes() && (*own || *count >= VOICES_TO_BELIEVE))
+            .map(|(ip, (count, _))| (ip, count))
+            .collect();
         observed.sort_by_key(|(ip, voices)| (usize::MAX - voices, place(ip), *ip));
         let observed = observed.iter().map(|(ip, _)| of(ip)).filter(|at| !given.contains(at));
         self.believed = given.iter().copied().chain(observed).take(ADDRESSES_MAX).collect();

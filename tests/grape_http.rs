@@ -273,6 +273,27 @@ async fn texts_that_only_javascript_reads_are_read() {
     }
 }
 
+/// Differences on purpose: an own signed value with a salt is held here, and read without it; a request has at most 100 header
+/// lines, a name 1,024 bytes.
+#[tokio::test]
+async fn what_ours_does_otherwise_is_as_its_page_says() {
+    let (ours, _other) = pair().await;
+    let key = KeyPair::from_seed(&[7; 32]);
+    let item = VerifiedItem::sign(&key, &[1, 2], 1, bencode_bytes(b"salted")).unwrap();
+    let put = json!({"v": "salted", "k": item.k.to_string(), "sig": encode_hex(&item.sig.0), "seq": 1, "salt": "[1,2]"});
+    let target = json!(item.target().to_string());
+    eventually(ours.http, "put", put, |answer| answer.json() == target).await;
+    let got = grape(ours.http, "get", target).await.json();
+    assert_eq!((&got["v"], &got["token"]), (&json!("salted"), &json!(null)));
+
+    let lines = |n: usize| (0..n).map(|n| format!("\r\nx-{n}: 1")).collect::<String>();
+    let head = |n| format!("POST /lookup HTTP/1.1{}", lines(n));
+    assert_eq!(exchange(ours.http, &head(90), r#"{"data":"n"}"#).await.status, 200);
+    assert_eq!(exchange(ours.http, &head(101), r#"{"data":"n"}"#).await.status, 431);
+    let long = grape(ours.http, "announce", json!(["n".repeat(1025), 1])).await;
+    assert_eq!(long.json(), json!("the name has 1025 bytes; at most 1024 are possible"));
+}
+
 async fn eventually_one(on: &Grape, body: &str) {
     let started = std::time::Instant::now();
     while exchange(on.http, "POST /announce HTTP/1.1", body).await.body != "1" {

@@ -67,13 +67,18 @@ fn node(script: &str, arguments: &[&str]) -> String {
     succeeded(script, node_output(script, arguments))
 }
 
-/// Runs a program of the virtual environment.
+/// Runs a program of the virtual environment, in a directory of its own: what one run leaves there changes no other.
 fn python_output(program: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     installed("tests/faces/.venv/vintner-requirements", "tests/faces/requirements.txt");
+    let dir = tempfile::tempdir().unwrap();
     let bin = project(VENV).join("bin");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     output(
-        Command::new(bin.join(program)).args(arguments).env("PATH", path).envs(environment.iter().copied()),
+        Command::new(bin.join(program))
+            .args(arguments)
+            .current_dir(dir.path())
+            .env("PATH", path)
+            .envs(environment.iter().copied()),
     )
 }
 

@@ -9,6 +9,7 @@ use super::super::{
     clock,
     contacts::{Contacts, Hello, card_for, nonce},
 };
+use super::private::is_of_this_machine;
 use crate::{
     grenache::{
         address::AddressPolicy,
@@ -101,8 +102,13 @@ pub(super) async fn ask(
     let said = reply.ok().and_then(|reply| reply.outcome.ok());
     let done = said.and_then(|body| serde_json::from_str::<Done>(&body).ok());
     tracing::debug!(client = %peer.client, address = %peer.address, ?done, came, "asked to dial back");
-    // Its word alone is none: the hello must have come.
-    (peer, done.map(|done| DialedBack { seen: done.seen, reached: came }))
+    // Its word alone is none: the hello must have come. Where it was dialed is its word all the same.
+    let word = |Done { seen, .. }| DialedBack {
+        seen,
+        own: is_of_this_machine(SocketAddr::new(seen, port)),
+        reached: came,
+    };
+    (peer, done.map(word))
 }
 
 /// Dials back those who ask. Clones share it.

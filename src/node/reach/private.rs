@@ -65,7 +65,7 @@ impl Private {
 }
 
 /// Whether this machine has the address: what it sends there would come from there. Nothing is sent.
-fn is_of_this_machine(address: SocketAddr) -> bool {
+pub(super) fn is_of_this_machine(address: SocketAddr) -> bool {
     let any: IpAddr = match address.ip() {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),

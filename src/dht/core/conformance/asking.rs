@@ -141,6 +141,51 @@ fn callers_who_want_the_same_at_the_same_time_share_one_lookup() {
     );
 }
 
+/// Whoever counts as dead and says anything is asked at once whether it is, and alive with its answer; an error is an answer too.
+#[test]
+fn a_node_that_says_anything_is_asked_at_once_and_alive_with_its_answer() {
+    for says in ["a query", "a late answer", "what nobody can read", "an error"] {
+        let mut bench = Bench::new();
+        bench.befriend(1);
+        let look_up =
+            |op, name: &[u8]| Input::Start { op: OpId(op), request: Request::Lookup { name: name.into() } };
+        bench.input(look_up(1, b"one"));
+        let query = bench.queries_to(1).pop().unwrap();
+        for _ in 0..30 {
+            bench.wait(Duration::from_millis(100));
+        }
+        assert_eq!(bench.core.status().nodes_good, 0, "it has failed");
+        bench.queries_to(1);
+        match says {
+            "a query" => {
+                let mut ping = Vec::new();
+                write_query(&mut ping, *b"ping", &friend(1), &Ask::Ping);
+                bench.send(1, &ping);
+            }
+            "a late answer" => bench.reply_to(1, &query, b"5:token1:t"),
+            "what nobody can read" => bench.input(Input::Datagram { from: addr(1), bytes: b"d1:y1:r" }),
+            _ => {
+                // There is nobody else, so it is asked.
+                bench.input(look_up(2, b"two"));
+                let query = bench.queries_to(1).pop().unwrap();
+                let (_, t) = parse(&query).unwrap().raw.fields().find(|(key, _)| *key == b"t").unwrap();
+                let error = [b"d1:eli203e1:xe1:t4:", t.bytes().unwrap(), b"1:y1:ee"].concat();
+                bench.input(Input::Datagram { from: addr(1), bytes: &error });
+            }
+        }
+        if says != "an error" {
+            let pings = bench
+                .queries_to(1)
+                .into_iter()
+                .filter(|query| query.ends_with(b"1:y1:qe") && method(query) == b"ping");
+            let ping = pings.last().unwrap_or_else(|| panic!("it is not asked after {says}"));
+            bench.reply_to(1, &ping, b"");
+        }
+        assert_eq!(bench.core.status().nodes_good, 1, "after {says}");
+        assert!(!bench.core.contacts.is_avoided(addr(1), bench.now), "after {says}");
+    }
+}
+
 #[test]
 fn a_refused_token_is_fetched_again_for_the_target_and_the_write_repeated_once() {
     let mut bench = Bench::new();
