@@ -52,7 +52,8 @@ impl Account {
         }
         self.noted.retain(|code, noted| {
             let gone_for = now.since(noted.met_last);
-            let stays = noted.met_last == now || noted.is_reason && gone_for < code.ends_after();
+            let lingers = noted.is_reason && gone_for < code.ends_after() && !is_surely_over(*code, facts);
+            let stays = noted.met_last == now || lingers;
             if !stays && noted.is_reason {
                 changes.ended.push((noted.reason(*code), now.since(noted.met_since)));
             }
@@ -67,6 +68,12 @@ impl Account {
         let reasons = self.noted.iter().filter(|(_, noted)| noted.is_reason);
         reasons.map(|(code, noted)| noted.reason(*code)).collect()
     }
+}
+
+/// Whether a reason that is not met is so for good, and no pause between two of its kind.
+fn is_surely_over(code: Code, facts: &Facts) -> bool {
+    // A neighbour that this node cannot call comes by itself and is lost again; one that has told what it holds stays.
+    code == Code::NoneReachable && (facts.replica.caught_up || facts.replica.neighbours == 0)
 }
 
 impl Noted {

@@ -106,7 +106,7 @@ codes! {
     Behind = "behind", Sync, after 0 s, until 0 s:
         "others say that they offer more than is held here";
         "wait a moment, it fetches the rest; if it lasts, look at the connections to other nodes";
-    NoneReachable = "none_reachable", Sync, after 0 s, until 0 s:
+    NoneReachable = "none_reachable", Sync, after 0 s, until 10 s:
         "other nodes of the network are known, and none of them can be reached";
         "check that outgoing TCP to their RPC ports may pass; if there are no others any more, say so with \
          `vintner node confirm-alone`";

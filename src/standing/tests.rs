@@ -213,6 +213,27 @@ fn a_reason_begins_once_and_ends_once_and_what_flickers_is_none() {
 }
 
 #[test]
+fn a_neighbour_that_is_lost_again_ends_nothing_and_one_that_has_told_all_does_at_once() {
+    let mut account = Account::default();
+    let mut look = |s: u64, neighbours, caught_up, alone| {
+        let mut facts = well();
+        let replica = &mut facts.replica;
+        (replica.neighbours, replica.neighbours_wanted, replica.caught_up) = (neighbours, neighbours, caught_up);
+        facts.others.heard_at = (!alone).then_some(WALL);
+        let Changes { begun, ended } = account.look(Now::from_start(Duration::from_secs(s)), WALL, &facts);
+        let of = |code| code == Code::NoneReachable;
+        (begun.iter().any(|reason| of(reason.code)), ended.iter().any(|(reason, _)| of(reason.code)))
+    };
+    assert_eq!(look(0, 0, false, false), (true, false));
+    for s in 1..30 {
+        assert_eq!(look(s, usize::from(s % 5 == 0), false, false), (false, false), "{s}");
+    }
+    assert_eq!(look(30, 1, true, false), (false, true), "it has told all");
+    assert_eq!(look(31, 0, false, false), (true, false));
+    assert_eq!(look(32, 0, false, true), (false, true), "nobody is expected any more");
+}
+
+#[test]
 fn a_sentence_is_about_what_hinders() {
     let reason = |code: Code, detail: &str| Reason { code, since: WALL, detail: detail.into() };
     let reasons =

@@ -10,6 +10,7 @@ mod packaging;
 mod reach;
 mod recover;
 mod shutdown;
+mod standing;
 #[path = "../testnet/mod.rs"]
 mod testnet;
 mod watch;
