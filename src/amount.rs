@@ -128,6 +128,11 @@ macro_rules! amount {
             /// The largest value, in units of 10^-8.
             pub const MAX_UNITS: u64 = $max * ONE;
 
+            /// The smallest value.
+            pub const MIN: Self = Self(1);
+            /// The largest value.
+            pub const MAX: Self = Self(Self::MAX_UNITS);
+
             /// From units of 10^-8; `None` for zero or above [`Self::MAX_UNITS`].
             pub const fn from_units(units: u64) -> Option<Self> {
                 if units == 0 || units > Self::MAX_UNITS { None } else { Some(Self(units)) }

@@ -61,6 +61,11 @@ const fn negative(mut point: [u8; 32]) -> [u8; 32] {
 }
 
 impl PublicKey {
+    /// Before all others, in their order. Nobody has it.
+    pub const SMALLEST: Self = Self([0; 32]);
+    /// After all others.
+    pub const LARGEST: Self = Self([0xff; 32]);
+
     /// Whether `signature` over `message` was made by this key's owner.
     #[must_use]
     pub fn verifies(&self, message: &[u8], signature: &Signature) -> bool {

@@ -36,6 +36,7 @@ mod seeds;
 mod sim;
 
 use seeds::{run_all, setting};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How many seeds `make test` runs.
 const SEEDS: u64 = 300;
@@ -50,13 +51,25 @@ fn every_seed_keeps_every_promise() {
         return;
     }
     let seeds = setting("VINTNER_SIM_SEEDS").unwrap_or(SEEDS);
-    let trades = run_all(seeds, |seed| sim::run(seed, false).map(|report| report.trades)).unwrap_or_else(|seed| {
+    let given_up = AtomicU64::new(0);
+    let run = |seed| {
+        let report = sim::run(seed, false)?;
+        given_up.fetch_add(report.given_up, Ordering::Relaxed);
+        Ok::<_, String>(report.trades)
+    };
+    let trades = run_all(seeds, run).unwrap_or_else(|seed: u64| {
         let failure = sim::run(seed, true).err().unwrap_or_else(|| "it did not fail again".into());
         panic!(
             "seed {seed}: {failure}\nreplay: VINTNER_SIM_SEED={seed} cargo test --test simulation every_seed -- --nocapture"
         )
     });
     assert!(trades >= seeds, "only {trades} trades in {seeds} seeds: the workload proves nothing");
+    let given_up = given_up.into_inner();
+    println!("{trades} trades, {given_up} bids given up");
+    assert!(
+        given_up >= seeds / 50,
+        "only {given_up} bids were given up in {seeds} seeds: the workload proves nothing"
+    );
 }
 
 #[test]

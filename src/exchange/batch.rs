@@ -1,6 +1,8 @@
 //! The order of things: decide, commit, release.
 
-use super::{CommandError, Core, Done, Effect, Event, Input, NotNow, Output, State, limits::CLOCK_BACK_MAX};
+use super::{
+    BidOutcome, CommandError, Core, Done, Effect, Event, Input, NotNow, Output, State, limits::CLOCK_BACK_MAX,
+};
 use crate::{market::Via, time::UnixMillis};
 use std::{collections::HashSet, sync::Arc};
 
@@ -85,6 +87,7 @@ pub fn rebuild(
     let now = if now.plus(CLOCK_BACK_MAX) < failed.now { now } else { now.max(failed.now) };
     let (mut core, mut output) = Core::restore(failed.master, failed.network, seed, stored, now);
     core.counters = failed.counters;
+    core.max_notional = failed.max_notional;
     // A question that is under way will be answered; only those that were withheld have not left.
     let is_withheld =
         |bid| withheld.iter().any(|effect| matches!(effect, Effect::Ask(asked) if asked.id == bid));
@@ -104,6 +107,7 @@ pub fn rebuild(
             Effect::Ask(_)
             | Effect::Publish(_)
             | Effect::Unpublish(_)
+            | Effect::Expired(_)
             | Effect::Fetch(_)
             | Effect::Held(..)
             | Effect::Fraud { .. } => {}
@@ -137,6 +141,10 @@ impl Core {
         let stored = match done {
             Done::Created { offer, .. } => self.state.own.contains_key(&offer),
             Done::Bid { bid, .. } => self.state.bids_out.contains_key(&bid),
+            Done::GivenUp(bid) => {
+                let bid = self.state.bids_out.get(&bid);
+                bid.is_some_and(|bid| matches!(bid.outcome, BidOutcome::GivenUp { .. }))
+            }
             Done::Withdrawn(_) | Done::Recovered(_) | Done::TradesTaken { .. } => false,
         };
         stored.then_some(done)

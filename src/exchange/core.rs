@@ -1,7 +1,7 @@
 //! The core itself: identity, state, timers, and the dispatch of inputs.
 
 use super::{
-    Effect, Event, Input, ReplyTo, State,
+    Effect, Event, Input, MaxNotional, ReplyTo, State,
     limits::BID_WAIT_MAX,
     pressure::Pressure,
     timers::{Timer, Timers},
@@ -96,6 +96,7 @@ pub struct Core {
     pub(super) pressure: Pressure,
     /// Nothing of its own is forgotten before: the clock has leapt.
     pub(super) forgets_from: UnixMillis,
+    pub(super) max_notional: MaxNotional,
 }
 
 impl Core {
@@ -103,12 +104,13 @@ impl Core {
     #[must_use]
     pub fn new(master: MasterKey, network: Network, seed: [u8; 32]) -> Self {
         let client_key = master.client_key();
+        let client_id = client_key.public();
         Self {
-            client_id: client_key.public(),
+            client_id,
             master,
             client_key,
             network,
-            state: State::default(),
+            state: State::of(client_id),
             counters: Counters::default(),
             mint: IdMint::default(),
             rng: StdRng::from_seed(seed),
@@ -119,6 +121,7 @@ impl Core {
             parked: BTreeMap::new(),
             pressure: Pressure::default(),
             forgets_from: UnixMillis(0),
+            max_notional: MaxNotional::default(),
         }
     }
 
@@ -138,6 +141,8 @@ impl Core {
         }
         let mut output = Output::default();
         core.tick(&mut output);
+        // What expired in an earlier life was told then, or while nobody listened.
+        output.effects.retain(|effect| !matches!(effect, Effect::Expired(_)));
         core.resume_publishing(&mut output);
         core.resume_asking(&mut output);
         (core, output)
@@ -178,6 +183,7 @@ impl Core {
             Input::PlaceBid { offer, price, valid_for, wait, idempotency, reply } => {
                 self.place_bid((offer, price, valid_for), wait.min(BID_WAIT_MAX), idempotency, reply, output);
             }
+            Input::GiveUp { bid, reply } => self.give_up(bid, reply, output),
             Input::Recover { reply } => self.recover(reply, output),
             Input::TradesShown { receipts, reply } => self.trades_shown(receipts, reply, output),
             Input::Record(offer, via) => self.record(offer, via, output),

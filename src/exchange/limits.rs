@@ -14,6 +14,10 @@ pub const STRANGERS_UP_TO: usize = RECORDS_MAX / 4 * 3;
 pub const OWN_OFFERS_MAX: usize = 100_000;
 /// Own bids without an answer: each is asked again until it has one.
 pub const BIDS_IN_DOUBT_MAX: usize = 10_000;
+/// Own bids that their owner gave up. They are never forgotten, because their makers may have sold: beyond it none is given up.
+pub const BIDS_GIVEN_UP_MAX: usize = 100_000;
+/// The shortest time between two questions about a bid that was given up.
+pub const GIVEN_UP_ASK_AGAIN_MIN: Duration = Duration::from_mins(10);
 /// Own bids that were refused and are kept to look at; beyond it the oldest are forgotten.
 pub const BIDS_OUT_REFUSED_MAX: usize = 100_000;
 /// How long an own refused bid is kept to look at.

@@ -2,10 +2,10 @@
 
 use super::limits::{self, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::{
-    amount::Price,
+    amount::{Price, Quantity},
     bep44::Target,
     identity::{ClientId, Network, Signed, SignedText, StatementError},
-    market::{Bid, BidId, NewOffer, Offer, OfferId, RecordError, Side, Trade, TradeReceipt, Via},
+    market::{Bid, BidId, Currency, NewOffer, Offer, OfferId, RecordError, Side, Trade, TradeReceipt, Via},
     time::UnixMillis,
 };
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,13 @@ pub enum Input {
         wait: Duration,
         /// The caller's name for the request.
         idempotency: Option<IdempotencyKey>,
+        /// Who asks.
+        reply: ReplyTo,
+    },
+    /// The owner no longer waits for a maker's answer.
+    GiveUp {
+        /// The own bid.
+        bid: BidId,
         /// Who asks.
         reply: ReplyTo,
     },
@@ -243,6 +250,8 @@ pub enum Done {
         /// Whether an earlier request made it.
         again: bool,
     },
+    /// The bid is given up.
+    GivenUp(BidId),
     /// So many own records were taken over from the network, all closed.
     Recovered(usize),
     /// Trades that another node showed were looked at.
@@ -270,12 +279,41 @@ pub enum CommandError {
     #[error("offer {0} is this node's own; a bid must come from another node")]
     OwnOffer(OfferId),
     /// Sold, withdrawn or expired.
-    #[error("offer {offer} is {status} and cannot be taken or withdrawn")]
+    #[error("offer {offer} is {status} and cannot be taken")]
     OfferNotAvailable {
         /// The offer.
         offer: OfferId,
         /// What it is instead.
         status: &'static str,
+    },
+    /// An own offer is closed already.
+    #[error("offer {offer} {why}; nobody can take it, so there is nothing to withdraw")]
+    OfferClosed {
+        /// The offer.
+        offer: OfferId,
+        /// What became of it, as the end of a sentence.
+        why: String,
+    },
+    /// The bid is not this node's.
+    #[error("this node has made no bid {0}; a bid is given up on the node that made it")]
+    NotOwnBid(BidId),
+    /// The maker has answered.
+    #[error("bid {bid} was {answer} by its maker; an answered bid is not given up")]
+    BidAnswered {
+        /// The bid.
+        bid: BidId,
+        /// How it was answered.
+        answer: &'static str,
+    },
+    /// The maker may still answer.
+    #[error(
+        "bid {bid} can be given up from {from} on; until then its maker may still have sold to this node"
+    )]
+    GiveUpTooEarly {
+        /// The bid.
+        bid: BidId,
+        /// From when on.
+        from: UnixMillis,
     },
     /// The bid is worse than the offer's price.
     #[error("a bid of {bid} is worse for the maker than the offer's price of {offer}")]
@@ -286,6 +324,21 @@ pub enum CommandError {
         offer: Price,
         /// The bid's.
         bid: Price,
+    },
+    /// The owner's own limit.
+    #[error(
+        "{quantity} BTC at {price} {currency} are worth more than {most} {currency}, the most that this node's owner \
+         allows; make it smaller, or start the node with a higher --max-notional"
+    )]
+    AboveMaxNotional {
+        /// How much bitcoin.
+        quantity: Quantity,
+        /// The price for one.
+        price: Price,
+        /// What is paid with.
+        currency: Currency,
+        /// The most that it may be worth.
+        most: Price,
     },
     /// The offer is sold in a way that this program does not know.
     #[error("offer {0} chooses its bids in a way that this version does not know; upgrade to bid on it")]
@@ -361,6 +414,8 @@ pub enum Effect {
         /// When the later of the two dies.
         dies_at: UnixMillis,
     },
+    /// Nobody can take this own offer any more, because its time is over.
+    Expired(Arc<Offer>),
     /// An own record is dead: stop renewing it.
     Unpublish(Target),
     /// A maker said that this record is not what we hold: read it again from the DHT.

@@ -6,15 +6,19 @@
 //!
 //! - [`State`] is what the events add up to. It is rebuilt from them at start, and cheap to clone: a clone is the snapshot
 //!   that readers see.
-//! - `own` creates and withdraws own offers; `maker` answers bids on them; `taker` bids on others' and asks until it knows;
-//!   `recovery` takes back what was lost with a store; `replica` judges records that arrive from the network, `pressure` whether there is room for them; `timers` is all that time
-//!   alone does.
+//! - `own` creates and withdraws own offers; `maker` answers bids on them; `taker` bids on others' and asks until it knows,
+//!   or its owner gives up (`give_up`); `recovery` takes back what was lost with a store; `guard` refuses what is worth too much;
+//!   `replica` judges records that arrive from the network, `pressure` whether there is room for them; `timers` is all that time
+//!   alone does; `lists` are the orders in which all this is shown.
 //! - What is not here: signatures are verified before something becomes an input; addresses, retries of single datagrams and
 //!   the DHT are the drivers' business.
 
 mod batch;
 mod core;
+mod give_up;
+mod guard;
 pub mod limits;
+mod lists;
 mod maker;
 mod message;
 mod own;
@@ -29,11 +33,13 @@ mod timers;
 
 pub use batch::{BatchError, rebuild, run_batch, take_due};
 pub use core::{Core, Counters, Output, OverLimit};
+pub use guard::{MaxNotional, MaxNotionalEntry};
+pub use lists::{BidInPlace, BidState, Lists, Span, TradesWanted};
 pub use message::{
     BidAnswer, CommandError, Done, Effect, Heard, IdempotencyKey, Input, NotNow, OfferRef, Refusal,
     RefusalCode, Reply, ReplyTo,
 };
 pub use state::{
-    BidIn, BidOut, BidOutcome, Closed, Event, Idempotent, Made, Market, OfferStatus, OwnOffer, Published,
-    State,
+    BidIn, BidOut, BidOutcome, Closed, Event, Idempotent, Made, Market, OfferStatus, OwnOffer, PricePlace,
+    Published, State,
 };

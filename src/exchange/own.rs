@@ -7,7 +7,7 @@ use super::{
         FUTURE_MAX, IDEMPOTENCY_KEY_BYTES_MAX, IDEMPOTENCY_KEYS_MAX, OWN_OFFERS_MAX, RECORDS_MAX, TRADES_MAX,
     },
 };
-use crate::market::{NewOffer, Offer, OfferId};
+use crate::market::{NewOffer, Offer, OfferId, RecordError, Terms};
 use std::sync::Arc;
 
 impl Core {
@@ -35,6 +35,12 @@ impl Core {
             };
         }
         self.may_trade()?;
+        let Terms { btc_quantity, offer_price, currency, .. } = new.terms;
+        if currency.is_bitcoin() {
+            let problem = "is bitcoin, which is what is traded; name what is paid with, such as USD".into();
+            return Err(RecordError::Field { field: "currency", problem }.into());
+        }
+        self.may_be_worth(btc_quantity, offer_price, currency)?;
         let limit = |what, max, advice| CommandError::Limit { what, max, advice };
         if self.state.own.len() >= OWN_OFFERS_MAX {
             return Err(limit("offers of its own", OWN_OFFERS_MAX, "wait until some of them die"));
@@ -82,10 +88,29 @@ impl Core {
         match self.state.status(&own.offer, self.now) {
             OfferStatus::Open => {}
             _ if cfg!(mutant = "withdraw_of_a_sold_offer") => {}
-            status => return Err(CommandError::OfferNotAvailable { offer: id, status: status.as_str() }),
+            status => {
+                return Err(CommandError::OfferClosed { offer: id, why: self.why_closed(&own, status) });
+            }
         }
         self.close_own(&own, Closed::Withdrawn, output)?;
         Ok(Done::Withdrawn(id))
+    }
+
+    /// What a maker is told who withdraws an offer that is closed, as the end of a sentence.
+    fn why_closed(&self, own: &OwnOffer, status: OfferStatus) -> String {
+        let sold = self.state.sold.get(&own.offer.target());
+        match (status, own.closed, sold) {
+            (OfferStatus::Withdrawn, ..) => "was withdrawn before".into(),
+            (OfferStatus::Sold, Some(Closed::Sold(trade)), _) | (OfferStatus::Sold, _, Some(&trade)) => {
+                format!("is sold, by trade {trade}")
+            }
+            (OfferStatus::Expired, ..) => {
+                let until = own.offer.available_until().unwrap_or_default();
+                format!("expired at {until}")
+            }
+            (OfferStatus::Closed, ..) => "was closed when this node recovered".into(),
+            (status, ..) => format!("is {}", status.as_str()),
+        }
     }
 
     /// Writes the closing version of an own record and has it published.
@@ -244,7 +269,7 @@ mod tests {
         assert_eq!(node.withdraw(offer.id, Some(7)), stale);
         assert_eq!(node.withdraw(offer.id, Some(offer.sequence)), Ok(Done::Withdrawn(offer.id)));
         assert!(node.own(offer.id).sequence > offer.sequence);
-        let again = Err(CommandError::OfferNotAvailable { offer: offer.id, status: "withdrawn" });
+        let again = Err(CommandError::OfferClosed { offer: offer.id, why: "was withdrawn before".into() });
         assert_eq!(node.withdraw(offer.id, None), again);
     }
 

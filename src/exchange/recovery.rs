@@ -94,7 +94,12 @@ impl Core {
         let (trade, bid) = (receipt.trade(), receipt.bid());
         let in_doubt = match self.state.bids_out.get(&bid.id) {
             None => false,
-            Some(own) if own.bid == *bid && own.outcome == BidOutcome::InDoubt => true,
+            Some(own)
+                if own.bid == *bid
+                    && matches!(own.outcome, BidOutcome::InDoubt | BidOutcome::GivenUp { .. }) =>
+            {
+                true
+            }
             Some(_) => return Shown::Contradicts,
         };
         self.emit(Event::Traded(Arc::clone(receipt)), output);
@@ -114,8 +119,9 @@ impl Core {
     /// Takes over, closed, every own record that the network knew better: unless a trade says what happened to it, nothing here
     /// does, so it must not be sold (again).
     fn try_recover(&mut self, output: &mut Output) -> Result<Done, CommandError> {
-        let ahead = self.state.ahead.clone();
-        for (target, offer) in &ahead {
+        let (ahead, now) = (self.state.ahead.clone(), self.now);
+        // What is dead by now is on nobody's list, and would be forgotten the moment it is closed.
+        for (target, offer) in ahead.iter().filter(|(_, offer)| !offer.is_dead(now)) {
             let sold = self.state.sold.get(target).map(|trade| Closed::Sold(*trade));
             let before = self.state.own.get(&offer.id).and_then(|own| own.closed);
             let own = OwnOffer { offer: Arc::clone(offer), closed: None, published: None };

@@ -61,11 +61,15 @@ impl Core {
 
     /// A record of which nothing is held: there may be no room for it.
     fn unknown_record(&mut self, offer: Arc<Offer>, via: Via, output: &mut Output) {
-        let market = &self.state.market;
-        let is_stranger = || market.records_of(offer.client_id).next().is_none();
+        let (market, maker) = (&self.state.market, offer.client_id);
+        let is_stranger = || market.records_of(maker).next().is_none();
         if self.pressure.admits(market.records.len(), is_stranger, via) {
+            let is_back = self.state.bids_given_up > 0 && is_stranger();
             self.pressure.admitted(market.records.len(), offer.target(), via);
             self.hear(offer, via, output);
+            if is_back {
+                self.ask_about_given_up(maker, output);
+            }
         } else {
             self.counters.over.records += 1;
         }

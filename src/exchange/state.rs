@@ -4,11 +4,12 @@
 //! state is made of persistent maps: a clone costs a few pointers, shares everything that did not change, and is what readers
 //! are shown.
 
-use super::limits;
+use super::{limits, lists::Lists};
 use crate::{
+    amount::Price,
     bep44::Target,
     identity::{ClientId, Signed},
-    market::{Bid, BidId, Offer, OfferId, TradeId, TradeReceipt},
+    market::{Bid, BidId, Currency, Offer, OfferId, Side, TradeId, TradeReceipt},
     time::UnixMillis,
 };
 use imbl::{OrdMap, OrdSet};
@@ -105,6 +106,11 @@ pub enum BidOutcome {
     Accepted(TradeId),
     /// Not sold to us, finally.
     Refused(Refusal),
+    /// The maker never answered, and the owner waits no longer. A trade that comes all the same still counts.
+    GivenUp {
+        /// When the owner said so.
+        at: UnixMillis,
+    },
 }
 
 /// A bid of this node.
@@ -180,6 +186,14 @@ impl OfferStatus {
     }
 }
 
+/// An offer's place by currency, side (whether its maker buys) and price; of equal ones the oldest comes first.
+pub type PricePlace = (Currency, bool, Price, OfferId, Target);
+
+fn by_price(offer: &Offer) -> PricePlace {
+    let terms = &offer.terms;
+    (terms.currency, terms.side == Side::Buy, terms.offer_price, offer.id, offer.target())
+}
+
 /// The records: every live one in the network that this node knows, its own included.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Market {
@@ -189,6 +203,8 @@ pub struct Market {
     pub by_id: OrdSet<(OfferId, Target)>,
     /// Those that can be taken, oldest first, of makers that are there.
     pub available: OrdMap<(OfferId, Target), Arc<Offer>>,
+    /// Both of these by currency and price, for lists that are sorted by it.
+    pub by_price: OrdSet<PricePlace>,
     /// Those that could be taken if their makers were there.
     pub available_stale: OrdMap<(OfferId, Target), Arc<Offer>>,
     /// Makers that have been silent for too long. Known anew after each start.
@@ -202,6 +218,8 @@ pub struct Market {
 /// Everything that a node remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
+    /// Whose it is: tells trades as maker from those as taker.
+    pub me: Option<ClientId>,
     /// All records.
     pub market: Market,
     /// Own offers that are not dead.
@@ -222,13 +240,23 @@ pub struct State {
     pub idempotency: OrdMap<String, Arc<Idempotent>>,
     /// Own records of which the network has a newer version than this store.
     pub ahead: OrdMap<Target, Arc<Offer>>,
+    /// Bids and trades in the orders in which they are listed.
+    pub lists: Lists,
     /// How many own bids have no answer.
     pub bids_in_doubt: usize,
+    /// How many own bids were given up.
+    pub bids_given_up: usize,
     /// How many bids on own offers were refused.
     pub bids_in_refused: usize,
 }
 
 impl State {
+    /// What the node `me` remembers at first: nothing.
+    #[must_use]
+    pub fn of(me: ClientId) -> Self {
+        Self { me: Some(me), ..Self::default() }
+    }
+
     /// Makes `event` true here.
     pub fn apply(&mut self, event: &Event) {
         match event {
@@ -255,6 +283,7 @@ impl State {
             Event::BidOut(bid) => self.hold_bid_out(bid),
             Event::BidOutForgotten(id) => {
                 if let Some(forgotten) = self.bids_out.remove(id) {
+                    self.lists.remove_bid_out(&forgotten);
                     let bid = &forgotten.bid;
                     self.bids_by_offer.remove(&(bid.offer_id, bid.id, bid.bidder));
                 }
@@ -262,6 +291,7 @@ impl State {
             Event::BidIn(bid) => self.hold_bid_in(bid),
             Event::BidInForgotten(bidder, id) => {
                 if let Some(forgotten) = self.bids_in.remove(&(*bidder, *id)) {
+                    self.lists.remove_bid_in(&forgotten);
                     self.bids_in_refused -= usize::from(forgotten.answer.is_err());
                     self.bids_by_offer.remove(&(forgotten.bid.offer_id, *id, *bidder));
                 }
@@ -273,7 +303,11 @@ impl State {
                 for side in [trade.maker, trade.taker] {
                     self.trades_of.insert((side, trade.id));
                 }
-                self.trades.insert(trade.id, Arc::clone(receipt));
+                let as_maker = |receipt: &TradeReceipt| self.me == Some(receipt.trade().maker);
+                if let Some(before) = self.trades.insert(trade.id, Arc::clone(receipt)) {
+                    self.lists.remove_trade(before.trade(), as_maker(&before));
+                }
+                self.lists.add_trade(trade, as_maker(receipt));
             }
             Event::Remembered(idempotent) => {
                 self.idempotency.insert(idempotent.key.clone(), Arc::clone(idempotent));
@@ -298,11 +332,16 @@ impl State {
 
     fn hold_bid_out(&mut self, bid: &Arc<BidOut>) {
         let in_doubt = |b: &BidOut| usize::from(b.outcome == BidOutcome::InDoubt);
+        let given_up = |b: &BidOut| usize::from(matches!(b.outcome, BidOutcome::GivenUp { .. }));
         self.bids_in_doubt += in_doubt(bid);
+        self.bids_given_up += given_up(bid);
         self.bids_by_offer.insert((bid.bid.offer_id, bid.bid.id, bid.bid.bidder));
         if let Some(before) = self.bids_out.insert(bid.bid.id, Arc::clone(bid)) {
             self.bids_in_doubt -= in_doubt(&before);
+            self.bids_given_up -= given_up(&before);
+            self.lists.remove_bid_out(&before);
         }
+        self.lists.add_bid_out(bid);
     }
 
     fn hold_bid_in(&mut self, bid: &Arc<BidIn>) {
@@ -310,7 +349,9 @@ impl State {
         self.bids_by_offer.insert((bid.bid.offer_id, bid.bid.id, bid.bid.bidder));
         if let Some(before) = self.bids_in.insert((bid.bid.bidder, bid.bid.id), Arc::clone(bid)) {
             self.bids_in_refused -= usize::from(before.answer.is_err());
+            self.lists.remove_bid_in(&before);
         }
+        self.lists.add_bid_in(bid);
     }
 
     /// Lists every record anew that says that it can be taken: those that had expired by a clock that was wrong.
@@ -376,16 +417,14 @@ impl Market {
     fn hold(&mut self, offer: &Arc<Offer>) {
         let target = offer.target();
         // A maker that cheats may give one record a second id, or a second maker: the first must not stay behind.
-        if let Some(held) = self.records.get(&target) {
-            let (id, maker) = (held.id, held.client_id);
-            if id != offer.id {
-                self.by_id.remove(&(id, target));
-                self.unlist(id, target);
+        if let Some(held) = self.records.get(&target).cloned() {
+            if held.id != offer.id {
+                self.by_id.remove(&(held.id, target));
             }
-            if maker != offer.client_id {
-                self.by_maker.remove(&(maker, target));
+            if held.client_id != offer.client_id {
+                self.by_maker.remove(&(held.client_id, target));
             }
-            self.unlist(offer.id, target);
+            self.unlist(&held);
         }
         if offer.availability && !self.equivocated.contains_key(&target) {
             let list = if self.stale.contains(&offer.client_id) {
@@ -394,22 +433,27 @@ impl Market {
                 &mut self.available
             };
             list.insert((offer.id, target), Arc::clone(offer));
+            self.by_price.insert(by_price(offer));
         }
         self.by_id.insert((offer.id, target));
         self.by_maker.insert((offer.client_id, target));
         self.records.insert(target, Arc::clone(offer));
     }
 
-    fn unlist(&mut self, id: OfferId, target: Target) {
-        if self.available.remove(&(id, target)).is_none() && !self.available_stale.is_empty() {
-            self.available_stale.remove(&(id, target));
+    /// Takes this version, which is held, off the lists.
+    fn unlist(&mut self, held: &Offer) {
+        let key = (held.id, held.target());
+        let listed = self.available.remove(&key).is_some()
+            || !self.available_stale.is_empty() && self.available_stale.remove(&key).is_some();
+        if listed {
+            self.by_price.remove(&by_price(held));
         }
     }
 
     /// Takes a record off the list of those that can be taken; it is kept.
     pub(super) fn close(&mut self, target: Target) {
-        if let Some(id) = self.records.get(&target).map(|offer| offer.id) {
-            self.unlist(id, target);
+        if let Some(held) = self.records.get(&target).cloned() {
+            self.unlist(&held);
         }
     }
 
@@ -457,7 +501,7 @@ impl Market {
         if let Some(offer) = self.records.remove(&target) {
             self.by_id.remove(&(offer.id, target));
             self.by_maker.remove(&(offer.client_id, target));
-            self.unlist(offer.id, target);
+            self.unlist(&offer);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The taker's side: own bids on others' offers, asked with the same id until the maker's word is known.
 
 use super::{
-    BidOut, BidOutcome, CommandError, Core, Done, Effect, Event, Heard, IdempotencyKey, Made, OfferRef,
-    OfferStatus, Output, RefusalCode, ReplyTo,
+    BidOut, BidOutcome, BidState, CommandError, Core, Done, Effect, Event, Heard, IdempotencyKey, Made,
+    OfferRef, OfferStatus, Output, RefusalCode, ReplyTo, Span,
     core::{Asking, Waiting},
     limits::{
         ASK_AGAIN_AFTER_DEADLINE_MAX, ASK_AGAIN_MAX, ASK_AGAIN_MIN, BIDS_IN_DOUBT_MAX, BIDS_OUT_REFUSED_MAX,
@@ -67,8 +67,9 @@ impl Core {
         if !offer.terms.side.accepts(asked, price) {
             return Err(CommandError::Price { side: offer.terms.side, offer: asked, bid: price });
         }
+        self.may_be_worth(offer.terms.btc_quantity, price, offer.terms.currency)?;
         if self.state.bids_in_doubt >= BIDS_IN_DOUBT_MAX {
-            let advice = "wait until their makers answer";
+            let advice = "wait until their makers answer, or give up those whose makers are gone";
             return Err(CommandError::Limit {
                 what: "bids without an answer",
                 max: BIDS_IN_DOUBT_MAX,
@@ -118,8 +119,17 @@ impl Core {
         self.state.bids_out.get(&id).filter(|bid| bid.outcome == BidOutcome::InDoubt).cloned()
     }
 
+    /// A bid whose maker has not said its last word. One that was given up is such a bid too.
+    fn unanswered(&self, id: BidId) -> Option<Arc<BidOut>> {
+        let given_up = |bid: &BidOut| {
+            matches!(bid.outcome, BidOutcome::GivenUp { .. }) && !cfg!(mutant = "given_up_for_good")
+        };
+        let bid = self.state.bids_out.get(&id)?;
+        (bid.outcome == BidOutcome::InDoubt || given_up(bid)).then(|| Arc::clone(bid))
+    }
+
     pub(super) fn bid_answered(&mut self, id: BidId, heard: Option<Heard>, output: &mut Output) {
-        let Some(bid) = self.in_doubt(id) else { return };
+        let Some(bid) = self.unanswered(id) else { return };
         if let Some(asking) = self.asking.get_mut(&id) {
             asking.in_flight = false;
         }
@@ -127,7 +137,7 @@ impl Core {
             None if cfg!(mutant = "no_answer_read_as_refusal") => {
                 BidOutcome::Refused(refused(RefusalCode::Refused, "no answer"))
             }
-            None => return self.ask_later(&bid.bid),
+            None => return self.ask_later(&bid),
             Some(Heard::Refused(refusal)) => {
                 if matches!(refusal.code, RefusalCode::OfferNotAvailable | RefusalCode::OfferNotFound) {
                     output.effects.push(Effect::Fetch(bid.bid.offer_hash));
@@ -144,7 +154,7 @@ impl Core {
                 // The maker signed something else than an answer to this bid. It has not answered.
                 _ => {
                     self.counters.answers_mismatched += 1;
-                    return self.ask_later(&bid.bid);
+                    return self.ask_later(&bid);
                 }
             },
         };
@@ -156,14 +166,23 @@ impl Core {
     /// A bid has its answer: it is not asked again, and whoever waits is told.
     pub(super) fn bid_is_settled(&mut self, id: BidId, output: &mut Output) {
         self.asking.remove(&id);
-        for (to, again) in self.waiting.remove(&id).unwrap_or_default() {
-            output.effects.push(Effect::Reply { to, reply: Ok(Done::Bid { bid: id, again }) });
+        self.let_waiters_go(id, output);
+    }
+
+    /// Replies to everybody who waits for the answer to this bid.
+    pub(super) fn let_waiters_go(&mut self, bid: BidId, output: &mut Output) {
+        for (to, again) in self.waiting.remove(&bid).unwrap_or_default() {
+            output.effects.push(Effect::Reply { to, reply: Ok(Done::Bid { bid, again }) });
         }
     }
 
     /// Doubles the pause each time, up to a limit that is longer once the bid is not firm any more; with jitter, so that
     /// many bidders of a maker that comes back do not ask in step.
-    fn ask_later(&mut self, bid: &Bid) {
+    fn ask_later(&mut self, bid: &BidOut) {
+        if bid.outcome != BidOutcome::InDoubt {
+            return;
+        }
+        let bid = &bid.bid;
         let attempts = self.asking.get(&bid.id).map_or(1, |a| a.attempts);
         let max = if self.now < bid.valid_until { ASK_AGAIN_MAX } else { ASK_AGAIN_AFTER_DEADLINE_MAX };
         let pause = ASK_AGAIN_MIN.saturating_mul(1 << attempts.saturating_sub(1).min(16)).min(max);
@@ -178,13 +197,17 @@ impl Core {
         self.set_timer(at, Timer::Ask(bid.id));
     }
 
+    fn all_in_doubt(&self, maker: Option<ClientId>) -> Vec<BidId> {
+        let in_doubt = |state| state == BidState::InDoubt;
+        self.state.lists.bids_out(in_doubt, maker, Span::default(), None).collect()
+    }
+
     /// A maker is back: the bids that it has not answered need not wait any longer.
     pub(super) fn ask_who_is_back(&mut self, maker: ClientId, output: &mut Output) {
-        let is_its = |bid: &&Arc<BidOut>| bid.outcome == BidOutcome::InDoubt && bid.bid.maker == maker;
-        let ids: Vec<BidId> = self.state.bids_out.values().filter(is_its).map(|bid| bid.bid.id).collect();
-        for id in ids {
+        for id in self.all_in_doubt(Some(maker)) {
             self.ask(id, output);
         }
+        self.ask_about_given_up(maker, output);
     }
 
     /// After a restart: every bid without an answer is asked at once.
@@ -192,11 +215,14 @@ impl Core {
         if cfg!(mutant = "doubt_forgotten_at_restart") {
             return;
         }
-        let in_doubt = |bid: &&Arc<BidOut>| bid.outcome == BidOutcome::InDoubt;
-        let ids: Vec<BidId> = self.state.bids_out.values().filter(in_doubt).map(|bid| bid.bid.id).collect();
-        for id in ids {
+        for id in self.all_in_doubt(None) {
             self.asking.insert(id, Asking::default());
             self.ask(id, output);
+        }
+        // Who has records here was there after all.
+        let is_held = |maker: &ClientId| self.state.market.records_of(*maker).next().is_some();
+        for maker in self.makers_given_up_on().into_iter().filter(is_held).collect::<Vec<_>>() {
+            self.ask_about_given_up(maker, output);
         }
     }
 
@@ -257,7 +283,8 @@ impl Core {
 
     fn bound_refused_bids(&mut self, output: &mut Output) {
         // Accepted bids are bounded with the trades, those in doubt by their own limit.
-        let kept = self.state.bids_in_doubt + self.state.trades.len() + BIDS_OUT_REFUSED_MAX;
+        let unanswered = self.state.bids_in_doubt + self.state.bids_given_up;
+        let kept = unanswered + self.state.trades.len() + BIDS_OUT_REFUSED_MAX;
         if self.state.bids_out.len() > kept {
             let refused = |bid: &&Arc<BidOut>| matches!(bid.outcome, BidOutcome::Refused(_));
             if let Some(oldest) = self.state.bids_out.values().find(refused).map(|bid| bid.bid.id) {

@@ -16,7 +16,7 @@ use crate::{
     market::{BidId, IdMint, Offer, Via},
     time::UnixMillis,
 };
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// What is due.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -166,7 +166,11 @@ impl Core {
             Timer::Expire(target) => {
                 let held = self.state.market.records.get(&target);
                 if let Some(expired) = held.filter(|offer| !offer.is_available(self.now)) {
-                    let dies_at = expired.dies_at;
+                    let (dies_at, own) = (expired.dies_at, expired.client_id == self.client_id);
+                    // Of one that was closed before its time nobody needs to hear.
+                    if own && expired.availability {
+                        output.effects.push(Effect::Expired(Arc::clone(expired)));
+                    }
                     self.state.market.close(target);
                     self.set_timer(dies_at, Timer::Die(target));
                 }
@@ -241,7 +245,7 @@ mod tests {
         Heard, Input, OfferStatus, Refusal, RefusalCode,
         testing::{Bench, NOW, asked, bid, code, is_sold, key},
     };
-    use std::{slice, sync::Arc, time::Duration};
+    use std::{slice, time::Duration};
 
     #[test]
     fn what_is_due_comes_in_order_and_not_before_its_time() {

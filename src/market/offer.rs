@@ -58,12 +58,18 @@ pub enum Acceptance {
 }
 
 /// What is paid with: 2 to 8 upper-case letters or digits, such as `USD` or `USDT`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Currency([u8; 8]);
 
 impl Currency {
     /// US dollars, the default.
     pub const USD: Self = Self(*b"USD\0\0\0\0\0");
+
+    /// Whether it is bitcoin itself, by its own code or by that of ISO 4217's form.
+    #[must_use]
+    pub fn is_bitcoin(&self) -> bool {
+        matches!(self.as_str(), "BTC" | "XBT")
+    }
 
     /// The code.
     pub fn as_str(&self) -> &str {

@@ -22,11 +22,12 @@ const CODES: [RefusalCode; 10] = [
 ];
 
 /// The bounds at which the core refuses an owner's command: of what there are too many, and the bound's name.
-const COMMAND_BOUNDS: [(&str, &str); 5] = [
+const COMMAND_BOUNDS: [(&str, &str); 6] = [
     ("offers of its own", "own_offers"),
     ("records", "records"),
     ("trades", "trades"),
     ("bids without an answer", "bids_in_doubt"),
+    ("bids that were given up", "bids_given_up"),
     ("idempotency keys", "idempotency_keys"),
 ];
 
@@ -72,6 +73,7 @@ pub(super) struct Meter {
     placed: Counter,
     accepted: Counter,
     refused: ByCode,
+    given_up: Counter,
     answered_accepted: Counter,
     answered_refused: ByCode,
     answered_behind: Counter,
@@ -105,6 +107,7 @@ impl Meter {
             placed: Counter::default(),
             accepted: Counter::default(),
             refused: ByCode::default(),
+            given_up: Counter::default(),
             answered_accepted: Counter::default(),
             answered_refused: ByCode::default(),
             answered_behind: Counter::default(),
@@ -148,6 +151,7 @@ impl Meter {
                 BidOutcome::InDoubt => self.placed.inc(),
                 BidOutcome::Accepted(_) => self.accepted.inc(),
                 BidOutcome::Refused(refusal) => self.refused.count(refusal.code),
+                BidOutcome::GivenUp { .. } => self.given_up.inc(),
             },
             // Answers are counted as they are given, since a repeated one makes no event; the rest is the core's housekeeping.
             _ => {}
@@ -222,6 +226,8 @@ impl Meter {
         for (code, counter) in self.refused.all() {
             resolved.count(&[("outcome", code)], counter);
         }
+        page.counter("vintner_bids_given_up_total", "Bids of this node that its owner gave up")
+            .count(&[], &self.given_up);
         let mut answers = page.counter(
             "vintner_bids_answered_total",
             "Answers to bids on offers of this node, repeated ones included; the last three are no decision yet",
@@ -249,7 +255,11 @@ mod tests {
 
     #[test]
     fn every_limit_that_refuses_a_command_has_a_name() {
-        let core = concat!(include_str!("../exchange/own.rs"), include_str!("../exchange/taker.rs"));
+        let core = concat!(
+            include_str!("../exchange/own.rs"),
+            include_str!("../exchange/taker.rs"),
+            include_str!("../exchange/give_up.rs")
+        );
         let refusals = core.matches("what: \"").count() + core.matches("Err(limit(\"").count();
         for (what, _) in COMMAND_BOUNDS {
             assert!(core.contains(&format!("\"{what}\"")), "{what}");

@@ -6,7 +6,8 @@ use super::{
     StoreError,
     row::{Columns, LeftOut, Table, read_all, read_cache},
     tables::{
-        AHEAD, BIDS_IN, BIDS_OUT, EQUIVOCATIONS, IDEMPOTENCY_KEYS, OWN_OFFERS, PUBLISHED, RECORDS, TRADES,
+        AHEAD, BIDS_GIVEN_UP, BIDS_IN, BIDS_OUT, EQUIVOCATIONS, IDEMPOTENCY_KEYS, OWN_OFFERS, PUBLISHED,
+        RECORDS, TRADES,
     },
 };
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
         BidIn, BidOut, BidOutcome, Closed, Event, Idempotent, Made, OwnOffer, Published, Refusal, RefusalCode,
     },
     identity::{Network, PublicKey, Signed, SignedText, Statement, decode_hex},
-    market::{Offer, OfferId, TradeId, TradeReceipt},
+    market::{Bid, BidId, Offer, OfferId, TradeId, TradeReceipt},
     time::UnixMillis,
 };
 use rusqlite::Connection;
@@ -55,6 +56,11 @@ pub(super) fn all(
         published.insert(row.parse()?, reach(row)?);
         Ok(())
     })?;
+    let mut given_up: HashMap<BidId, UnixMillis> = HashMap::new();
+    read_all((conn, path), &BIDS_GIVEN_UP, |row| {
+        given_up.insert(row.parse()?, UnixMillis(row.int()?));
+        Ok(())
+    })?;
     let mut proofs = Proofs::default();
     read_all((conn, path), &EQUIVOCATIONS, |row| proofs.read(row, network))?;
     let mut events = Vec::new();
@@ -79,7 +85,7 @@ pub(super) fn all(
         })
     };
     each(&TRADES, &mut trade)?;
-    each(&BIDS_OUT, &mut bid_out)?;
+    each(&BIDS_OUT, &mut |row| bid_out(row, &given_up))?;
     each(&BIDS_IN, &mut bid_in)?;
     each(&IDEMPOTENCY_KEYS, &mut idempotency_key)?;
     each(&AHEAD, &mut |row| Ok(Event::Ahead(targeted(row, network)?)))?;
@@ -159,7 +165,7 @@ impl Proofs {
 /// An accepted bid whose trade is gone must stop the node here: it would have no answer to a bidder who asks again.
 fn bids_have_their_trades(conn: &Connection, path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Sqlite { doing: "check", path: path.to_owned(), source };
-    for table in [&BIDS_OUT, &BIDS_IN, &PUBLISHED] {
+    for table in [&BIDS_OUT, &BIDS_IN, &BIDS_GIVEN_UP, &PUBLISHED] {
         let sql = format!("SELECT rowid, parent FROM pragma_foreign_key_check('{}')", table.name);
         let mut statement = conn.prepare(&sql).map_err(failed)?;
         let mut rows = statement.query(()).map_err(failed)?;
@@ -258,11 +264,11 @@ fn outcome(row: &mut Columns<'_>) -> Result<Option<Result<TradeId, Refusal>>, St
     }
 }
 
-fn bid_out(row: &mut Columns<'_>) -> Result<Event, String> {
+fn bid_out(row: &mut Columns<'_>, given_up: &HashMap<BidId, UnixMillis>) -> Result<Event, String> {
     let _key = (row.text()?, row.text()?);
-    let bid = signed(row)?;
+    let bid: Signed<Bid> = signed(row)?;
     let outcome = match outcome(row)? {
-        None => BidOutcome::InDoubt,
+        None => given_up.get(&bid.id).map_or(BidOutcome::InDoubt, |at| BidOutcome::GivenUp { at: *at }),
         Some(Ok(trade)) => BidOutcome::Accepted(trade),
         Some(Err(refusal)) => BidOutcome::Refused(refusal),
     };

@@ -6,8 +6,11 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::{path::Path, time::Duration};
 
 /// The schema changes, oldest first. One that was ever released is never edited: a later one follows it.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("migrations/0001_offers_bids_trades.sql"), include_str!("migrations/0002_heads.sql")];
+const MIGRATIONS: [&str; 3] = [
+    include_str!("migrations/0001_offers_bids_trades.sql"),
+    include_str!("migrations/0002_heads.sql"),
+    include_str!("migrations/0003_bids_given_up.sql"),
+];
 /// The schema that this program writes, kept in SQLite's `user_version`.
 pub(super) const SCHEMA: i64 = MIGRATIONS.len() as i64;
 /// `VINT`, in SQLite's `application_id`: tells our databases from others.

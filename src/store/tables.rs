@@ -17,6 +17,7 @@ pub(super) static BIDS_OUT: Table = table!(
     ["id"],
     ["bidder", "text", "sig", "outcome", "trade_id", "refusal_code", "refusal_detail"]
 );
+pub(super) static BIDS_GIVEN_UP: Table = table!("bids_given_up", ["id"], ["at"]);
 pub(super) static BIDS_IN: Table = table!(
     "bids_in",
     ["bidder", "id"],

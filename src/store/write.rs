@@ -3,7 +3,8 @@
 use super::{
     row::Row,
     tables::{
-        AHEAD, BIDS_IN, BIDS_OUT, EQUIVOCATIONS, IDEMPOTENCY_KEYS, OWN_OFFERS, PUBLISHED, RECORDS, TRADES,
+        AHEAD, BIDS_GIVEN_UP, BIDS_IN, BIDS_OUT, EQUIVOCATIONS, IDEMPOTENCY_KEYS, OWN_OFFERS, PUBLISHED,
+        RECORDS, TRADES,
     },
 };
 use crate::{
@@ -112,11 +113,19 @@ fn bid_out(conn: &Connection, own: &BidOut) -> Result<()> {
     let source = own.bid.source();
     let row = Row::default().text(own.bid.id).text(own.bid.bidder).text(&source.text).text(source.sig);
     let known = match &own.outcome {
-        BidOutcome::InDoubt => None,
+        BidOutcome::InDoubt | BidOutcome::GivenUp { .. } => None,
         BidOutcome::Accepted(trade) => Some(Ok(*trade)),
         BidOutcome::Refused(refusal) => Some(Err(refusal)),
     };
-    outcome(row, known).upsert(conn, &BIDS_OUT)
+    outcome(row, known).upsert(conn, &BIDS_OUT)?;
+    match own.outcome {
+        // A bid is in doubt first: nothing was said of it before.
+        BidOutcome::InDoubt => Ok(()),
+        BidOutcome::GivenUp { at } => Row::default().text(own.bid.id).int(at.0).upsert(conn, &BIDS_GIVEN_UP),
+        BidOutcome::Accepted(_) | BidOutcome::Refused(_) => {
+            run(conn, "DELETE FROM bids_given_up WHERE id = ?1", [own.bid.id.to_string()])
+        }
+    }
 }
 
 fn bid_in(conn: &Connection, received: &BidIn) -> Result<()> {

@@ -8,7 +8,8 @@ use std::{
 use vintner::{
     bep44::Target,
     exchange::{
-        BidAnswer, BidOutcome, Closed, CommandError, Done, Event, RefusalCode, Reply, ReplyTo, State,
+        BidAnswer, BidOutcome, Closed, CommandError, Done, Event, RefusalCode, Reply, ReplyTo, Span, State,
+        TradesWanted,
     },
     identity::{ClientId, Signed},
     market::{Bid, BidId, Offer, OfferId, Side, TradeId, TradeReceipt},
@@ -21,6 +22,7 @@ pub(super) enum Wish {
     Create { key: Option<String> },
     Withdraw,
     Bid { key: Option<String> },
+    GiveUp(BidId),
     Recover,
     TakeOver,
 }
@@ -38,6 +40,7 @@ enum Fact {
     Own(OfferId, UnixMillis),
     Withdrawn(OfferId, UnixMillis),
     BidOut(BidId),
+    GivenUp(BidId),
     Accepted(ClientId, BidId, TradeId),
     Refused(ClientId, BidId),
 }
@@ -51,6 +54,8 @@ impl Fact {
                     || state.own.get(id).is_some_and(|own| own.closed == Some(Closed::Withdrawn))
             }
             Self::BidOut(id) => state.bids_out.contains_key(id),
+            // Its maker may answer later; nothing brings the doubt back.
+            Self::GivenUp(id) => state.bids_out.get(id).is_some_and(|bid| bid.outcome != BidOutcome::InDoubt),
             Self::Accepted(bidder, bid, trade) => {
                 state.trades.contains_key(trade)
                     && state.bids_in.get(&(*bidder, *bid)).is_some_and(|b| b.answer == Ok(*trade))
@@ -68,6 +73,7 @@ pub(super) struct Ledger {
     pub broken: Option<String>,
     pub trades: u64,
     pub refusals: u64,
+    pub given_up: u64,
     honest: BTreeMap<ClientId, usize>,
     /// Nodes whose store was replaced by an old one: what they promised before is not held against them.
     lossy: BTreeSet<usize>,
@@ -79,6 +85,8 @@ pub(super) struct Ledger {
     facts: Vec<(usize, Fact)>,
     commands: BTreeMap<u64, Command>,
     made: BTreeMap<(usize, String), String>,
+    /// The latest that each node's clock has shown: what died by it is gone, also when the clock is set back.
+    latest: BTreeMap<usize, UnixMillis>,
 }
 
 impl Ledger {
@@ -113,6 +121,9 @@ impl Ledger {
 
     /// These events of `node` are stored, or so it believes.
     pub(super) fn committed(&mut self, node: usize, nodes: &[Node], events: &[Event], clock: UnixMillis) {
+        let latest = self.latest.entry(node).or_default();
+        *latest = clock.max(*latest);
+        let latest = *latest;
         for event in events {
             match event {
                 Event::Own(own) => {
@@ -132,7 +143,10 @@ impl Ledger {
                     self.sold_by(receipt, clock);
                 }
                 Event::Traded(receipt) => self.bought_by(node, nodes, receipt),
-                Event::BidOut(bid) => self.outcome(nodes, &bid.bid, &bid.outcome),
+                Event::BidOut(bid) => {
+                    self.outcome(nodes, &bid.bid, &bid.outcome);
+                    self.given_up(&bid.bid, &bid.outcome, latest);
+                }
                 _ => {}
             }
         }
@@ -194,6 +208,16 @@ impl Ledger {
         }
     }
 
+    /// Not before the bid's deadline is over and the record dead, by the clock of whoever gives up.
+    fn given_up(&mut self, bid: &Bid, outcome: &BidOutcome, clock: UnixMillis) {
+        let BidOutcome::GivenUp { .. } = outcome else { return };
+        self.given_up += 1;
+        let over = clock >= bid.valid_until;
+        self.check(over, || format!("bid {} was given up while it was firm", bid.id.0));
+        let dead = self.offers.get(&bid.offer_hash).is_none_or(|offer| clock >= offer.dies_at);
+        self.check(dead, || format!("bid {} was given up while its offer lived", bid.id.0));
+    }
+
     /// `node` answered a bid: the same bid gets the same answer, and only about what is stored.
     pub(super) fn answered(&mut self, node: usize, nodes: &[Node], bid: &Signed<Bid>, answer: &BidAnswer) {
         if let BidAnswer::Accepted { trade } = answer {
@@ -210,7 +234,14 @@ impl Ledger {
         }
         if !self.lossy.contains(&node) {
             let before = self.answers.entry(bid.source().digest()).or_insert_with(|| answer.clone());
-            let same = before == answer;
+            // That there is no such offer is not remembered: whoever used the bid's id for another one since may hear of that.
+            let code = |answer: &BidAnswer| match answer {
+                BidAnswer::Refused(refusal) => Some(refusal.code),
+                BidAnswer::Accepted { .. } => None,
+            };
+            let reused = (code(before), code(answer))
+                == (Some(RefusalCode::OfferNotFound), Some(RefusalCode::IdReuse));
+            let same = before == answer || reused;
             self.check(same, || format!("bid {} got another answer when it was repeated", bid.id.0));
         }
     }
@@ -264,6 +295,17 @@ impl Ledger {
             (Wish::TakeOver, Ok(Done::TradesTaken { contradicting, .. })) => {
                 self.check(*contradicting == 0, || "the other side's trades contradict the own ones".into());
             }
+            (Wish::GiveUp(bid), Ok(Done::GivenUp(given_up))) => {
+                self.check(bid == given_up, || format!("bid {} was given up for {}", given_up.0, bid.0));
+                self.fact(node, nodes, Fact::GivenUp(*bid));
+            }
+            (Wish::GiveUp(_), Err(CommandError::GiveUpTooEarly { bid, from })) => {
+                // The time that is named is the time from which it is possible.
+                let told = state.bids_out.get(bid).map(|own| own.bid.valid_until);
+                self.check(told.is_some_and(|until| *from >= until), || {
+                    format!("bid {} may be given up from {from} on, before its deadline", bid.0)
+                });
+            }
             (Wish::Recover, Ok(Done::Recovered(_))) | (_, Err(_)) => {}
             (wish, reply) => self.check(false, || format!("{wish:?} was answered with {reply:?}")),
         }
@@ -282,7 +324,8 @@ impl Ledger {
 
     /// Everything that was ever acknowledged is still stored.
     pub(super) fn audit(&mut self, node: usize, nodes: &[Node], now: u64) {
-        let (state, clock) = (&nodes[node].store.state, nodes[node].clock(now));
+        let latest = self.latest.get(&node).copied().unwrap_or_default();
+        let (state, clock) = (&nodes[node].store.state, nodes[node].clock(now).max(latest));
         let lost = self.facts.iter().find(|(of, fact)| *of == node && !fact.holds(state, clock));
         let lost = lost.map(|(_, fact)| format!("node {node} lost {fact:?}"));
         self.check(lost.is_none(), || lost.unwrap_or_default());
@@ -301,7 +344,8 @@ impl Ledger {
             self.audit(n, nodes, now);
             let state = &node.store.state;
             for bid in state.bids_out.values() {
-                let known = bid.outcome != BidOutcome::InDoubt;
+                // Makers are back: whatever was given up is known, too.
+                let known = !matches!(bid.outcome, BidOutcome::InDoubt | BidOutcome::GivenUp { .. });
                 self.check(known, || format!("bid {} is in doubt for ever", bid.bid.id.0));
                 if let BidOutcome::Accepted(trade) = bid.outcome {
                     let held = state.trades.contains_key(&trade);
@@ -357,10 +401,30 @@ impl Ledger {
 /// Counters and lists that are kept by the way say what the maps say.
 pub(super) fn consistent(state: &State) -> Result<(), String> {
     let in_doubt = state.bids_out.values().filter(|b| b.outcome == BidOutcome::InDoubt).count();
+    let (all, whole) = (|_| true, Span::default());
+    let listed = state.lists.bids_out(all, None, whole, None).collect::<BTreeSet<_>>().into_iter();
+    let given_up =
+        state.bids_out.values().filter(|b| matches!(b.outcome, BidOutcome::GivenUp { .. })).count();
     let refused = state.bids_in.values().filter(|b| b.answer.is_err()).count();
     let rules = [
         ("bids_in_doubt", in_doubt == state.bids_in_doubt),
         ("bids_in_refused", refused == state.bids_in_refused),
+        ("bids_given_up", given_up == state.bids_given_up),
+        ("lists of own bids", listed.eq(state.bids_out.keys().copied())),
+        ("list of received bids", state.lists.bids_in(all, whole, None).count() == state.bids_in.len()),
+        (
+            "list of trades",
+            state
+                .lists
+                .trades(TradesWanted::default(), None)
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .eq(state.trades.keys().copied()),
+        ),
+        (
+            "list by price",
+            state.market.by_price.len() == state.market.available.len() + state.market.available_stale.len(),
+        ),
         ("by_id", state.market.by_id.len() == state.market.records.len()),
         ("bids_by_offer", state.bids_by_offer.len() == state.bids_in.len() + state.bids_out.len()),
         ("trades_of", state.trades_of.len() == 2 * state.trades.len()),

@@ -16,6 +16,7 @@ pub(crate) struct Report {
     pub happenings: u64,
     pub trades: u64,
     pub refusals: u64,
+    pub given_up: u64,
     pub crashes: u64,
 }
 

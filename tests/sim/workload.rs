@@ -8,7 +8,7 @@ use super::{
 use rand::{Rng, RngExt};
 use std::{sync::Arc, time::Duration};
 use vintner::{
-    exchange::{IdempotencyKey, Input, OfferRef, ReplyTo},
+    exchange::{BidOutcome, IdempotencyKey, Input, OfferRef, ReplyTo},
     market::{Offer, Side, Via},
 };
 
@@ -28,7 +28,8 @@ impl World {
     pub(super) fn act(&mut self) {
         let n = self.rng.random_range(0..self.nodes.len());
         match self.rng.random_range(0..100) {
-            0..30 => self.creates(n),
+            0..26 => self.creates(n),
+            26..30 => self.gives_up(n),
             30..55 => self.bids(n, 1),
             55..65 => self.bids(n, 2),
             65..73 => self.withdraws(n),
@@ -70,8 +71,10 @@ impl World {
 
     fn creates(&mut self, n: usize) {
         let side = if self.rng.random_bool(0.7) { Side::Sell } else { Side::Buy };
-        let open = Duration::from_secs(self.rng.random_range(10..20_000));
-        let grave = Duration::from_secs(self.rng.random_range(0..3_600));
+        // Some are dead before the world heals: bids on them may be given up.
+        let (open, grave) = if self.rng.random_bool(0.5) { (10..40, 0..20) } else { (10..20_000, 0..3_600) };
+        let open = Duration::from_secs(self.rng.random_range(open));
+        let grave = Duration::from_secs(self.rng.random_range(grave));
         let units = self.rng.random_range(90..110);
         let new = new_offer(side, units, self.nodes[n].clock(self.now), open, grave);
         let key = self.key(n, "create");
@@ -99,7 +102,8 @@ impl World {
         for n in (n..n + bidders).map(|n| n % count) {
             let asked = self.rng.random_bool(0.6);
             let price = (!asked).then(|| price(self.rng.random_range(80..120)));
-            let valid_for = Duration::from_millis(self.rng.random_range(500..120_000));
+            let firm = if self.rng.random_bool(0.5) { 500..10_000 } else { 500..120_000 };
+            let valid_for = Duration::from_millis(self.rng.random_range(firm));
             let wait = Duration::from_millis(self.rng.random_range(0..40_000));
             let idempotency = self.key(n, "bid");
             for _ in 0..self.times(idempotency.as_ref()) {
@@ -156,6 +160,20 @@ impl World {
             let later = at.plus(Duration::from_millis(1));
             self.ask(Asker::Stranger, stranger_bid(&stranger, &other, Twist::Fair, id, later));
         }
+    }
+
+    /// An owner is tired of waiting: for the bid that can be given up first, or for any.
+    fn gives_up(&mut self, n: usize) {
+        let state = &self.nodes[n].store.state;
+        let in_doubt = state.bids_out.values().filter(|bid| bid.outcome == BidOutcome::InDoubt);
+        let mut bids: Vec<_> = in_doubt.map(|bid| (state.give_up_from(&bid.bid), bid.bid.id)).collect();
+        bids.sort_unstable();
+        if bids.is_empty() {
+            return;
+        }
+        let at = if self.rng.random_bool(0.7) { 0 } else { self.rng.random_range(0..bids.len()) };
+        let bid = bids[at].1;
+        self.command(n, Wish::GiveUp(bid), |reply| Input::GiveUp { bid, reply });
     }
 
     fn old_record(&mut self, n: usize) {

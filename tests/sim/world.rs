@@ -165,6 +165,7 @@ impl World {
                 happenings: self.happenings,
                 trades: self.ledger.trades,
                 refusals: self.ledger.refusals,
+                given_up: self.ledger.given_up,
                 crashes: self.crashes,
             }),
         }
@@ -373,7 +374,9 @@ impl World {
         node.wake_at = None;
         node.inbox.clear();
         node.store.deferred.clear();
-        let down = self.rng.random_range(1..20_000);
+        // Now and then for so long that offers of it die, and bids on them are given up.
+        let long = self.chance(0.4);
+        let down = self.rng.random_range(if long { 60_000..180_000 } else { 1..20_000 });
         self.after(down, Happening::Start(n));
     }
 
@@ -441,7 +444,7 @@ impl World {
                     self.after(delay, Happening::Published(n, life, offer));
                 }
             }
-            Effect::Unpublish(_) | Effect::Held(..) | Effect::Fraud { .. } => {}
+            Effect::Unpublish(_) | Effect::Expired(_) | Effect::Held(..) | Effect::Fraud { .. } => {}
             Effect::Fetch(target) => {
                 let found: Vec<_> = self.history.iter().filter(|o| o.target() == target).cloned().collect();
                 if !found.is_empty() {
@@ -595,10 +598,22 @@ impl World {
     fn gossip(&mut self) {
         for n in 0..self.nodes.len() {
             self.gossip_to(n);
+            self.makers_are_back(n);
         }
         // Often at first, then now and then: nothing new comes up.
         if self.now < CALM_MS / 4 {
             self.after(20 * 60_000, Happening::Gossip);
+        }
+    }
+
+    /// Makers that were gone are back, and say so by their heads.
+    fn makers_are_back(&mut self, n: usize) {
+        for maker in
+            self.nodes.iter().map(|node| node.id).chain([self.crook.key.public()]).collect::<Vec<_>>()
+        {
+            for stale in [true, false] {
+                self.deliver(n, Input::Stale { maker, stale });
+            }
         }
     }
 

@@ -336,7 +336,7 @@ impl World {
                 self.give(n, News::Fraud { target, dies_at });
             }
             Effect::Fetch(target) => self.look_up(n, target),
-            Effect::Unpublish(_) => {}
+            Effect::Unpublish(_) | Effect::Expired(_) => {}
         }
     }
 

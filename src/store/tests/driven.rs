@@ -2,10 +2,11 @@
 
 use crate::{
     exchange::{
-        BidAnswer, Core, Effect, Event, Heard, IdempotencyKey, Input, OfferRef, Output, ReplyTo, State,
+        BidAnswer, BidState, Core, Effect, Event, Heard, IdempotencyKey, Input, OfferRef, Output, ReplyTo,
+        Span, State,
     },
     identity::{MasterKey, Network, Signed},
-    market::{Acceptance, Bid, Currency, NewOffer, Offer, Side, Terms, Via},
+    market::{Acceptance, Bid, BidId, Currency, NewOffer, Offer, Side, Terms, Via},
     time::UnixMillis,
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -60,7 +61,7 @@ impl Pair {
         let mut events = [Vec::new(), Vec::new()];
         self.now = self.now.plus(Duration::from_millis(self.rng.random_range(0..2_000)));
         let node = self.rng.random_range(0..2);
-        let input = self.something();
+        let input = self.something(node);
         let mut inputs = vec![(node, input)];
         while let Some((node, input)) = inputs.pop() {
             let mut output = Output::default();
@@ -73,11 +74,26 @@ impl Pair {
         events
     }
 
-    fn something(&mut self) -> Input {
+    /// The bid in doubt of this node that can be given up first, and from when.
+    fn doubtful(&self, node: usize) -> Option<(UnixMillis, BidId)> {
+        let state = self.cores[node].state();
+        let in_doubt = |found| found == BidState::InDoubt;
+        let ids = state.lists.bids_out(in_doubt, None, Span::default(), None);
+        ids.map(|id| (state.give_up_from(&state.bids_out[&id].bid), id)).min()
+    }
+
+    fn something(&mut self, node: usize) -> Input {
         let reply = ReplyTo(0);
         let offer = self.any_record();
         match self.rng.random_range(0..100) {
-            0..30 => Input::Create { new: self.new_offer(), idempotency: self.key(), reply },
+            0..28 => Input::Create { new: self.new_offer(), idempotency: self.key(), reply },
+            28..30 => match self.doubtful(node) {
+                Some((from, bid)) => {
+                    self.now = self.now.max(from);
+                    Input::GiveUp { bid, reply }
+                }
+                None => Input::Tick,
+            },
             30..60 => match offer {
                 Some(offer) => Input::PlaceBid {
                     offer: OfferRef::Hash(offer.target()),

@@ -184,6 +184,13 @@ fn the_driven_nodes_make_every_kind_of_event() {
         }
     }
     assert_eq!(distinct.len(), 15, "kinds of events that were seen");
+    let outcome = |event: &Event| match event {
+        Event::BidOut(bid) => Some(bid.outcome.state()),
+        _ => None,
+    };
+    let outcomes = |seed| Pair::history(seed, 300).0.into_iter().flatten().filter_map(|e| outcome(&e));
+    let seen: std::collections::BTreeSet<_> = (0..20).flat_map(outcomes).collect();
+    assert_eq!(seen, crate::exchange::BidState::ALL.into(), "what became of bids");
 }
 
 #[test]
@@ -207,6 +214,21 @@ fn a_full_disk_refuses_loses_nothing_and_works_again_with_more_room() {
     assert!(state_of(&mut open(dir.path())) == *states.last().unwrap());
 }
 
+/// A store with something in each of these tables.
+fn filled(dir: &Path, tables: &[&str]) -> Store {
+    for seed in 3..60 {
+        let mut store = open(&dir.join(seed.to_string()));
+        Pair::history(seed, 300).0.iter().for_each(|batch| store.commit(batch).unwrap());
+        let rows = |table: &&str| -> i64 {
+            store.conn.query_row(&format!("SELECT count(*) FROM {table}"), (), |row| row.get(0)).unwrap()
+        };
+        if tables.iter().all(|table| rows(table) > 0) {
+            return store;
+        }
+    }
+    panic!("no history leaves something in each of {tables:?}");
+}
+
 /// Changes the newest row of a table, as a disk that fails or a person with a shell would.
 fn damage(store: &Store, table: &str, change: &str) {
     let sql = format!("UPDATE {table} SET {change} WHERE rowid = (SELECT max(rowid) FROM {table})");
@@ -216,8 +238,6 @@ fn damage(store: &Store, table: &str, change: &str) {
 #[test]
 fn a_row_of_own_doings_that_was_changed_behind_our_back_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = open(dir.path());
-    Pair::history(3, 300).0.iter().for_each(|batch| store.commit(batch).unwrap());
     let changes = [
         ("own_offers", "sig = replace(sig, substr(sig, 5, 1), '-')"),
         ("published", "stored_on = stored_on + 1"),
@@ -225,7 +245,9 @@ fn a_row_of_own_doings_that_was_changed_behind_our_back_is_named() {
         ("bids_out", "refusal_detail = 'x'"),
         ("bids_in", "answered_at = 5"),
         ("idempotency_keys", "made_id = upper(made_id)"),
+        ("bids_given_up", "at = at + 1"),
     ];
+    let mut store = filled(dir.path(), &changes.map(|(table, _)| table));
     for (table, change) in changes {
         store.conn.execute_batch("SAVEPOINT s").unwrap();
         damage(&store, table, change);
@@ -241,9 +263,9 @@ fn a_row_of_own_doings_that_was_changed_behind_our_back_is_named() {
 #[test]
 fn people_can_read_it_with_sql_while_the_node_runs() {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = open(dir.path());
-    Pair::history(3, 300).0.iter().for_each(|batch| store.commit(batch).unwrap());
-    let shell = Connection::open(dir.path().join(DATABASE_FILE)).unwrap();
+    let tables = ["own_offers", "records", "trades", "bids_out", "bids_in"];
+    let store = filled(dir.path(), &tables);
+    let shell = Connection::open(&store.path).unwrap();
     for (table, columns) in [
         ("own_offers", "id, side, btc_quantity, offer_price, currency, availability, dies_at"),
         ("records", "id, client_id, side, btc_quantity, offer_price, currency, availability, dies_at"),
