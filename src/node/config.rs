@@ -1,6 +1,6 @@
 //! What a node is told at its start. Read from flags, environment and files by `cli` alone.
 
-use crate::identity::Network;
+use crate::{exchange::MaxNotional, identity::Network};
 use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
     path::PathBuf,
@@ -29,6 +29,8 @@ pub struct NodeConfig {
     pub new_store: bool,
     /// Whether loopback and private addresses of other nodes are connected to: only on test networks and inside containers.
     pub allow_private: bool,
+    /// The most that one offer or bid of this node may be worth.
+    pub max_notional: MaxNotional,
 }
 
 impl NodeConfig {
@@ -46,6 +48,7 @@ impl NodeConfig {
             bootstrap,
             advertise: Vec::new(),
             allow_private: true,
+            max_notional: MaxNotional::default(),
         }
     }
 }

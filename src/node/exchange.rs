@@ -100,6 +100,11 @@ impl Exchange {
         self.command(|reply| Input::PlaceBid { offer, price, valid_for, wait, idempotency, reply }).await
     }
 
+    /// No longer waits for the answer to an own bid.
+    pub async fn give_up(&self, bid: BidId) -> Reply {
+        self.command(|reply| Input::GiveUp { bid, reply }).await
+    }
+
     /// Takes over, closed, what the network knows better of this node's own records.
     pub async fn recover(&self) -> Reply {
         self.command(|reply| Input::Recover { reply }).await

@@ -13,6 +13,7 @@ pub mod anchors;
 pub mod clock;
 mod config;
 mod contacts;
+mod diary;
 mod disk;
 mod exchange;
 pub mod greeting;
@@ -255,7 +256,8 @@ impl Node {
         let (fetches, fetches_queue) = mpsc::unbounded_channel();
         let (news, news_queue) = mpsc::unbounded_channel();
         let outlets = writer::Outlets { asks, publications, fetches, news };
-        let (exchange, mut writer) = writer::start(master, config.network.clone(), store, outlets)?;
+        let owner = (master, config.network.clone(), config.max_notional.clone());
+        let (exchange, mut writer) = writer::start(owner, store, outlets)?;
 
         let policy = AddressPolicy { allow_private: config.allow_private };
         let client_config = ClientConfig { network: config.network.clone(), policy, timeout: CALL_TIMEOUT };

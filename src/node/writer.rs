@@ -10,13 +10,17 @@ mod heads;
 
 use super::{
     clock,
+    diary::{Diary, Told},
     disk::Disk,
     exchange::{Exchange, Snapshot},
     meter::Meter,
 };
 use crate::{
     bep44::Target,
-    exchange::{self, BidAnswer, Core, Effect, Event, Input, NotNow, Output, Reply, ReplyTo, run_batch},
+    exchange::{
+        self, BidAnswer, BidOutcome, BidState, Core, Done, Effect, Event, Input, MaxNotional, NotNow, Output,
+        RefusalCode, Reply, ReplyTo, Span, run_batch,
+    },
     identity::{MasterKey, Network, Signed},
     market::{Bid, Offer, Via},
     replication::core::SignedHead,
@@ -156,14 +160,14 @@ impl WriterThread {
 
 /// Rebuilds the core from the journal and starts the writer.
 pub(super) fn start<J: Journal>(
-    master: MasterKey,
-    network: Network,
+    (master, network, max_notional): (MasterKey, Network, MaxNotional),
     mut journal: J,
     outlets: Outlets,
 ) -> Result<(Exchange, WriterThread), StartError> {
     let now = clock::now();
     let stored = journal.load(now)?;
-    let (core, output) = Core::restore(master, network, seed()?, stored, now);
+    let (mut core, output) = Core::restore(master, network, seed()?, stored, now);
+    core.guard_by(max_notional);
     let (inbox, queue) = sync_channel(INBOX_MAX);
     let snapshot = Arc::new(ArcSwap::new(Snapshot::of(&core)));
     let meter = Arc::new(Meter::new(core.client_id()));
@@ -178,7 +182,11 @@ pub(super) fn start<J: Journal>(
     };
     let (report, ended) = oneshot::channel();
     let pending = Pending { events: output.events, since: Instant::now() };
+    let in_doubt =
+        core.state().lists.bids_out(|state| state == BidState::InDoubt, None, Span::default(), None);
+    let diary = Diary::start(core.client_id(), in_doubt.collect())?;
     let mut writer = Writer {
+        diary,
         core: Some(core),
         journal,
         pending,
@@ -260,6 +268,8 @@ fn must_be_durable(events: &[Event]) -> bool {
 }
 
 struct Writer<J> {
+    /// Told last, when the others are dropped: it waits for the log.
+    diary: Diary,
     /// Taken out only while it is rebuilt.
     core: Option<Core>,
     journal: J,
@@ -362,10 +372,11 @@ impl<J: Journal> Writer<J> {
         let mut released = Vec::new();
         let (pending, journal, snapshot) = (&mut self.pending, &mut self.journal, &self.snapshot);
         let (meter, disk, behind) = (&self.meter, &self.disk, &mut self.behind);
-        let mut waited_for = false;
+        let (mut waited_for, mut told) = (false, Vec::new());
         let commit_due = |core: &Core, events: Vec<Event>| {
             let changed = !events.is_empty();
             waited_for = must_be_durable(&events);
+            told.extend(events.iter().filter_map(Told::of));
             pending.add(events);
             let due = pending.take_due();
             if !due.is_empty() {
@@ -390,6 +401,7 @@ impl<J: Journal> Writer<J> {
         match run_batch(&mut core, clock::now(), batch, commit_due, |effects| released = effects) {
             Ok(()) => {
                 self.core = Some(core);
+                told.into_iter().for_each(|told| self.diary.tell(told));
                 self.release(released);
                 Ok(waited_for)
             }
@@ -426,6 +438,15 @@ impl<J: Journal> Writer<J> {
         }
     }
 
+    /// Whoever placed a bid hears that it is in doubt: so does the log.
+    fn tell_of_doubt(&mut self, reply: &Reply) {
+        let Ok(Done::Bid { bid, .. }) = reply else { return };
+        let bid = self.core.as_ref().and_then(|core| core.state().bids_out.get(bid));
+        if let Some(bid) = bid.filter(|bid| bid.outcome == BidOutcome::InDoubt) {
+            self.diary.tell(Told::InDoubt(Arc::clone(bid)));
+        }
+    }
+
     /// Lets effects go, what somebody waits for before what goes to other nodes. A receiver that is gone has stopped waiting, or the
     /// node is stopping: the store knows what is open.
     fn release(&mut self, effects: Vec<Effect>) {
@@ -436,12 +457,19 @@ impl<J: Journal> Writer<J> {
             match effect {
                 Effect::Reply { to, reply } => {
                     self.meter.replied(&reply);
+                    self.tell_of_doubt(&reply);
                     if let Some(Responder::Owner(responder)) = self.responders.remove(&to) {
                         let _ = responder.send(reply);
                     }
                 }
                 Effect::Answer { to, answer } => {
                     self.meter.answered(&answer);
+                    // The others are remembered, which is an event.
+                    if let Ok(BidAnswer::Refused(refusal)) = &answer
+                        && refusal.code == RefusalCode::OfferNotFound
+                    {
+                        self.diary.tell(Told::Stranger(refusal.code));
+                    }
                     if let Some(Responder::Bidder(responder)) = self.responders.remove(&to) {
                         let _ = responder.send(answer);
                     }
@@ -455,6 +483,7 @@ impl<J: Journal> Writer<J> {
                 Effect::Fraud { target, dies_at } => {
                     drop(self.outlets.news.send(News::Fraud { target, dies_at }));
                 }
+                Effect::Expired(offer) => self.diary.tell(Told::Expired(offer)),
                 Effect::Unpublish(target) => {
                     drop(self.outlets.publications.send(Publication::Unpublish(target)));
                 }

@@ -115,3 +115,142 @@ async fn a_buyer_is_bid_at_its_price_or_below() {
     assert_eq!(accepted.status(), StatusCode::CREATED);
     assert_eq!(accepted.json::<Value>().await.unwrap()["trade"]["price"], "99.5");
 }
+
+/// Everything that a list shows, page by page; no page is empty that has a next one.
+async fn all(api: &Api, path: &str) -> Vec<Value> {
+    let (mut items, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = api.get_json(&format!("{path}{cursor}")).await;
+        let found = page["items"].as_array().unwrap().clone();
+        assert!(!found.is_empty() || page["next_cursor"].is_null(), "{path}: an empty page with a cursor");
+        items.extend(found);
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return items,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bids_and_trades_are_listed_by_what_is_asked_for_on_both_sides() {
+    let (maker, taker, first) = listed(GOOD).await;
+    let second = r#"{"btc_quantity":"1","offer_price":"100","side":"buy","currency":"EUR"}"#;
+    let second = maker.create(second).await["id"].as_str().unwrap().to_owned();
+    let third = maker.create(r#"{"btc_quantity":"2","offer_price":"63000"}"#).await;
+    let third = third["id"].as_str().unwrap().to_owned();
+    until(|| async { all(&taker, "/api/v1/offers?limit=1").await.len() == 3 }).await;
+
+    // By price, one currency at a time.
+    let prices = |offers: Vec<Value>| -> Vec<String> {
+        offers.iter().map(|offer| offer["offer_price"].as_str().unwrap().to_owned()).collect()
+    };
+    let sorted = "/api/v1/offers?limit=1&currency=USD&sort";
+    assert_eq!(prices(all(&taker, &format!("{sorted}=price")).await), ["63000", "64000"]);
+    assert_eq!(prices(all(&taker, &format!("{sorted}=-price")).await), ["64000", "63000"]);
+    let problem = assert_problem(taker.get("/api/v1/offers?sort=price").await, 400, "invalid_query").await;
+    assert!(problem["detail"].as_str().unwrap().contains("needs `currency`"), "{problem}");
+
+    for offer in [&first, &second] {
+        assert_eq!(bid(&taker, offer, "{}").await.status(), StatusCode::CREATED);
+    }
+    maker.node.stop().await;
+    let made =
+        bid(&taker, &third, r#"{"wait_ms":0,"valid_for_ms":1000}"#).await.json::<Value>().await.unwrap();
+    assert_eq!(made["status"], "in_doubt");
+
+    // In doubt first, then the accepted ones, newest first.
+    let bids = all(&taker, "/api/v1/bids?limit=1").await;
+    let of = |bids: &[Value]| -> Vec<(String, String)> {
+        let text = |bid: &Value, name: &str| bid[name].as_str().unwrap().to_owned();
+        bids.iter().map(|bid| (text(bid, "status"), text(bid, "offer_id"))).collect()
+    };
+    let expected = [("in_doubt", &third), ("accepted", &second), ("accepted", &first)];
+    assert_eq!(of(&bids), expected.map(|(status, id)| (status.to_owned(), id.clone())));
+    let maker_id = maker.node.exchange().client_id();
+    for (query, count) in [
+        ("state=in_doubt".to_owned(), 1),
+        ("state=given_up".into(), 0),
+        (format!("offer={first}"), 1),
+        (format!("maker={maker_id}&state=accepted"), 2),
+        (format!("maker={}", taker.node.exchange().client_id()), 0),
+        ("since=2020-01-01T00:00:00Z".into(), 3),
+        ("until=2020-01-01T00:00:00%2B01:00".into(), 0),
+        ("role=maker".into(), 0),
+    ] {
+        assert_eq!(all(&taker, &format!("/api/v1/bids?limit=1&{query}")).await.len(), count, "{query}");
+    }
+    let cursor = taker.get_json("/api/v1/bids?limit=1").await["next_cursor"].as_str().unwrap().to_owned();
+    let other = taker.get(&format!("/api/v1/bids?state=accepted&cursor={cursor}")).await;
+    assert_problem(other, 400, "invalid_query").await;
+    let received = all(&maker, "/api/v1/bids?role=maker&limit=1").await;
+    assert_eq!(
+        of(&received),
+        expected[1..].iter().map(|(s, id)| ((*s).to_owned(), (*id).clone())).collect::<Vec<_>>()
+    );
+    assert!(received.iter().all(|bid| bid["received_at"].is_string() && bid["mine"] == false));
+
+    for (query, counts) in [
+        ("", (2, 2)),
+        ("role=maker&", (2, 0)),
+        ("role=taker&", (0, 2)),
+        ("currency=EUR&", (1, 1)),
+        ("side=sell&", (1, 1)),
+        ("side=buy&currency=EUR&role=maker&", (1, 0)),
+        ("currency=GBP&", (0, 0)),
+        ("since=2999-01-01T00:00:00Z&", (0, 0)),
+    ] {
+        let path = format!("/api/v1/trades?{query}limit=1");
+        let found = (all(&maker, &path).await.len(), all(&taker, &path).await.len());
+        assert_eq!(found, counts, "{query}");
+    }
+    let trades = all(&taker, "/api/v1/trades?limit=1").await;
+    assert_eq!((&trades[0]["you"], &trades[1]["you"]), (&json!("sold"), &json!("bought")));
+    assert_eq!(trades[0]["counterparty"], json!(maker_id));
+    let trade = all(&maker, "/api/v1/trades?currency=EUR&limit=1").await.remove(0);
+    assert_eq!((&trade["you"], &trade["counterparty"]), (&json!("bought"), &trades[0]["taker"]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bid_whose_maker_never_comes_back_is_given_up_when_its_offer_is_dead() {
+    let soon = vintner::node::clock::now().plus(Duration::from_secs(6));
+    let body = json!({"btc_quantity": "1", "offer_price": "100", "expires_at": soon.to_string(), "dies_at": soon.to_string()});
+    let (maker, taker, id) = listed(&body.to_string()).await;
+    maker.node.stop().await;
+    let made = bid(&taker, &id, r#"{"wait_ms":0,"valid_for_ms":1000}"#).await.json::<Value>().await.unwrap();
+    assert_eq!((&made["status"], &made["give_up_from"]), (&json!("in_doubt"), &json!(soon.to_string())));
+    let path = format!("/api/v1/bids/{}/give-up", made["id"].as_str().unwrap());
+    let give_up = || async { taker.post(&path, "{}").send().await.unwrap() };
+    let problem = assert_problem(give_up().await, 409, "give_up_too_early").await;
+    assert!(problem["detail"].as_str().unwrap().contains(&soon.to_string()), "{problem}");
+    assert_eq!(problem["retryable"], true);
+
+    until(|| async { give_up().await.status() == StatusCode::OK }).await;
+    let given_up = give_up().await.json::<Value>().await.unwrap();
+    assert_eq!((&given_up["status"], &given_up["give_up_from"]), (&json!("given_up"), &Value::Null));
+    assert!(given_up["given_up_at"].as_str().unwrap() >= soon.to_string().as_str());
+    assert_eq!(taker.get_json("/api/v1/node").await["outbox"]["bids_in_doubt"], 0);
+    assert_eq!(all(&taker, "/api/v1/bids?state=given_up").await, [given_up]);
+
+    let problem =
+        assert_problem(taker.post(&path, r#"{"x":1}"#).send().await.unwrap(), 422, "validation_failed").await;
+    assert_eq!(problem["errors"][0]["pointer"], "/x");
+    let unknown = "/api/v1/bids/01a1fc28-3fab-7f41-8a6a-d97467cb1156/give-up";
+    assert_problem(taker.post(unknown, "{}").send().await.unwrap(), 404, "bid_not_found").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bid_of_another_node_is_not_called_refused() {
+    let api = Api::start().await;
+    let young = uuid::Uuid::now_v7();
+    let problem = assert_problem(api.get(&format!("/api/v1/bids/{young}")).await, 404, "bid_not_found").await;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("neither made by this node nor received") && !detail.contains("refused"),
+        "{detail}"
+    );
+    // Of an old one it cannot be known.
+    let old = "/api/v1/bids/01900000-0000-7000-8000-000000000000";
+    let problem = assert_problem(api.get(old).await, 404, "bid_not_found").await;
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("made on another node, or it was refused more than 7 days ago"), "{detail}");
+}

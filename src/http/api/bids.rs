@@ -1,18 +1,23 @@
-//! `/offers/{id}/bids` and `/bids/{id}`: place, list, show.
+//! `/offers/{id}/bids` and `/bids`: place, list, show, give up.
 
 use super::{
+    bid_list::BidQuery,
     docs,
     fields::{Fields, amount, milliseconds},
-    page::{Cursor, PageQuery},
+    page::PageQuery,
     problem::{Code, Problem},
     request::{Command, Id, query},
 };
 use crate::{
-    exchange::{BidOutcome, CommandError, Done, OfferRef, State as Market, limits::BID_WAIT_MAX},
+    exchange::{
+        BidOutcome, CommandError, Done, OfferRef, State as Market,
+        limits::{BID_OUT_KEPT_FOR, BID_WAIT_MAX},
+    },
     http::types::{BidView, Page, text},
     identity::PublicKey,
     market::{BID_VALID_FOR_MAX, BidId, OfferId},
-    node::{Node, Snapshot},
+    node::{Node, Snapshot, clock},
+    time::UnixMillis,
 };
 use axum::{
     Json,
@@ -82,14 +87,15 @@ pub(super) async fn place(
 }
 
 fn placed(snapshot: &Snapshot, me: PublicKey, id: BidId) -> Result<Response, Problem> {
-    let bid = snapshot.state.bids_out.get(&id).ok_or_else(|| not_found(id.0))?;
+    let bid = snapshot.state.bids_out.get(&id).ok_or_else(|| not_found(id.0, clock::now()))?;
     let status = match &bid.outcome {
         BidOutcome::Refused(refusal) => return Err(Problem::refused(id, refusal)),
         BidOutcome::Accepted(_) => StatusCode::CREATED,
-        BidOutcome::InDoubt => StatusCode::ACCEPTED,
+        // The second when a request is repeated after it was given up.
+        BidOutcome::InDoubt | BidOutcome::GivenUp { .. } => StatusCode::ACCEPTED,
     };
     let location = [(header::LOCATION, format!("/api/v1/bids/{id}"))];
-    let view = Json(BidView::out(bid).with_trade(&snapshot.state, me));
+    let view = Json(BidView::out(&snapshot.state, bid).with_trade(&snapshot.state, me));
     Ok(match status {
         StatusCode::ACCEPTED => {
             (status, location, [(header::RETRY_AFTER, LOOK_AGAIN_AFTER_SECONDS)], view).into_response()
@@ -105,7 +111,7 @@ fn placed(snapshot: &Snapshot, me: PublicKey, id: BidId) -> Result<Response, Pro
     params(
         ("id" = text::OfferName, Path, description = docs::OFFER_ID),
         ("limit" = Option<u32>, Query, description = "Entries a page, 100 by default", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before"),
+        ("cursor" = Option<String>, Query, description = docs::CURSOR),
     ),
     responses((status = 200, description = "One page", body = Page<BidView>)))]
 pub(super) async fn list(
@@ -113,7 +119,6 @@ pub(super) async fn list(
     Id(offer): Id<OfferRef>,
     raw: RawQuery,
 ) -> Result<Json<Page<BidView>>, Problem> {
-    let page = PageQuery::of(&query(raw))?;
     let snapshot = node.exchange().snapshot();
     let state = &snapshot.state;
     let found = state.find(offer).map(|offer| offer.id);
@@ -123,6 +128,7 @@ pub(super) async fn list(
         (None, OfferRef::Id(id)) if bids_on(state, id, None).next().is_some() => id,
         (None, offer) => return Err(CommandError::OfferNotFound(offer.to_string()).into()),
     };
+    let page = PageQuery::of(&query(raw), &("bids on", id))?;
     Ok(Json(bid_page(state, id, page)))
 }
 
@@ -146,10 +152,61 @@ fn bid_page(state: &Market, offer: OfferId, page: PageQuery<(Uuid, PublicKey)>) 
     for (id, bidder) in bids.by_ref().take(page.limit) {
         last = Some((id.0, bidder));
         let incoming = state.bids_in.get(&(bidder, id)).map(|bid| BidView::incoming(bid));
-        items.extend(incoming.or_else(|| state.bids_out.get(&id).map(|bid| BidView::out(bid))));
+        items.extend(incoming.or_else(|| state.bids_out.get(&id).map(|bid| BidView::out(state, bid))));
     }
     let more = bids.peek().is_some();
-    Page { items, next_cursor: last.filter(|_| more).map(|last| last.write()) }
+    Page { items, next_cursor: last.filter(|_| more).map(|last| page.cursor(&last)) }
+}
+
+/// List bids
+///
+/// Own ones (`role=taker`, the default) or those that others made on own offers (`role=maker`). By `status`: those in doubt first,
+/// then those given up, accepted, refused; of each the newest first. All filters are answered from indexes, so a page is as long as
+/// `limit` allows.
+#[utoipa::path(get, path = "/bids", operation_id = "list_own_bids", tag = "bids",
+    params(
+        ("role" = inline(Option<crate::http::types::Role>), Query, description = "`taker` (default): bids of this node; `maker`: bids that came to it"),
+        ("state" = inline(Option<crate::http::types::BidStatus>), Query, description = "Only those that stand so"),
+        ("offer" = Option<text::GivenId>, Query, description = "Only those on this offer, by its id"),
+        ("maker" = Option<text::ClientKey>, Query, description = "Only those on offers of this client id"),
+        ("bidder" = Option<text::ClientKey>, Query, description = "Only those of this client id"),
+        ("since" = Option<text::GivenTime>, Query, description = docs::SINCE),
+        ("until" = Option<text::GivenTime>, Query, description = docs::UNTIL),
+        ("limit" = Option<u32>, Query, description = "Entries a page, 100 by default", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = docs::CURSOR),
+    ),
+    responses((status = 200, description = "One page", body = Page<BidView>)))]
+pub(super) async fn list_own(
+    State(node): State<Node>,
+    raw: RawQuery,
+) -> Result<Json<Page<BidView>>, Problem> {
+    let wanted = BidQuery::read(&query(raw))?;
+    let (snapshot, me) = (node.exchange().snapshot(), node.exchange().client_id());
+    Ok(Json(wanted.page(&snapshot.state, me)))
+}
+
+/// Give a bid up
+///
+/// For an own bid in doubt whose maker never comes back: the node no longer waits for the answer, and the bid no longer counts as
+/// in doubt. Possible from `give_up_from` on, when the bid's deadline is over and the offer's record is dead; before, it is refused
+/// (`give_up_too_early`). It withdraws nothing: had the maker sold, the trade stands, and is recorded whenever it comes. Repeated, it
+/// changes nothing.
+#[utoipa::path(post, path = "/bids/{id}/give-up", operation_id = "give_up_bid", tag = "bids",
+    params(("id" = text::GivenId, Path, description = "The bid's id")),
+    request_body(content = docs::EmptyBody, content_type = "application/json", example = json!({})),
+    responses((status = 200, description = "It is given up", body = BidView)))]
+pub(super) async fn give_up(
+    State(node): State<Node>,
+    Id(id): Id<Uuid>,
+    command: Command,
+) -> Result<Json<BidView>, Problem> {
+    Fields::of_body(&command.body)?.finish()?;
+    let exchange = node.exchange();
+    exchange.give_up(BidId(id)).await?;
+    let snapshot = exchange.snapshot();
+    let bid = snapshot.state.bids_out.get(&BidId(id)).ok_or(CommandError::NotOwnBid(BidId(id)))?;
+    // A trade may have come since.
+    Ok(Json(BidView::out(&snapshot.state, bid).with_trade(&snapshot.state, exchange.client_id())))
 }
 
 /// Show a bid
@@ -162,11 +219,11 @@ pub(super) async fn show(State(node): State<Node>, Id(id): Id<Uuid>) -> Result<J
     let snapshot = node.exchange().snapshot();
     let me = node.exchange().client_id();
     if let Some(bid) = snapshot.state.bids_out.get(&BidId(id)) {
-        return Ok(Json(BidView::out(bid).with_trade(&snapshot.state, me)));
+        return Ok(Json(BidView::out(&snapshot.state, bid).with_trade(&snapshot.state, me)));
     }
     // Others' bids are kept by bidder and id, so this looks at all of them: rare, and not on a thread that serves.
     let found = tokio::task::spawn_blocking(move || incoming(&snapshot, BidId(id), me)).await;
-    found.ok().flatten().map(Json).ok_or_else(|| not_found(id))
+    found.ok().flatten().map(Json).ok_or_else(|| not_found(id, node.exchange().now()))
 }
 
 fn incoming(snapshot: &Arc<Snapshot>, id: BidId, me: PublicKey) -> Option<BidView> {
@@ -174,9 +231,23 @@ fn incoming(snapshot: &Arc<Snapshot>, id: BidId, me: PublicKey) -> Option<BidVie
     Some(BidView::incoming(bid).with_trade(&snapshot.state, me))
 }
 
-fn not_found(id: Uuid) -> Problem {
-    let detail = format!(
-        "this node knows no bid {id}; refused bids are forgotten after some days, accepted ones are under /api/v1/trades"
-    );
+/// That a bid is not known here does not say what became of it: most often it was made on another node. An id tells when it was made,
+/// so of a young one it is certain that it was not forgotten.
+fn not_found(id: Uuid, now: UnixMillis) -> Problem {
+    let made_at = id.get_timestamp().map(|at| {
+        let (seconds, nanos) = at.to_unix();
+        UnixMillis(seconds.saturating_mul(1000).saturating_add(u64::from(nanos / 1_000_000)))
+    });
+    let days = BID_OUT_KEPT_FOR.as_secs() / 86_400;
+    let detail = match made_at {
+        Some(at) if now < at.plus(BID_OUT_KEPT_FOR) => format!(
+            "bid {id} was neither made by this node nor received by it; that says nothing of what became of it: ask the node \
+             that made it, and do not bid again before"
+        ),
+        _ => format!(
+            "this node knows no bid {id}: it was made on another node, or it was refused more than {days} days ago and is \
+             forgotten; bids that are in doubt or accepted are never forgotten"
+        ),
+    };
     Problem::new(Code::BidNotFound, detail)
 }

@@ -8,7 +8,7 @@ mod failures;
 mod page;
 mod shape;
 
-pub(super) use bodies::{Availability, EmptyBody, Include, NewBidBody, NewOfferBody};
+pub(super) use bodies::{Availability, EmptyBody, Include, NewBidBody, NewOfferBody, Sort};
 pub(super) use page::{Shown, router};
 
 use super::{examples, routes};
@@ -19,6 +19,10 @@ use utoipa::OpenApi;
 
 pub(super) const OFFER_ID: &str = "The offer's UUID, or its DHT hash of 40 hex digits: paste the `id` that creating it answered, or one \
      of the list";
+pub(super) const CURSOR: &str =
+    "The `next_cursor` of the page before; it belongs to the same filters and order";
+pub(super) const SINCE: &str = "Nothing before this time (RFC 3339; write the `+` of an offset as `%2B`)";
+pub(super) const UNTIL: &str = "Nothing from this time on";
 pub(super) const IDEMPOTENCY_KEY: &str = "Your own name for this request, at most 255 bytes: repeated within 24 hours with the \
      same body, the request does nothing new and gets the answer of the first one. Use one whenever you might have to repeat";
 

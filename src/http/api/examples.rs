@@ -87,6 +87,8 @@ fn trade() -> Value {
     json!({
         "id": TRADE,
         "role": "taker",
+        "you": "bought",
+        "counterparty": MAKER,
         "network": "devnet",
         "maker": MAKER,
         "taker": TAKER,

@@ -138,6 +138,11 @@ impl<V: Given> Fields<V> {
         value
     }
 
+    /// Whether nothing is wrong with what was read so far.
+    pub(super) fn is_right(&self) -> bool {
+        self.errors.is_empty()
+    }
+
     /// Notes what is wrong with a field in the light of the others.
     pub(super) fn refuse(&mut self, name: &'static str, detail: impl Into<String>) {
         self.error(name, detail);
@@ -219,6 +224,17 @@ pub(super) fn amount<T: FromNumber>(value: &RawValue) -> Result<T, String> {
 pub(super) fn time(value: &RawValue) -> Result<UnixMillis, String> {
     let wrong = "is not an RFC 3339 time with an offset, such as 2026-11-21T12:00:00Z";
     UnixMillis::parse_rfc3339(&text(value)?).ok_or_else(|| wrong.into())
+}
+
+/// RFC 3339 text in a query, where a plus sign has to be written as `%2B`.
+pub(super) fn instant(text: &str) -> Result<UnixMillis, String> {
+    let wrong = "is not an RFC 3339 time, such as 2026-11-21T12:00:00Z (write the + of an offset as %2B)";
+    UnixMillis::parse_rfc3339(text).ok_or_else(|| wrong.into())
+}
+
+/// A parameter of a type that reads itself from text.
+pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(text: String) -> Result<T, String> {
+    text.parse().map_err(|error: T::Err| error.to_string())
 }
 
 /// A whole number of milliseconds within a range; to JSON 5000.0 is one, too.

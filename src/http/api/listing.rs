@@ -1,22 +1,20 @@
-//! Which offers a list shows, newest first, in bounded time.
+//! Which offers a list shows, newest first or by price, in bounded time.
 
 use super::{
-    fields::{BOOL, Fields, choice, decimal},
-    page::{Cursor, PageQuery},
+    fields::{BOOL, Fields, choice, decimal, parsed},
+    page::PageQuery,
     problem::Problem,
 };
 use crate::{
     amount::{Price, Quantity},
     bep44::Target,
-    exchange::{OfferStatus, State},
+    exchange::{OfferStatus, PricePlace, State},
     http::types::{OfferView, Page},
     market::{Currency, Offer, OfferId, Side},
     time::UnixMillis,
 };
 use std::{
-    fmt,
-    ops::Bound::{Excluded, Unbounded},
-    str::FromStr,
+    ops::Bound::{self, Excluded, Included, Unbounded},
     sync::Arc,
 };
 use uuid::Uuid;
@@ -24,9 +22,20 @@ use uuid::Uuid;
 /// Offers that one request looks at, at most: about 5 ms. A filter that few pass gives short pages with a cursor.
 const SCAN_MAX: usize = 10_000;
 
-/// What a list is asked for.
+/// In which order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    /// Newest first.
+    Newest,
+    /// The lowest price first, and of equal ones the oldest.
+    Price,
+    /// The other way round.
+    PriceDown,
+}
+
+/// What a list is asked for, but for the page.
 #[derive(Clone, Debug)]
-pub(super) struct OfferQuery {
+struct Wanted {
     mine: Option<bool>,
     /// `None` is all.
     available: Option<bool>,
@@ -36,19 +45,32 @@ pub(super) struct OfferQuery {
     currency: Option<Currency>,
     price: (Option<Price>, Option<Price>),
     quantity: (Option<Quantity>, Option<Quantity>),
-    page: PageQuery<(Uuid, Target)>,
+    sort: Sort,
 }
 
-fn parsed<T: FromStr<Err: fmt::Display>>(text: String) -> Result<T, String> {
-    text.parse().map_err(|error: T::Err| error.to_string())
+/// Where an offer stands in a list: its price (which counts where the list is sorted by it), its id, its hash.
+type Place = (Price, Uuid, Target);
+
+fn place(offer: &Offer) -> Place {
+    (offer.terms.offer_price, offer.id.0, offer.target())
 }
+
+/// A list of offers, and which page of it.
+#[derive(Clone, Debug)]
+pub(super) struct OfferQuery {
+    wanted: Wanted,
+    page: PageQuery<Place>,
+}
+
+type Candidates<'s> = Box<dyn Iterator<Item = &'s Arc<Offer>> + 's>;
 
 impl OfferQuery {
     /// Reads the query of `GET /offers`.
     pub(super) fn read(query: &str) -> Result<Self, Problem> {
         let mut fields = Fields::of_query(query)?;
         let availability = [("true", Some(true)), ("false", Some(false)), ("all", None)];
-        let read = Self {
+        let sorts = [("price", Sort::Price), ("-price", Sort::PriceDown)];
+        let wanted = Wanted {
             mine: fields.optional("mine", |text| choice(&text, &BOOL)),
             available: fields
                 .optional("availability", |text| choice(&text, &availability))
@@ -64,55 +86,127 @@ impl OfferQuery {
                 fields.optional("min_quantity", |text| decimal(&text)),
                 fields.optional("max_quantity", |text| decimal(&text)),
             ),
-            page: PageQuery::take(&mut fields),
+            sort: fields.optional("sort", |text| choice(&text, &sorts)).unwrap_or(Sort::Newest),
         };
+        if wanted.sort != Sort::Newest && fields.is_right() {
+            if wanted.currency.is_none() {
+                fields.refuse("sort", "needs `currency`: prices in different currencies have no order");
+            } else if wanted.available != Some(true) && wanted.mine != Some(true) {
+                fields.refuse("sort", "is of offers that can be taken, or of own ones: leave `availability` out, or ask for `mine=true`");
+            }
+        }
+        let page = PageQuery::take(&mut fields, &("offers", &wanted));
         fields.finish()?;
-        Ok(read)
+        Ok(Self { wanted, page })
     }
 
     fn passes(&self, state: &State, offer: &Offer, now: UnixMillis) -> bool {
         fn within<T: Ord>(value: &T, (min, max): &(Option<T>, Option<T>)) -> bool {
             min.as_ref().is_none_or(|min| value >= min) && max.as_ref().is_none_or(|max| value <= max)
         }
+        let wanted = &self.wanted;
         let mine = || state.own.get(&offer.id).is_some_and(|own| own.offer.target() == offer.target());
         let open = || state.status(offer, now) == OfferStatus::Open;
-        self.side.is_none_or(|side| side == offer.terms.side)
-            && self.currency.is_none_or(|currency| currency == offer.terms.currency)
-            && within(&offer.terms.offer_price, &self.price)
-            && within(&offer.terms.btc_quantity, &self.quantity)
-            && self.mine.is_none_or(|wanted| wanted == mine())
-            && self.available.is_none_or(|wanted| wanted == open())
-            && (self.stale || !state.market.is_stale(offer))
+        wanted.side.is_none_or(|side| side == offer.terms.side)
+            && wanted.currency.is_none_or(|currency| currency == offer.terms.currency)
+            && within(&offer.terms.offer_price, &wanted.price)
+            && within(&offer.terms.btc_quantity, &wanted.quantity)
+            && wanted.mine.is_none_or(|wanted| wanted == mine())
+            && wanted.available.is_none_or(|wanted| wanted == open())
+            && (wanted.stale || !state.market.is_stale(offer))
     }
 
-    /// The offers to look at, newest first, from where the cursor stands. The shortest list that holds all that can pass.
-    fn candidates<'s>(&self, state: &'s State) -> Box<dyn Iterator<Item = &'s Arc<Offer>> + 's> {
-        let before = self.page.before.map(|(id, hash)| (OfferId(id), hash));
+    /// The offers to look at, in their order, from where the cursor stands. The shortest list that holds all that can pass.
+    fn candidates<'s>(&self, state: &'s State, now: UnixMillis) -> Candidates<'s> {
+        match (self.wanted.sort, self.wanted.currency) {
+            (Sort::Price | Sort::PriceDown, Some(_)) if self.wanted.mine == Some(true) => {
+                self.own_by_price(state, now)
+            }
+            (Sort::Price | Sort::PriceDown, Some(currency)) => self.by_price(state, currency),
+            _ => self.newest(state),
+        }
+    }
+
+    fn newest<'s>(&self, state: &'s State) -> Candidates<'s> {
+        let before = self.page.before.map(|(_, id, hash)| (OfferId(id), hash));
         let market = &state.market;
-        if self.mine == Some(true) {
+        if self.wanted.mine == Some(true) {
             // One offer an id, so the id alone orders them.
             let range = (Unbounded, before.map_or(Unbounded, |(id, _)| Excluded(id)));
             return Box::new(state.own.range(range).rev().map(|(_, own)| &own.offer));
         }
         let range = (Unbounded, before.map_or(Unbounded, Excluded));
-        if self.available == Some(true) {
+        if self.wanted.available == Some(true) {
             let fresh = market.available.range(range).rev().map(|(_, offer)| offer);
-            if !self.stale {
+            if !self.wanted.stale {
                 return Box::new(fresh);
             }
             let stale = market.available_stale.range(range).rev().map(|(_, offer)| offer);
-            return Box::new(newest_first(fresh, stale));
+            return Box::new(merged(fresh, stale, |one, other| {
+                (one.id, one.target()) > (other.id, other.target())
+            }));
         }
         Box::new(market.by_id.range(range).rev().filter_map(|(_, hash)| market.records.get(hash)))
+    }
+
+    /// What can be taken in one currency, from the index of prices: one side, or both merged.
+    fn by_price<'s>(&self, state: &'s State, currency: Currency) -> Candidates<'s> {
+        let Wanted { side, price: (min, max), .. } = self.wanted;
+        let (before, down) = (self.page.before, self.wanted.sort == Sort::PriceDown);
+        let market = &state.market;
+        let of_side = |buys: bool| -> Candidates<'s> {
+            if side.is_some_and(|side| (side == Side::Buy) != buys) {
+                return Box::new(std::iter::empty());
+            }
+            let at = |(price, id, hash): Place| (currency, buys, price, OfferId(id), hash);
+            let lowest = (min.unwrap_or(Price::MIN), Uuid::nil(), Target([0; 20]));
+            let highest = (max.unwrap_or(Price::MAX), Uuid::max(), Target([0xff; 20]));
+            let offer = |(.., hash): &'s PricePlace| market.records.get(hash);
+            if down {
+                let end = before
+                    .filter(|before| *before <= highest)
+                    .map_or(Included(at(highest)), |b| Excluded(at(b)));
+                let range = (Included(at(lowest)), end);
+                return if is_empty(range) {
+                    Box::new(std::iter::empty())
+                } else {
+                    Box::new(market.by_price.range(range).rev().filter_map(offer))
+                };
+            }
+            let start =
+                before.filter(|before| *before >= lowest).map_or(Included(at(lowest)), |b| Excluded(at(b)));
+            let range = (start, Included(at(highest)));
+            if is_empty(range) {
+                Box::new(std::iter::empty())
+            } else {
+                Box::new(market.by_price.range(range).filter_map(offer))
+            }
+        };
+        Box::new(merged(of_side(false), of_side(true), move |one, other| (place(one) > place(other)) == down))
+    }
+
+    /// Own ones are few enough to be put in order for each page.
+    fn own_by_price<'s>(&self, state: &'s State, now: UnixMillis) -> Candidates<'s> {
+        let down = self.wanted.sort == Sort::PriceDown;
+        let before = |offer: &Offer| {
+            self.page.before.is_some_and(|at| if down { place(offer) >= at } else { place(offer) <= at })
+        };
+        let own = state.own.values().map(|own| &own.offer);
+        let mut own: Vec<_> = own.filter(|offer| !before(offer) && self.passes(state, offer, now)).collect();
+        own.sort_by_cached_key(|offer| place(offer));
+        if down {
+            own.reverse();
+        }
+        Box::new(own.into_iter())
     }
 
     /// One page.
     pub(super) fn page(&self, state: &State, now: UnixMillis) -> Page<OfferView> {
         let mut items = Vec::new();
-        let mut candidates = self.candidates(state).peekable();
+        let mut candidates = self.candidates(state, now).peekable();
         let mut last = None;
         for offer in candidates.by_ref().take(SCAN_MAX) {
-            last = Some((offer.id.0, offer.target()));
+            last = Some(place(offer));
             if self.passes(state, offer, now) {
                 items.push(OfferView::of(state, offer, now));
                 if items.len() >= self.page.limit {
@@ -121,19 +215,28 @@ impl OfferQuery {
             }
         }
         let more = candidates.peek().is_some();
-        Page { items, next_cursor: last.filter(|_| more).map(|last| last.write()) }
+        Page { items, next_cursor: last.filter(|_| more).map(|last| self.page.cursor(&last)) }
     }
 }
 
-/// Two lists as one; each is newest first, and no offer is on both.
-fn newest_first<'s>(
+/// A range that a map would panic at.
+fn is_empty((from, to): (Bound<PricePlace>, Bound<PricePlace>)) -> bool {
+    match (from, to) {
+        (Included(from), Included(to)) => from > to,
+        (Included(from) | Excluded(from), Included(to) | Excluded(to)) => from >= to,
+        _ => false,
+    }
+}
+
+/// Two lists as one; no offer is on both.
+fn merged<'s>(
     one: impl Iterator<Item = &'s Arc<Offer>>,
     other: impl Iterator<Item = &'s Arc<Offer>>,
+    is_first: impl Fn(&Offer, &Offer) -> bool,
 ) -> impl Iterator<Item = &'s Arc<Offer>> {
     let (mut one, mut other) = (one.peekable(), other.peekable());
-    let place = |offer: &Offer| (offer.id, offer.target());
     std::iter::from_fn(move || match (one.peek(), other.peek()) {
-        (Some(first), Some(second)) if place(first) < place(second) => other.next(),
+        (Some(first), Some(second)) if !is_first(first, second) => other.next(),
         (None, _) => other.next(),
         _ => one.next(),
     })
@@ -289,6 +392,72 @@ mod tests {
     fn a_page_that_ends_with_the_list_has_no_cursor() {
         let page = OfferQuery::read("mine=true&limit=10").unwrap().page(&state(), NOW);
         assert_eq!((page.items.len(), page.next_cursor), (10, None));
+    }
+
+    /// Prices of offers in a list, and whether each is its maker's purchase.
+    fn prices(state: &State, query: &str) -> Vec<(u64, bool)> {
+        let items = all_of(state, query, NOW).into_iter();
+        items.map(|offer| (offer.offer_price.units(), offer.side == Side::Buy.into())).collect()
+    }
+
+    #[test]
+    fn lists_are_sorted_by_price_both_ways_and_cut_into_pages_of_any_size() {
+        let state = state_with_a_silent_maker(4);
+        for (query, count) in [
+            ("currency=USD", 20),
+            ("currency=USD&side=buy", 10),
+            ("currency=USD&include=stale", 29),
+            ("currency=USD&mine=true", 10),
+            ("currency=USD&mine=true&availability=all", 10),
+            ("currency=USD&mine=false", 10),
+            ("currency=USD&min_price=0.00000300&max_price=0.000006", 8),
+            ("currency=USD&min_price=2&max_price=1", 0),
+            ("currency=EUR", 0),
+        ] {
+            let up = prices(&state, &format!("{query}&sort=price"));
+            assert_eq!(up.len(), count, "{query}");
+            assert!(up.windows(2).all(|w| w[0].0 <= w[1].0), "{query}: {up:?}");
+            let mut down = prices(&state, &format!("{query}&sort=-price"));
+            for limit in [1, 2, 5, 7] {
+                assert_eq!(prices(&state, &format!("{query}&sort=price&limit={limit}")), up, "{query}");
+                assert_eq!(prices(&state, &format!("{query}&sort=-price&limit={limit}")), down, "{query}");
+            }
+            down.reverse();
+            assert_eq!(up, down, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_sale_takes_an_offer_off_the_list_by_price_too() {
+        let mut state = state();
+        let (master, sold) = (MasterKey::from_bytes([2; 32]), offers(2, 1).remove(0));
+        assert_eq!(prices(&state, "currency=USD&sort=price&mine=false").len(), 10);
+        state.apply(&Event::Heard(Arc::new(sold.close(&master, NOW).unwrap())));
+        assert_eq!(prices(&state, "currency=USD&sort=price&mine=false").len(), 9);
+        assert_eq!(state.market.by_price.len(), state.market.available.len());
+    }
+
+    #[test]
+    fn sorting_by_price_needs_one_currency_and_offers_that_have_a_price_today() {
+        for (query, why) in [
+            ("sort=price", "needs `currency`"),
+            ("sort=-price&mine=true", "needs `currency`"),
+            ("sort=price&currency=USD&availability=all", "can be taken"),
+            ("sort=quantity&currency=USD", "is not one of price, -price"),
+        ] {
+            let problem = format!("{:?}", OfferQuery::read(query).unwrap_err());
+            assert!(problem.contains(why), "{query}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_belongs_to_its_filters_and_order() {
+        let page = OfferQuery::read("currency=USD&sort=price&limit=1").unwrap().page(&state(), NOW);
+        let cursor = page.next_cursor.unwrap();
+        assert!(OfferQuery::read(&format!("currency=USD&sort=price&cursor={cursor}")).is_ok());
+        for other in ["currency=USD", "currency=USD&sort=-price", "currency=USD&sort=price&side=buy"] {
+            assert!(OfferQuery::read(&format!("{other}&cursor={cursor}")).is_err(), "{other}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! way to fail, `docs` the description that `/api/openapi.json` serves. Handlers send commands to [`Node::exchange`] and show
 //! snapshots; a snapshot that follows an answer shows at least what the answer was about.
 
+mod bid_list;
 mod bids;
 mod docs;
 mod edge;
@@ -130,7 +131,9 @@ fn routes() -> OpenApiRouter<ApiState> {
         .routes(routes!(offers::list, offers::create))
         .routes(routes!(offers::show, offers::withdraw))
         .routes(routes!(bids::list, bids::place))
+        .routes(routes!(bids::list_own))
         .routes(routes!(bids::show))
+        .routes(routes!(bids::give_up))
         .routes(routes!(trades::list))
         .routes(routes!(trades::show))
         .routes(routes!(node::show))

@@ -29,7 +29,7 @@ const DIES_AFTER: Duration = Duration::from_hours(24);
 
 /// List offers
 ///
-/// Newest first; those that can be taken, unless `availability` says otherwise. Offers of makers that have been silent for three
+/// Newest first, or by price (`sort`) in one currency; those that can be taken, unless `availability` says otherwise. Offers of makers that have been silent for three
 /// minutes and more are on no list, whatever else it asks for, unless it asks for them (`include=stale`). A page may be short, even
 /// empty, and still have a `next_cursor`.
 #[utoipa::path(get, path = "/offers", operation_id = "list_offers", tag = "offers",
@@ -43,8 +43,9 @@ const DIES_AFTER: Duration = Duration::from_hours(24);
         ("max_price" = Option<text::AmountText>, Query, description = "Highest price, a decimal"),
         ("min_quantity" = Option<text::AmountText>, Query, description = "Lowest quantity of bitcoin, a decimal"),
         ("max_quantity" = Option<text::AmountText>, Query, description = "Highest quantity of bitcoin, a decimal"),
+        ("sort" = inline(Option<docs::Sort>), Query, description = "`price`: the lowest first, of equal ones the oldest; `-price`: the other way round. Needs `currency`, and offers that can be taken (the default) or own ones"),
         ("limit" = Option<u32>, Query, description = "Entries a page, 100 by default", minimum = 1, maximum = 1000),
-        ("cursor" = Option<String>, Query, description = "The `next_cursor` of the page before"),
+        ("cursor" = Option<String>, Query, description = docs::CURSOR),
     ),
     responses((status = 200, description = "One page", body = Page<OfferView>)))]
 pub(super) async fn list(State(node): State<Node>, raw: RawQuery) -> Result<Json<Page<OfferView>>, Problem> {

@@ -83,6 +83,12 @@ codes! {
     BodyTimeout = "body_timeout", REQUEST_TIMEOUT, true, "The body did not arrive in time";
     /// Sold, withdrawn, closed or expired.
     OfferNotAvailable = "offer_not_available", CONFLICT, false, "The offer cannot be taken any more";
+    /// A withdrawal of an own offer that is sold, withdrawn, closed or expired already.
+    OfferClosed = "offer_closed", CONFLICT, false, "The offer is closed already";
+    /// A bid that its maker has answered is not given up.
+    BidAnswered = "bid_answered", CONFLICT, false, "The bid is answered";
+    /// The maker of the bid's offer may still come back.
+    GiveUpTooEarly = "give_up_too_early", CONFLICT, true, "The bid cannot be given up yet";
     /// The bid is below the asking price.
     PriceBelowAsk = "price_below_ask", CONFLICT, false, "The bid is below the asking price";
     /// The maker buys, and the bid asks more than it offers.
@@ -111,6 +117,8 @@ codes! {
     UnsupportedMediaType = "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, false, "Only JSON is accepted";
     /// Fields are missing, wrong, unknown or given twice.
     ValidationFailed = "validation_failed", UNPROCESSABLE_ENTITY, false, "Some fields are not valid";
+    /// Worth more than the node's owner allows (`--max-notional`).
+    AboveMaxNotional = "above_max_notional", UNPROCESSABLE_ENTITY, false, "It is worth more than this node's limit";
     /// The idempotency key belongs to another request.
     IdempotencyKeyReuse = "idempotency_key_reuse", UNPROCESSABLE_ENTITY, false, "The idempotency key was used before";
     /// More is waiting than the node takes at a time.
@@ -243,8 +251,13 @@ impl From<CommandError> for Problem {
             CommandError::NotOwnOffer(_) => Code::NotOwnOffer,
             CommandError::OwnOffer(_) => Code::OwnOffer,
             CommandError::OfferNotAvailable { .. } => Code::OfferNotAvailable,
+            CommandError::OfferClosed { .. } => Code::OfferClosed,
+            CommandError::NotOwnBid(_) => Code::BidNotFound,
+            CommandError::BidAnswered { .. } => Code::BidAnswered,
+            CommandError::GiveUpTooEarly { .. } => Code::GiveUpTooEarly,
             CommandError::Price { side: Side::Sell, .. } => Code::PriceBelowAsk,
             CommandError::Price { side: Side::Buy, .. } => Code::PriceAboveOffer,
+            CommandError::AboveMaxNotional { .. } => Code::AboveMaxNotional,
             CommandError::AcceptanceUnknown(_) => Code::AcceptanceUnknown,
             CommandError::SequenceMismatch { .. } => Code::SequenceMismatch,
             CommandError::IdempotencyKeyReuse => Code::IdempotencyKeyReuse,

@@ -12,11 +12,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// What became of a bid.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BidStatus {
     /// The maker has not answered yet: it may be sold or not. The node asks until it knows; do not bid again for the same thing.
     InDoubt,
+    /// The maker never answered, and this node's owner waits no longer. A trade that comes all the same makes it `accepted`.
+    GivenUp,
     /// Sold: there is a trade.
     Accepted,
     /// Not sold, finally.
@@ -28,6 +30,7 @@ impl BidStatus {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InDoubt => "in_doubt",
+            Self::GivenUp => "given_up",
             Self::Accepted => "accepted",
             Self::Refused => "refused",
         }
@@ -78,8 +81,18 @@ pub struct BidView {
     pub created_at: Time,
     /// Until when it is firm.
     pub valid_until: Time,
+    /// When it came to this node; bids on own offers only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received_at: Option<Time>,
     /// What became of it.
     pub status: BidStatus,
+    /// From when on it can be given up; own bids in doubt only. It is the later of the bid's deadline and the death of the offer's
+    /// record.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub give_up_from: Option<Time>,
+    /// When it was given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given_up_at: Option<Time>,
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<RefusalView>,
@@ -94,9 +107,16 @@ pub struct BidView {
 
 impl BidView {
     /// An own bid.
-    pub fn out(bid: &BidOut) -> Self {
+    pub fn out(state: &State, bid: &BidOut) -> Self {
         match &bid.outcome {
-            BidOutcome::InDoubt => Self::of(&bid.bid, true, BidStatus::InDoubt, None, None),
+            BidOutcome::InDoubt => Self {
+                give_up_from: Some(Time(state.give_up_from(&bid.bid))),
+                ..Self::of(&bid.bid, true, BidStatus::InDoubt, None, None)
+            },
+            BidOutcome::GivenUp { at } => Self {
+                given_up_at: Some(Time(*at)),
+                ..Self::of(&bid.bid, true, BidStatus::GivenUp, None, None)
+            },
             BidOutcome::Accepted(trade) => Self::of(&bid.bid, true, BidStatus::Accepted, None, Some(*trade)),
             BidOutcome::Refused(refusal) => Self::of(&bid.bid, true, BidStatus::Refused, Some(refusal), None),
         }
@@ -104,10 +124,11 @@ impl BidView {
 
     /// A bid on an own offer.
     pub fn incoming(bid: &BidIn) -> Self {
-        match &bid.answer {
+        let view = match &bid.answer {
             Ok(trade) => Self::of(&bid.bid, false, BidStatus::Accepted, None, Some(*trade)),
             Err(refusal) => Self::of(&bid.bid, false, BidStatus::Refused, Some(refusal), None),
-        }
+        };
+        Self { received_at: Some(Time(bid.at)), ..view }
     }
 
     /// With the trade itself.
@@ -136,7 +157,10 @@ impl BidView {
             terms: bid.terms.into(),
             created_at: Time(bid.created_at),
             valid_until: Time(bid.valid_until),
+            received_at: None,
             status,
+            give_up_from: None,
+            given_up_at: None,
             refusal: refusal.map(Into::into),
             trade_id,
             trade: None,

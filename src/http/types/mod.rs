@@ -18,7 +18,7 @@ pub use node::{
 };
 pub use offer::{Acceptance, OfferStatus, OfferView, PublishedState, PublishedView, Side, TermsView};
 pub use problem::{FieldError, ProblemView};
-pub use trade::{Role, Signatures, SignedTextView, TradeView};
+pub use trade::{Did, Role, Signatures, SignedTextView, TradeView};
 
 use crate::time::UnixMillis;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};

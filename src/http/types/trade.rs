@@ -5,7 +5,7 @@ use crate::{
     amount::Price,
     bep44::Target,
     identity::{ClientId, Network, SignedText},
-    market::{BidId, OfferId, TradeId, TradeReceipt},
+    market::{BidId, OfferId, Side, TradeId, TradeReceipt},
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -18,6 +18,25 @@ pub enum Role {
     Maker,
     /// It made the bid.
     Taker,
+}
+
+/// What a side of a trade did with bitcoin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Did {
+    /// It gave bitcoin.
+    Sold,
+    /// It got bitcoin.
+    Bought,
+}
+
+impl Did {
+    fn of(role: Role, side: Side) -> Self {
+        match (role, side) {
+            (Role::Maker, Side::Sell) | (Role::Taker, Side::Buy) => Self::Sold,
+            (Role::Maker, Side::Buy) | (Role::Taker, Side::Sell) => Self::Bought,
+        }
+    }
 }
 
 /// A statement as it was signed. The ed25519 signature covers `vintner/1/<network>/<kind>`, a zero byte, and `text`, where the
@@ -54,6 +73,11 @@ pub struct TradeView {
     pub id: TradeId,
     /// This node's part.
     pub role: Role,
+    /// What this node did with bitcoin: `side` and `role` in one word.
+    pub you: Did,
+    /// The other side of the trade: its client id.
+    #[schema(value_type = text::ClientKey)]
+    pub counterparty: ClientId,
     /// The market.
     #[schema(value_type = text::NetworkName)]
     pub network: Network,
@@ -88,9 +112,12 @@ impl TradeView {
     /// `receipt` as the node `me` sees it.
     pub fn of(receipt: &TradeReceipt, me: ClientId) -> Self {
         let trade = receipt.trade();
+        let role = if trade.maker == me { Role::Maker } else { Role::Taker };
         Self {
             id: trade.id,
-            role: if trade.maker == me { Role::Maker } else { Role::Taker },
+            role,
+            you: Did::of(role, trade.terms.side),
+            counterparty: if trade.maker == me { trade.taker } else { trade.maker },
             network: trade.network.clone(),
             maker: trade.maker,
             taker: trade.taker,

@@ -88,7 +88,8 @@ fn started(journal: &Fake) -> (Exchange, WriterThread, mpsc::UnboundedReceiver<P
     let outlets = Outlets { asks, publications, fetches, news };
     let network = "test".parse().unwrap();
     let (exchange, thread) =
-        start(MasterKey::from_bytes([1; 32]), network, journal.clone(), outlets).unwrap();
+        start((MasterKey::from_bytes([1; 32]), network, MaxNotional::default()), journal.clone(), outlets)
+            .unwrap();
     (exchange, thread, published)
 }
 

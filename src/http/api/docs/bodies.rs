@@ -74,6 +74,18 @@ pub(in crate::http::api) enum Availability {
     All,
 }
 
+/// In which order offers are listed, when it is not by age.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "a schema, as above")]
+pub(in crate::http::api) enum Sort {
+    /// The lowest price first.
+    #[serde(rename = "price")]
+    Price,
+    /// The highest price first.
+    #[serde(rename = "-price")]
+    PriceDown,
+}
+
 /// What a list leaves out unless it is asked for.
 #[derive(ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 /// The lists and the length of their cursors, in hex digits. A cursor of another list is refused.
-const CURSORS: [(&str, usize); 3] = [("list_offers", 72), ("list_bids", 96), ("list_trades", 32)];
+const CURSORS: [(&str, usize); 4] =
+    [("list_offers", 96), ("list_bids", 104), ("list_own_bids", 122), ("list_trades", 56)];
 
 /// Where `Page<View>` stands among the schemas, each with its entry.
 fn pages(schemas: &Map<String, Value>) -> Vec<(String, String)> {
