@@ -41,6 +41,7 @@ pub mod metrics;
 pub mod node;
 pub mod reach;
 pub mod replication;
+pub mod shown;
 pub mod standing;
 pub mod store;
 pub mod time;

@@ -1,6 +1,11 @@
 //! The commands as a user types them, against the API of one real node.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+#[path = "cli/everyday.rs"]
+mod everyday;
+#[path = "support/payloads.rs"]
+mod payloads;
+
 use std::{
     fs,
     io::{BufRead, BufReader},
@@ -30,9 +35,22 @@ struct NodeProcess {
 
 impl NodeProcess {
     fn start(data: &Path, more: &[&str]) -> Self {
+        Self::start_beside(data, "", more)
+    }
+
+    /// One that joins the DHT of whoever is at `bootstrap`.
+    fn start_beside(data: &Path, bootstrap: &str, more: &[&str]) -> Self {
         let data = data.display().to_string();
-        let fixed =
-            ["node", "--until-stdin-ends", "--log-format", "json", "--data-dir", &data, "--bootstrap", ""];
+        let fixed = [
+            "node",
+            "--until-stdin-ends",
+            "--log-format",
+            "json",
+            "--data-dir",
+            &data,
+            "--bootstrap",
+            bootstrap,
+        ];
         let free = ["--api", "127.0.0.1:0", "--rpc", "127.0.0.1:0", "--dht", "127.0.0.1:0"];
         let mut command = vintner(&[&fixed[..], &free, more].concat());
         let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -88,7 +106,10 @@ fn an_offer_lives_through_the_commands_and_a_restart() {
     let node = NodeProcess::start(data.path(), &[]);
     assert_eq!(
         node.run(&["offers", "list"]).1,
-        "no offers; `vintner offers create --quantity 0.5 --price 64000` makes one\n"
+        format!(
+            "no offers; `vintner offers create --quantity 0.5 --price 64000 --api {}` makes one\n",
+            node.url
+        )
     );
     let made = node.json(&[
         "offers",
@@ -160,7 +181,7 @@ fn refusals_say_what_to_do_next_and_end_with_1() {
     }
     assert_eq!(
         node.run(&["trades", "list"]).1,
-        "no trades; `vintner offers list` shows what can be bid on\n"
+        format!("no such trades; `vintner offers list --api {}` shows what can be bid on\n", node.url)
     );
     let status = node.run(&["status"]).1;
     assert!(status.contains("offers       1 can be taken, 1 own"), "{status}");

@@ -3,6 +3,7 @@
 //! Every error of the house is written as one sentence whose end, after a semicolon, says what to do. Here that end is put on
 //! its line; an error that knows no better (what SQLite or the system said) sends its reader to `vintner doctor`.
 
+use crate::shown::harmless;
 use std::fmt;
 
 /// What is told when nobody knows better.
@@ -39,7 +40,7 @@ impl Told {
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "error: {}\nnext: {}", self.what, self.next)
+        write!(f, "error: {}\nnext: {}", harmless(&self.what), harmless(&self.next))
     }
 }
 
@@ -60,6 +61,15 @@ mod tests {
             "error: the node did not start: p is not a store of this program\n\
              next: move it away, or choose another data directory"
         );
+    }
+
+    #[test]
+    fn an_error_that_repeats_what_a_stranger_wrote_stays_on_its_two_lines() {
+        for payload in crate::shown::payloads::PAYLOADS {
+            let told = Told::of(&anyhow!("it says {payload}; look at {payload}")).to_string();
+            assert_eq!(told.lines().count(), 2, "{told:?}");
+            told.lines().for_each(crate::shown::payloads::assert_harmless);
+        }
     }
 
     #[test]

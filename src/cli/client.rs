@@ -1,7 +1,7 @@
 //! A client of the REST API, for the commands that ask a running node.
 
-use super::{advice::Told, exit::WrongUsage, output, path::UserPath, settings::read_token};
-use crate::http::types::ProblemView;
+use super::{advice::Told, exit::WrongUsage, output, path::UserPath, reach::Reach, settings::read_token};
+use crate::{http::types::ProblemView, shown::harmless};
 use anyhow::{Context, Result};
 use reqwest::{Method, StatusCode, Url};
 use serde::{Serialize, de::DeserializeOwned};
@@ -9,6 +9,9 @@ use std::{fmt, time::Duration};
 
 /// How long an answer may take: longer than a bid may wait for its maker.
 const ANSWER_WITHIN: Duration = Duration::from_secs(45);
+
+/// Where the commands look for a node that nobody named.
+pub(crate) const API_DEFAULT: &str = "http://127.0.0.1:4000";
 
 /// Which node is asked, and how its answers are printed.
 #[derive(Clone, Debug, clap::Args)]
@@ -19,17 +22,17 @@ pub(crate) struct ClientArgs {
         global = true,
         env = "VINTNER_URL",
         value_name = "URL",
-        default_value = "http://127.0.0.1:4000"
+        default_value = API_DEFAULT
     )]
-    api: String,
+    pub(super) api: String,
 
     /// The API's token
     #[arg(long, global = true, env = "VINTNER_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    pub(super) token: Option<String>,
 
     /// File that holds the API's token
     #[arg(long, global = true, env = "VINTNER_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
-    token_file: Option<UserPath>,
+    pub(super) token_file: Option<UserPath>,
 
     /// Print JSON
     #[arg(long, global = true)]
@@ -40,6 +43,8 @@ pub(crate) struct ClientArgs {
 #[derive(Debug)]
 pub(crate) struct Refused {
     problem: Box<ProblemView>,
+    /// The id of what was asked about, where there was one.
+    about: String,
     json: bool,
 }
 
@@ -47,24 +52,30 @@ impl std::error::Error for Refused {}
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.problem.detail, self.problem.code)
+        write!(f, "{} ({})", harmless(&self.problem.detail), harmless(&self.problem.code))
     }
 }
 
 impl Refused {
     /// Tells the user, with what to do next.
-    pub(crate) fn report(&self) {
+    pub(crate) fn report(&self, reach: &Reach) {
         if self.json
             && let Err(error) = output::print_json(&self.problem)
         {
             output::tell(&Told::of(&error).to_string());
         }
-        output::tell(&format!("error: {self}"));
+        output::tell(&self.told(reach));
+    }
+
+    fn told(&self, reach: &Reach) -> String {
+        let mut lines = vec![format!("error: {self}")];
         for error in &self.problem.errors {
             let place = error.pointer.as_deref().or(error.parameter.as_deref()).unwrap_or_default();
-            output::tell(&format!("  {place} {}", error.detail));
+            lines.push(format!("  {} {}", harmless(place), harmless(&error.detail)));
         }
-        output::tell(&format!("next: {}", next_step(&self.problem.code).unwrap_or(LOOK_AT_THE_FORM)));
+        let next = next_step(&self.problem.code, &self.about).unwrap_or_else(|| LOOK_AT_THE_FORM.into());
+        lines.push(format!("next: {next}"));
+        reach.repeat(&lines.join("\n"))
     }
 
     /// Whether the very same question may be answered later.
@@ -81,26 +92,52 @@ impl Refused {
 /// For the problems of a node that is newer than this program.
 const LOOK_AT_THE_FORM: &str = "change the request and try again; `--help` shows the form";
 
-/// What to do about a problem.
-fn next_step(code: &str) -> Option<&'static str> {
+/// What to do about a problem of what has the id `about`.
+fn next_step(code: &str, about: &str) -> Option<String> {
+    let id = if about.is_empty() { "ID" } else { about };
+    let about_it = match code {
+        "terms_mismatch" => {
+            format!(
+                "look at `vintner offers show {id}` again: it has changed, or its maker sent you another one"
+            )
+        }
+        "own_offer" => {
+            format!(
+                "bid from another node (--api), or withdraw the offer with `vintner offers withdraw {id}`"
+            )
+        }
+        "sequence_mismatch" => format!("look at `vintner offers show {id}` and decide anew"),
+        "offer_closed" => format!("`vintner offers show {id}` shows what became of it"),
+        "bid_answered" => format!("`vintner bids show {id}` shows the answer"),
+        "give_up_too_early" => {
+            format!(
+                "the node goes on asking the maker; `vintner bids show {id}` says from when it can be given up"
+            )
+        }
+        _ => return next_step_anyway(code).map(Into::into),
+    };
+    Some(about_it)
+}
+
+/// The same where it does not matter what it was about.
+fn next_step_anyway(code: &str) -> Option<&'static str> {
     Some(match code {
         "offer_not_found" => {
             "look at `vintner offers list`; an offer that was just made needs a moment to arrive"
         }
         "offer_not_available" => "choose another one from `vintner offers list`",
-        "terms_mismatch" => {
-            "look at `vintner offers show` again: it has changed, or its maker sent you another one"
-        }
         "acceptance_unknown" => "bid with a newer version of this program, or choose another offer",
         "bid_expired" => "bid again, firm for longer (--valid-for); `vintner doctor` compares the clocks",
         "invalid_bid" => "`vintner doctor` compares this machine's clock with others'",
         "refused" => "choose another offer; a newer version of this program may know the reason",
         "id_reuse" => "bid again: a new bid has an id of its own",
         "price_below_ask" | "price_above_offer" => "bid the offer's own price: leave --price out",
-        "own_offer" => "bid from another node (--api), or withdraw the offer with `vintner offers withdraw`",
         "not_own_offer" => "withdraw it on its maker's node",
-        "bid_not_found" | "trade_not_found" => "look at `vintner trades list`",
-        "sequence_mismatch" => "look at `vintner offers show` and decide anew",
+        "bid_not_found" => {
+            "ask the node that made the bid, with its --api; `vintner bids list` shows what this node knows"
+        }
+        "trade_not_found" => "look at `vintner trades list`",
+        "above_max_notional" => "make it smaller, or start the node with a higher --max-notional",
         "idempotency_key_reuse" => "choose another --idempotency-key for another request",
         "unauthorized" | "wrong_token" => "give the node's token: --token-file DATA_DIR/api-token",
         "foreign_host" | "foreign_origin" => {
@@ -161,6 +198,8 @@ pub(crate) struct Client {
     http: reqwest::Client,
     /// Whether answers are printed as JSON.
     pub(crate) json: bool,
+    /// How the same node is asked by another command.
+    pub(crate) reach: Reach,
 }
 
 impl Client {
@@ -170,7 +209,7 @@ impl Client {
             (None, Some(file)) => Some(read_token(file)?),
             (None, None) => None,
         };
-        Self::at(&args.api, token, args.json)
+        Ok(Self { reach: Reach::of(args), ..Self::at(&args.api, token, args.json)? })
     }
 
     /// A client of the node whose API is at `api`.
@@ -189,7 +228,7 @@ impl Client {
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("the HTTP client did not start; check the system's certificates")?;
-        Ok(Self { base, token, http, json })
+        Ok(Self { base, token, http, json, reach: Reach::default() })
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> Result<T> {
@@ -239,10 +278,12 @@ impl Client {
             Some(token) => request.bearer_auth(token),
             None => request,
         };
+        let request = request.build().context("the request cannot be sent; check the arguments")?;
+        let about = id_in(request.url().path());
         let api = || self.base.clone();
         let silent =
             |error| NoAnswer::Silent { api: api(), reason: root_cause(&error), next: next.to_owned() };
-        let response = request.send().await.map_err(|error| {
+        let response = self.http.execute(request).await.map_err(|error| {
             if error.is_connect() {
                 NoAnswer::Unreachable { api: api(), reason: root_cause(&error) }
             } else {
@@ -257,10 +298,16 @@ impl Client {
             return Ok((status, answer));
         }
         match serde_json::from_str(&text) {
-            Ok(problem) => Err(Refused { problem: Box::new(problem), json: self.json }.into()),
+            Ok(problem) => Err(Refused { problem: Box::new(problem), about, json: self.json }.into()),
             Err(_) => Err(NoAnswer::Foreign { api: api(), says: format!("answers {status}") }.into()),
         }
     }
+}
+
+/// What `/api/v1/offers/ID/bids` is about.
+fn id_in(path: &str) -> String {
+    let parts = path.strip_prefix("/api/v1/").unwrap_or_default().split('/');
+    parts.skip(1).find(|part| id(part).is_ok()).unwrap_or_default().to_owned()
 }
 
 /// One part of a path, so that an id can never become another path.
@@ -289,11 +336,37 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shown::payloads::{PAYLOADS, assert_harmless};
 
     #[test]
     fn every_problem_has_advice_of_its_own() {
         for code in crate::http::api::Code::ALL {
-            assert!(next_step(code.as_str()).is_some(), "{}", code.as_str());
+            assert!(next_step(code.as_str(), "").is_some(), "{}", code.as_str());
+        }
+    }
+
+    fn refused(code: &str, detail: &str, about: &str) -> Refused {
+        let problem = serde_json::json!({
+            "type": "", "title": "", "status": 409, "detail": detail, "code": code, "retryable": false,
+            "errors": [{ "pointer": detail, "detail": detail }]});
+        let problem = Box::new(serde_json::from_value(problem).unwrap());
+        Refused { problem, about: about.into(), json: false }
+    }
+
+    #[test]
+    fn advice_names_what_was_asked_about() {
+        let id = id_in("/api/v1/offers/01a1fc28-3e5f-7000-80fe-3be73643e1da/bids");
+        let told = refused("terms_mismatch", "no", &id).told(&Reach::default());
+        assert!(told.contains("`vintner offers show 01a1fc28-3e5f-7000-80fe-3be73643e1da`"), "{told}");
+        assert_eq!(id_in("/api/v1/bids"), "");
+    }
+
+    #[test]
+    fn a_problem_that_repeats_what_a_stranger_wrote_stays_on_its_lines() {
+        for payload in PAYLOADS {
+            let told = refused(payload, payload, "").told(&Reach::default());
+            assert_eq!(told.lines().count(), 3, "{told:?}");
+            told.lines().for_each(assert_harmless);
         }
     }
 

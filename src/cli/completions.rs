@@ -104,7 +104,7 @@ mod tests {
         // Bash names each level, so that a name that occurs elsewhere does not hide a gap.
         let bash = script(Shell::Bash);
         for path in all() {
-            let case = format!("vintner__subcmd__{}", path.replace(' ', "__subcmd__"));
+            let case = format!("vintner__subcmd__{}", path.replace([' ', '-'], "__subcmd__"));
             assert!(bash.contains(&case), "bash does not know {path}");
         }
     }

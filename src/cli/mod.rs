@@ -17,19 +17,23 @@ mod bids;
 mod client;
 mod completions;
 mod container;
+mod currencies;
 mod devnet;
 mod doctor;
 mod exit;
 mod grape;
 mod healthcheck;
+mod instant;
 mod join;
 mod logs;
 mod node;
 mod offers;
 mod open_files;
 mod output;
+mod pages;
 mod path;
 mod ports;
+mod reach;
 mod recover;
 mod settings;
 mod signals;
@@ -42,6 +46,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use client::{Client, Refused};
 use exit::Exit;
 use logs::LogFormat;
+use reach::Reach;
 use std::{ffi::OsString, io::ErrorKind, process::ExitCode};
 
 /// A peer-to-peer exchange node
@@ -71,7 +76,7 @@ enum Command {
     Devnet(devnet::DevnetArgs),
     /// Create, list, show and withdraw offers, and bid on them
     Offers(Remote<offers::OffersCommand>),
-    /// Show bids
+    /// List and show bids, and give up those whose makers are gone
     Bids(Remote<bids::BidsCommand>),
     /// List and show trades
     Trades(Remote<trades::TradesCommand>),
@@ -96,6 +101,20 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum GrapeOnly {
     Grape(Box<grape::GrapeArgs>),
+}
+
+impl Command {
+    /// How the node is reached that the command asks.
+    fn reach(&self) -> Reach {
+        match self {
+            Self::Offers(Remote { to, .. })
+            | Self::Bids(Remote { to, .. })
+            | Self::Trades(Remote { to, .. })
+            | Self::Status(Remote { to, .. })
+            | Self::Recover(Remote { to, .. }) => Reach::of(to),
+            _ => Reach::default(),
+        }
+    }
 }
 
 /// Reads the arguments.
@@ -135,7 +154,9 @@ pub fn main() -> ExitCode {
             let printed = error.print();
             return match printed {
                 _ if error.use_stderr() => Exit::Usage,
-                Err(error) if error.kind() != ErrorKind::BrokenPipe => report(output::not_written(error)),
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                    report(output::not_written(error), &Reach::default())
+                }
                 _ => Exit::Done,
             }
             .into();
@@ -153,10 +174,11 @@ pub fn main() -> ExitCode {
             return Exit::Failed.into();
         }
     };
+    let reach = cli.command.reach();
     let exit = runtime.block_on(run(cli));
     // A read of standard input that never ends must not keep the process.
     runtime.shutdown_background();
-    exit.unwrap_or_else(report).into()
+    exit.unwrap_or_else(|error| report(error, &reach)).into()
 }
 
 /// A grape lives on one thread, as a stock grape does: its requests and its datagrams go through one DHT task anyway, and on one
@@ -173,10 +195,10 @@ fn runtime(command: &Command) -> std::io::Result<tokio::runtime::Runtime> {
     }
 }
 
-fn report(error: anyhow::Error) -> Exit {
+fn report(error: anyhow::Error, reach: &Reach) -> Exit {
     match error.downcast_ref::<Refused>() {
-        Some(refused) => refused.report(),
-        None => output::tell(&advice::Told::of(&error).to_string()),
+        Some(refused) => refused.report(reach),
+        None => output::tell(&reach.repeat(&advice::Told::of(&error).to_string())),
     }
     Exit::of(&error)
 }

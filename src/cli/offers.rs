@@ -5,7 +5,11 @@ use super::{
     advice::Told,
     bids::print_bid,
     client::{Client, duration, id},
-    output::{self, facts, table},
+    currencies,
+    exit::WrongUsage,
+    output::{self, Column, facts, left, right, short, table},
+    pages::{List, PAGE_MAX, PageArgs, more},
+    reach::quoted,
     signals::Stop,
     watch,
 };
@@ -16,10 +20,13 @@ use crate::{
     node::clock,
     time::UnixMillis,
 };
-use anyhow::Result;
+use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Map, Value};
-use std::time::Duration;
+use std::{
+    io::{BufRead, IsTerminal, stderr, stdin},
+    time::Duration,
+};
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct OffersCommand {
@@ -50,13 +57,13 @@ enum OffersSub {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum SideArg {
+pub(crate) enum SideArg {
     Sell,
     Buy,
 }
 
 impl SideArg {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Sell => "sell",
             Self::Buy => "buy",
@@ -66,7 +73,9 @@ impl SideArg {
 
 /// List a new offer
 #[derive(Clone, Debug, Args)]
-#[command(after_help = "Example: vintner offers create --quantity 0.5 --price 64000")]
+#[command(after_help = "Example: vintner offers create --quantity 0.5 --price 64000\n\n\
+    A currency code that is one slip away from a known one (UDS) is asked about on a terminal. Elsewhere it is refused, with exit \
+    code 2, unless --yes is given.")]
 struct CreateArgs {
     /// How much bitcoin
     #[arg(long, visible_alias = "btc-quantity", value_name = "BTC")]
@@ -83,6 +92,9 @@ struct CreateArgs {
     /// A word to the takers, public
     #[arg(long, value_name = "TEXT")]
     memo: Option<String>,
+    /// Do not ask about a currency that looks mistyped
+    #[arg(long)]
+    yes: bool,
     /// How long it can be taken, such as 90s, 5m, 24h or 7d [default: 24h]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     expires_in: Option<Duration>,
@@ -121,18 +133,25 @@ struct ListArgs {
     /// Highest quantity
     #[arg(long, value_name = "BTC")]
     max_quantity: Option<Quantity>,
-    /// At most so many
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    limit: u32,
-    /// Where the page before said to go on
-    #[arg(long, value_name = "CURSOR")]
-    cursor: Option<String>,
+    /// By price instead of by age: the lowest first; -price: the highest. Needs --currency
+    #[arg(long, requires = "currency", allow_hyphen_values = true)]
+    sort: Option<SortArg>,
+    #[command(flatten)]
+    page: PageArgs,
     /// Keep the list up to date; when not on a terminal, or with --json, one line a change
     #[arg(long, conflicts_with = "cursor")]
     watch: bool,
     /// How often --watch asks the node, from 1s to 1h
     #[arg(long, value_name = "DURATION", value_parser = watch::interval, default_value = "2s", requires = "watch")]
     interval: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum SortArg {
+    #[value(name = "price")]
+    Price,
+    #[value(name = "-price")]
+    PriceDown,
 }
 
 /// Bid on an offer; without --price at the offer's own
@@ -161,7 +180,11 @@ struct BidArgs {
 pub(crate) async fn run(command: OffersCommand, client: &Client, stop: Stop) -> Result<Exit> {
     match command.command {
         OffersSub::Create(args) => create(args, client).await,
-        OffersSub::List(args) if args.watch => watch::run(client, &args.query(), args.interval, stop).await,
+        OffersSub::List(args) if args.watch => {
+            let limit = args.page.limit.min(PAGE_MAX);
+            let query = [args.query(), vec![("limit", limit.to_string())]].concat();
+            watch::run(client, &query, args.interval, stop).await
+        }
         OffersSub::List(args) => list(&args, client).await,
         OffersSub::Show { offer } => {
             let offer: OfferView = client.get(&format!("/api/v1/offers/{offer}"), &[]).await?;
@@ -180,7 +203,35 @@ fn new_key() -> String {
     uuid::Uuid::now_v7().to_string()
 }
 
+/// Asks about a currency that looks mistyped: who is at a terminal says whether it is meant, who is not must have said so.
+async fn is_meant(currency: Currency) -> Result<bool> {
+    let near = currencies::meant(currency);
+    if near.is_empty() {
+        return Ok(true);
+    }
+    let near = near.join(", ");
+    if !stdin().is_terminal() || !stderr().is_terminal() {
+        return Err(WrongUsage::of(anyhow!(
+            "{currency} is no widely known currency, did you mean {near}; correct --currency, or say --yes if it is meant"
+        )));
+    }
+    output::ask(&format!(
+        "{currency} is no widely known currency; did you mean {near}? Go on with {currency}? [y/N] "
+    ));
+    let answer = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        stdin().lock().read_line(&mut line).map(|_| line)
+    });
+    let answer = answer.await.context("the question was interrupted; say --yes instead")?;
+    let answer = answer.context("the answer cannot be read; say --yes instead")?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
 async fn create(args: CreateArgs, client: &Client) -> Result<Exit> {
+    if !args.yes && !is_meant(args.currency).await? {
+        output::tell("nothing was done; correct --currency");
+        return Ok(Exit::Failed);
+    }
     let mut body = Map::new();
     body.insert("btc_quantity".into(), args.quantity.to_string().into());
     body.insert("offer_price".into(), args.price.to_string().into());
@@ -211,35 +262,55 @@ impl ListArgs {
             text(self.max_price.map(|price| price.to_string()), "max_price"),
             text(self.min_quantity.map(|quantity| quantity.to_string()), "min_quantity"),
             text(self.max_quantity.map(|quantity| quantity.to_string()), "max_quantity"),
-            Some(("limit", self.limit.to_string())),
-            text(self.cursor.clone(), "cursor"),
+            self.sort.map(|sort| ("sort", if sort == SortArg::Price { "price" } else { "-price" }.into())),
         ]
         .into_iter()
         .flatten()
         .collect()
     }
+
+    /// The same as a shell is asked.
+    fn flags(&self) -> String {
+        let flag = |(name, value): (&str, String)| match name {
+            "mine" => " --mine".into(),
+            "availability" => " --all".into(),
+            "include" => " --stale".into(),
+            "sort" => format!(" --sort={value}"),
+            name => format!(" --{} {}", name.replace('_', "-"), quoted(&value)),
+        };
+        self.query().into_iter().map(flag).collect()
+    }
 }
 
 async fn list(args: &ListArgs, client: &Client) -> Result<Exit> {
-    let page: Page<OfferView> = client.get("/api/v1/offers", &args.query()).await?;
+    let list = List { path: "/api/v1/offers", query: args.query() };
+    let page: Page<OfferView> = list.get(client, &args.page).await?;
     if client.json {
         output::print_json(&page)?;
         return Ok(Exit::Done);
     }
     if page.items.is_empty() && page.next_cursor.is_none() {
-        output::print("no offers; `vintner offers create --quantity 0.5 --price 64000` makes one\n")?;
+        let none = "no offers; `vintner offers create --quantity 0.5 --price 64000` makes one\n";
+        output::print(&client.reach.repeat(none))?;
         return Ok(Exit::Done);
     }
     let rows: Vec<Vec<String>> = page.items.iter().map(row).collect();
-    output::print(&table(&HEADINGS, &rows))?;
-    if let Some(cursor) = page.next_cursor {
-        output::print(&format!("more: --cursor {cursor}\n"))?;
-    }
+    output::print(&table(&COLUMNS, &rows))?;
+    output::print(&more(client, "vintner offers list", &args.flags(), &args.page, &page))?;
     Ok(Exit::Done)
 }
 
 /// What [`row`] shows.
-pub(crate) const HEADINGS: [&str; 8] = ["ID", "SIDE", "BTC", "PRICE", "IN", "STATUS", "EXPIRES", "MAKER"];
+pub(crate) const COLUMNS: [Column; 8] = [
+    left("ID"),
+    left("SIDE"),
+    right("BTC"),
+    right("PRICE"),
+    left("IN"),
+    left("STATUS"),
+    left("EXPIRES"),
+    left("MAKER"),
+];
 
 /// An offer on one line.
 pub(crate) fn row(offer: &OfferView) -> Vec<String> {
@@ -251,7 +322,7 @@ pub(crate) fn row(offer: &OfferView) -> Vec<String> {
         offer.currency.to_string(),
         status(offer),
         offer.expires_at.map_or_else(String::new, |at| at.to_string()),
-        if offer.mine { "own".into() } else { format!("{:.8}", offer.client_id.to_string()) },
+        if offer.mine { "own".into() } else { short(&offer.client_id) },
     ]
 }
 
@@ -315,16 +386,20 @@ async fn bid(args: BidArgs, client: &Client) -> Result<Exit> {
     let path = format!("/api/v1/offers/{}/bids", args.offer);
     let (_, bid): (_, BidView) = client.post(&path, &body, &key).await?;
     let printed = print_bid(&bid, client.json);
-    if bid.status != BidStatus::InDoubt {
-        return printed.map(|()| Exit::Done);
+    match bid.status {
+        BidStatus::InDoubt => {}
+        // By a request that is repeated.
+        BidStatus::GivenUp => return printed.map(|()| Exit::InDoubt),
+        BidStatus::Accepted | BidStatus::Refused => return printed.map(|()| Exit::Done),
     }
     // Told first, and with its own exit code: whoever took it for a refusal would bid again.
     let until: UnixMillis = bid.valid_until.0;
-    output::tell(&format!(
+    let told = format!(
         "in doubt: the maker has not answered; the bid is firm until {until}, and the node goes on asking\n\
          next: `vintner bids show {}` tells what became of it; do not bid again",
         bid.id
-    ));
+    );
+    output::tell(&client.reach.repeat(&told));
     if let Err(error) = printed {
         output::tell(&Told::of(&error).to_string());
     }

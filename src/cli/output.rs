@@ -1,8 +1,15 @@
 //! What commands print: tables for people, JSON for machines. Nothing else writes to standard output or standard error.
 
+use crate::{
+    identity::ClientId,
+    shown::{harmless, harmless_lines},
+};
 use anyhow::{Context, Result};
 use serde::Serialize;
-use std::io::{ErrorKind, Write};
+use std::{
+    borrow::Cow,
+    io::{ErrorKind, Write},
+};
 
 /// Prints text as it stands, on standard output.
 ///
@@ -37,46 +44,92 @@ pub(crate) fn print_if_possible(line: &str) {
 
 /// Tells people a line, on standard error. Where that cannot be written there is nobody to tell: `eprintln!` would panic.
 pub(crate) fn tell(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", harmless_lines(line));
 }
 
-/// Rows under headings, each column as wide as its widest cell.
-pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
-    let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
-    for row in rows {
+/// Asks people something, on standard error, and stays on the line.
+pub(crate) fn ask(question: &str) {
+    let mut err = std::io::stderr().lock();
+    let _ = write!(err, "{}", harmless(question)).and_then(|()| err.flush());
+}
+
+/// The heading of a column, and on which side its cells stand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Column {
+    heading: &'static str,
+    right: bool,
+}
+
+/// A column of text.
+pub(crate) const fn left(heading: &'static str) -> Column {
+    Column { heading, right: false }
+}
+
+/// A column of numbers.
+pub(crate) const fn right(heading: &'static str) -> Column {
+    Column { heading, right: true }
+}
+
+/// Enough of a client id to tell it from those that somebody may make to look like it: 64 of its bits.
+pub(crate) fn short(id: &ClientId) -> String {
+    format!("{:.16}", id.to_string())
+}
+
+/// Rows under headings, each column as wide as its widest cell. Whatever is in a cell, it stays in it.
+pub(crate) fn table(columns: &[Column], rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<Cow<'_, str>>> =
+        rows.iter().map(|row| row.iter().map(|cell| harmless(cell)).collect()).collect();
+    let mut widths: Vec<usize> = columns.iter().map(|column| column.heading.chars().count()).collect();
+    for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
     let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded: Vec<String> = cells.zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
-        format!("{}\n", padded.join("  ").trim_end())
+        let padded = cells.zip(&widths).zip(columns).map(|((cell, &width), column)| {
+            if column.right { format!("{cell:>width$}") } else { format!("{cell:width$}") }
+        });
+        format!("{}\n", padded.collect::<Vec<_>>().join("  ").trim_end())
     };
-    let mut text = line(&mut headings.iter().copied());
-    for row in rows {
-        text.push_str(&line(&mut row.iter().map(String::as_str)));
+    let mut text = line(&mut columns.iter().map(|column| column.heading));
+    for row in &rows {
+        text.push_str(&line(&mut row.iter().map(AsRef::as_ref)));
     }
     text
 }
 
-/// Names and values below each other; what has no value is left out.
+/// Names and values below each other; what has no value is left out. Whatever is in a value, it stays on its line.
 pub(crate) fn facts(facts: &[(&str, Option<String>)]) -> String {
-    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
-    let line = |(name, value): &(&str, Option<String>)| Some(format!("{name:width$}  {}\n", value.as_ref()?));
-    facts.iter().filter_map(line).collect()
+    let given = || facts.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+    let width = given().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let lines = given().map(|(name, value)| format!("{name:width$}  {}\n", harmless(value)));
+    lines.collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shown::payloads::{PAYLOADS, assert_harmless};
 
     #[test]
     fn columns_line_up_and_facts_without_values_are_left_out() {
         let rows = [vec!["1".into(), "é".into()], vec!["22222".into(), String::new()]];
-        assert_eq!(table(&["A", "BB"], &rows), "A      BB\n1      é\n22222\n");
+        assert_eq!(table(&[left("A"), left("BB")], &rows), "A      BB\n1      é\n22222\n");
+        assert_eq!(table(&[right("A"), left("BB")], &rows), "    A  BB\n    1  é\n22222\n");
         assert_eq!(
             facts(&[("a", Some("1".into())), ("bcd", None), ("bc", Some("2".into()))]),
-            "a    1\nbc   2\n"
+            "a   1\nbc  2\n"
         );
+    }
+
+    #[test]
+    fn what_strangers_write_stays_in_its_cell_and_on_its_line() {
+        for payload in PAYLOADS {
+            let text = table(&[left("A"), right("B")], &[vec![(*payload).into(), "1".into()]]);
+            assert_eq!(text.lines().count(), 2, "{text:?}");
+            let text = text + &facts(&[("memo", Some((*payload).into()))]);
+            text.lines().for_each(assert_harmless);
+            assert_eq!(text.matches('\n').count(), 3, "{text:?}");
+        }
     }
 }

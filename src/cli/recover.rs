@@ -15,7 +15,7 @@ pub(crate) async fn run(client: &Client) -> Result<Exit> {
     if client.json {
         output::print_json(&done)?;
     } else {
-        output::print(&told(&done))?;
+        output::print(&client.reach.repeat(&told(&done)))?;
     }
     Ok(Exit::Done)
 }

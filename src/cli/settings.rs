@@ -3,13 +3,14 @@
 
 use super::{addresses, container, exit::WrongUsage, join, logs::LogFormat, path::UserPath};
 use crate::{
+    exchange::MaxNotionalEntry,
     http::api::{ApiConfig, ApiToken, Published, TOKEN_BYTES_MAX},
     identity::Network,
     node::NodeConfig,
     store::keyfile,
 };
-use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize, Serializer, de::DeserializeOwned};
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4},
@@ -83,6 +84,12 @@ pub(crate) struct Settings {
     /// Never by default with --mainline: there anybody can name an address in the network that this machine is in.
     #[arg(long, env = "VINTNER_ALLOW_PRIVATE", value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub(super) allow_private: Option<bool>,
+
+    /// The most that one offer or bid may be worth, quantity times price: an amount for every currency, CODE=AMOUNT for one
+    ///
+    /// Such as 100000,JPY=15000000. What is worth more is refused by this node, whoever asks for it. None by default.
+    #[arg(long, env = "VINTNER_MAX_NOTIONAL", value_name = "[CODE=]AMOUNT,...", value_delimiter = ',')]
+    pub(super) max_notional: Option<Vec<String>>,
 
     /// File with the token that every API request must show [default: DATA_DIR/api-token, made, when --api is not loopback]
     #[arg(long, visible_alias = "api-token-file", env = "VINTNER_TOKEN_FILE", value_name = "FILE")]
@@ -170,6 +177,8 @@ pub(crate) struct Effective {
     name: Option<String>,
     advertise: Vec<SocketAddr>,
     pub(crate) allow_private: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_texts")]
+    max_notional: Vec<MaxNotionalEntry>,
     /// The file's name; what it holds is a secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     token_file: Option<PathBuf>,
@@ -202,6 +211,7 @@ impl Settings {
             name: self.name.or(file.name),
             advertise: self.advertise.or(file.advertise),
             allow_private: self.allow_private.or(file.allow_private),
+            max_notional: self.max_notional.or(file.max_notional),
             token_file: self.token_file.or(file.token_file),
             insecure_no_token: self.insecure_no_token.or(file.insecure_no_token),
             api_published: self.api_published.or(file.api_published),
@@ -243,6 +253,13 @@ impl Settings {
             })
             .collect();
         let bootstrap = self.bootstrap.unwrap_or_else(|| default_bootstrap(mainline));
+        let max_notional: Result<Vec<MaxNotionalEntry>> = named(self.max_notional.unwrap_or_default())
+            .map(|text| {
+                text.parse().map_err(|error| {
+                    anyhow!("--max-notional {text:?}: {error}; write it as 100000 or JPY=15000000")
+                })
+            })
+            .collect();
         Ok(Effective {
             api: addresses::plain(self.api.unwrap_or_else(|| default(API_PORT))),
             rpc: addresses::plain(rpc),
@@ -255,6 +272,7 @@ impl Settings {
             name: self.name.as_deref().map(node_name).transpose().map_err(anyhow::Error::msg)?,
             advertise,
             allow_private: self.allow_private.unwrap_or_else(|| addresses::allows_private(mainline, listens)),
+            max_notional: max_notional?,
             token_file: self.token_file.map(UserPath::into_path),
             insecure_no_token: self.insecure_no_token.unwrap_or(false),
             api_published: self.api_published,
@@ -283,6 +301,7 @@ impl Effective {
             bootstrap: self.bootstrap.clone(),
             advertise: self.advertise.clone(),
             allow_private: self.allow_private,
+            max_notional: self.max_notional.iter().copied().collect(),
         }
     }
 
@@ -329,6 +348,10 @@ fn node_name(text: &str) -> Result<String, String> {
     } else {
         Err(format!("a name has 1 to {CHARS_MAX} characters, none of them a control character"))
     }
+}
+
+fn as_texts<S: Serializer>(entries: &[MaxNotionalEntry], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(entries.iter().map(ToString::to_string))
 }
 
 /// Reads a TOML file of settings; `shown_by` is the command that prints one.

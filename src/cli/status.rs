@@ -5,7 +5,10 @@ use super::{
     client::Client,
     output::{self, facts},
 };
-use crate::http::types::{AloneView, NodeView, ReasonView, ReplicationView};
+use crate::{
+    http::types::{AloneView, NodeView, ReasonView, ReplicationView},
+    shown::harmless,
+};
 use anyhow::Result;
 use clap::Args;
 
@@ -33,11 +36,11 @@ pub(crate) async fn run(client: &Client) -> Result<Exit> {
         ("replica", Some(replica(&node.replication))),
         ("offers", Some(format!("{} can be taken, {} own", offers.listed, offers.own))),
         ("trades", Some(offers.trades.to_string())),
-        ("in doubt", Some(format!("{} bids", node.outbox.bids_in_doubt))),
+        ("in doubt", Some(client.reach.repeat(&in_doubt(node.outbox.bids_in_doubt)))),
         ("unpublished", Some(format!("{} own offers", node.outbox.unpublished))),
         ("data", Some(format!("{} ({} KiB)", node.store.path.display(), node.store.bytes / 1024))),
     ]))?;
-    output::print(&reasons(&node.reasons))?;
+    output::print(&client.reach.repeat(&reasons(&node.reasons)))?;
     Ok(Exit::Done)
 }
 
@@ -45,9 +48,17 @@ pub(crate) async fn run(client: &Client) -> Result<Exit> {
 fn reasons(reasons: &[ReasonView]) -> String {
     let line = |reason: &ReasonView| {
         let ReasonView { code, level, since, meaning, advice, detail } = reason;
+        let [meaning, advice, detail] = [meaning, advice, detail].map(|text| harmless(text));
         format!("{level} {code} since {since}: {detail}\n      {meaning}\n      next: {advice}\n")
     };
     reasons.iter().map(line).collect()
+}
+
+fn in_doubt(bids: usize) -> String {
+    match bids {
+        0 => "0 bids".into(),
+        bids => format!("{bids} bids; `vintner bids list --state in_doubt` shows them"),
+    }
 }
 
 /// Whether the list is complete, and who would tell if it were not.

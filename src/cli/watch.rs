@@ -6,13 +6,14 @@
 use super::{
     Exit,
     client::{Client, NoAnswer, Refused, duration},
-    offers::{HEADINGS, row},
+    offers::{COLUMNS, row},
     output::{self, table},
     signals::Stop,
 };
 use crate::{
     http::types::{OfferView, Page},
     node::clock,
+    shown::harmless,
 };
 use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -132,7 +133,7 @@ impl Face {
         let text = match self {
             Self::Screen => screen(page, interval, terminal_size(), before.is_none()),
             Self::Lines => lines(before, page, |change, offer| {
-                format!("{} {}", change.sign(), row(offer).join("  ").trim_end())
+                format!("{} {}", change.sign(), harmless(row(offer).join("  ").trim_end()))
             }),
             Self::Json => lines(before, page, |change, offer| {
                 json!({"change": change.name(), "offer": offer}).to_string()
@@ -234,7 +235,7 @@ fn screen(
         interval.as_secs()
     );
     if !rows.is_empty() {
-        text += &table(&HEADINGS, &rows[..rows.len().min(fits)]);
+        text += &table(&COLUMNS, &rows[..rows.len().min(fits)]);
     }
     if rows.len() > fits {
         let more = (rows.len() - fits).to_string();

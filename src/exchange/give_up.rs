@@ -218,7 +218,7 @@ mod tests {
             ..crate::exchange::testing::new_offer()
         };
         maker.give(Input::Create { new, idempotency: None, reply: ReplyTo(0) });
-        let newest = maker.core.state().own.values().last().unwrap().offer.clone();
+        let newest = maker.core.state().own.values().next_back().unwrap().offer.clone();
         assert_eq!(asked(&taker.give(Input::Record(newest, Via::Dht))).len(), 1);
         // After a restart, too, when something of it is held.
         assert_eq!(asked(&taker.restart()), std::slice::from_ref(&bid));

@@ -137,7 +137,7 @@ impl Page {
 
     fn event(&mut self, event: &Event, now: UnixMillis) {
         match event {
-            Event::Own(own) => self.own(own),
+            Event::Own(own) => Self::own(own),
             Event::Traded(receipt) => self.traded(receipt),
             Event::BidOut(bid) => self.bid_out(bid),
             Event::BidIn(bid) => self.bid_in(bid, now),
@@ -145,7 +145,7 @@ impl Page {
         }
     }
 
-    fn own(&self, OwnOffer { offer, closed, .. }: &OwnOffer) {
+    fn own(OwnOffer { offer, closed, .. }: &OwnOffer) {
         let (id, terms) = (offer.id, terms(&offer.terms, None));
         match closed {
             None => {

@@ -401,7 +401,9 @@ impl<J: Journal> Writer<J> {
         match run_batch(&mut core, clock::now(), batch, commit_due, |effects| released = effects) {
             Ok(()) => {
                 self.core = Some(core);
-                told.into_iter().for_each(|told| self.diary.tell(told));
+                for told in told {
+                    self.diary.tell(told);
+                }
                 self.release(released);
                 Ok(waited_for)
             }

@@ -17,6 +17,7 @@ mod running;
 use super::{
     Exit,
     client::duration,
+    reach::Reach,
     settings::{Effective, SettingsArgs},
 };
 use crate::{node::clock, time::UnixMillis};
@@ -59,7 +60,8 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<Exit> {
 
 /// The checks, each after those that it builds on.
 async fn examine(settings: &Effective, now: &(dyn Fn() -> UnixMillis + Sync)) -> Report {
-    let mut report = Report::default();
+    let token_file = settings.token_path().map(|file| file.display().to_string());
+    let mut report = Report::of(Reach::to(settings.api, token_file.as_deref()));
     let files = files::check(settings, &mut report);
     let running = running::check(settings, &files, &mut report).await;
     // What a running node says of itself counts more than settings that it may not have been started with.

@@ -1,6 +1,9 @@
 //! What the checks found, one line each.
 
-use crate::cli::output;
+use crate::{
+    cli::{output, reach::Reach},
+    shown::harmless,
+};
 use serde::Serialize;
 
 /// How a check ended.
@@ -37,9 +40,17 @@ pub(super) struct Check {
 pub(super) struct Report {
     ok: bool,
     checks: Vec<Check>,
+    /// How commands in advice reach the node.
+    #[serde(skip)]
+    reach: Reach,
 }
 
 impl Report {
+    /// Of a node that is reached so.
+    pub(super) fn of(reach: Reach) -> Self {
+        Self { reach, ..Self::default() }
+    }
+
     pub(super) fn ok(&mut self, name: &'static str, detail: impl Into<String>) {
         self.add(name, Level::Ok, detail.into(), None);
     }
@@ -59,6 +70,7 @@ impl Report {
     }
 
     fn add(&mut self, name: &'static str, level: Level, detail: String, next: Option<String>) {
+        let next = next.map(|next| self.reach.repeat(&next));
         self.checks.push(Check { name, level, detail, next });
     }
 
@@ -79,8 +91,9 @@ impl Report {
     fn lines(&self) -> String {
         let width = self.checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
         let line = |check: &Check| {
-            let next = check.next.as_ref().map_or_else(String::new, |next| format!("; next: {next}"));
-            format!("{:7}  {:width$}  {}{next}\n", check.level.word(), check.name, check.detail)
+            let next =
+                check.next.as_ref().map_or_else(String::new, |next| format!("; next: {}", harmless(next)));
+            format!("{:7}  {:width$}  {}{next}\n", check.level.word(), check.name, harmless(&check.detail))
         };
         self.checks.iter().map(line).collect()
     }
@@ -89,6 +102,23 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn advice_leads_to_the_node_that_was_looked_at() {
+        let mut report = Report::of(Reach::to("127.0.0.1:4001".parse().unwrap(), None));
+        report.failed("node", "is behind", "run `vintner recover`");
+        assert!(report.lines().ends_with("next: run `vintner recover --api http://127.0.0.1:4001`\n"));
+    }
+
+    #[test]
+    fn what_strangers_write_stays_on_its_line() {
+        for payload in crate::shown::payloads::PAYLOADS {
+            let mut report = Report::default();
+            report.failed("node", *payload, *payload);
+            assert_eq!(report.lines().lines().count(), 1);
+            report.lines().lines().for_each(crate::shown::payloads::assert_harmless);
+        }
+    }
 
     #[test]
     fn a_line_a_check_and_a_warning_is_no_failure() {
