@@ -215,10 +215,11 @@ fn a_reason_begins_once_and_ends_once_and_what_flickers_is_none() {
 #[test]
 fn a_neighbour_that_is_lost_again_ends_nothing_and_one_that_has_told_all_does_at_once() {
     let mut account = Account::default();
-    let mut look = |s: u64, neighbours, caught_up, alone| {
+    let mut look = |s: u64, neighbours, caught_up, alone: bool| {
         let mut facts = well();
         let replica = &mut facts.replica;
-        (replica.neighbours, replica.neighbours_wanted, replica.caught_up) = (neighbours, neighbours, caught_up);
+        (replica.neighbours, replica.neighbours_wanted, replica.caught_up) =
+            (neighbours, neighbours, caught_up);
         facts.others.heard_at = (!alone).then_some(WALL);
         let Changes { begun, ended } = account.look(Now::from_start(Duration::from_secs(s)), WALL, &facts);
         let of = |code| code == Code::NoneReachable;

@@ -31,7 +31,7 @@ use vintner::{
 };
 
 /// What begins a minute after it is so, or three, and as long again for a busy machine.
-const LONG: Duration = Duration::from_secs(300);
+const LONG: Duration = Duration::from_mins(5);
 
 async fn reasons(node: &NodeProcess) -> Vec<Value> {
     let view = node.get("/node").await.unwrap_or_default();
@@ -113,7 +113,7 @@ async fn a_node_whose_others_are_gone_is_not_synced_until_its_owner_says_that_th
     let (_, out, err) = run(&doctor);
     assert!(out.lines().any(|line| line.starts_with("warning  none_reachable")), "{out} {err}");
     let series = format!("vintner_reason{{code=\"{code}\",level=\"sync\"}}");
-    assert_eq!([node.metric(&series).await, node.metric("vintner_synced").await], [1.0, 0.0]);
+    assert!(node.metric(&series).await > 0.5 && node.metric("vintner_synced").await < 0.5);
 
     // It is remembered that there was somebody.
     node.process.terminate();
@@ -122,12 +122,13 @@ async fn a_node_whose_others_are_gone_is_not_synced_until_its_owner_says_that_th
     let (exit, out, err) = run(&["node", "confirm-alone", "--api", node.url()]);
     assert!(exit == 0 && out.contains("network of one"), "{exit} {out} {err}");
     when(&node, code, false).await;
-    assert_eq!([node.metric(&series).await, node.metric("vintner_synced").await], [0.0, 1.0]);
+    assert!(node.metric(&series).await < 0.5 && node.metric("vintner_synced").await > 0.5);
     // And so is what the owner said, by a process that is killed.
     node.process.kill_9();
     node.restart();
     node.ready().await;
-    until("it to be synced alone", || async { readyz(&node, "?sync=true").starts_with("HTTP/1.1 200") }).await;
+    until("it to be synced alone", || async { readyz(&node, "?sync=true").starts_with("HTTP/1.1 200") })
+        .await;
     assert!(reason(&node, code).await.is_none());
 
     other.restart();
@@ -271,9 +272,13 @@ async fn neighbours_that_do_not_answer_are_missed_after_a_while_and_makers_that_
     when(&node, Code::FewNeighbours, true).await;
     others[0].process.signal("CONT");
     when(&node, Code::FewNeighbours, false).await;
-    others.iter().for_each(|other| other.process.signal("STOP"));
+    for other in &others {
+        other.process.signal("STOP");
+    }
     when(&node, Code::MakersSilent, true).await;
-    others.iter().for_each(|other| other.process.signal("CONT"));
+    for other in &others {
+        other.process.signal("CONT");
+    }
     when(&node, Code::MakersSilent, false).await;
     when(&node, Code::NoneReachable, false).await;
 }
