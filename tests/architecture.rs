@@ -25,6 +25,7 @@ const ROOMS: &[Room] = &[
     Room { path: "identity", pure: true, may_use: &["bep44"] },
     Room { path: "bep44", pure: true, may_use: &["identity"] },
     Room { path: "address", pure: true, may_use: &[] },
+    Room { path: "shown", pure: true, may_use: &[] },
     Room { path: "market", pure: true, may_use: LAYER_0 },
     Room { path: "exchange", pure: true, may_use: &["time", "amount", "identity", "bep44", "market"] },
     Room { path: "dht/core", pure: true, may_use: LAYER_0 },
@@ -95,7 +96,7 @@ const ROOMS: &[Room] = &[
         pure: false,
         may_use: &[
             "time", "amount", "identity", "bep44", "address", "market", "exchange", "dht", "grenache",
-            "store", "workers", "listener", "metrics", "reach", "standing", "grape", "node", "http",
+            "store", "workers", "listener", "metrics", "reach", "standing", "shown", "grape", "node", "http",
         ],
     },
     Room { path: "main", pure: false, may_use: &["cli"] },

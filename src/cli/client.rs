@@ -18,7 +18,9 @@ pub(crate) const API_DEFAULT: &str = "http://127.0.0.1:4000";
 pub(crate) struct ClientArgs {
     /// The node's API
     #[arg(
-        long,
+        // Another id than that of the setting `--api`: what is global is shared by its id, and this one is a URL.
+        id = "node_api",
+        long = "api",
         global = true,
         env = "VINTNER_URL",
         value_name = "URL",
@@ -31,7 +33,14 @@ pub(crate) struct ClientArgs {
     pub(super) token: Option<String>,
 
     /// File that holds the API's token
-    #[arg(long, global = true, env = "VINTNER_TOKEN_FILE", value_name = "FILE", conflicts_with = "token")]
+    #[arg(
+        id = "node_token_file",
+        long = "token-file",
+        global = true,
+        env = "VINTNER_TOKEN_FILE",
+        value_name = "FILE",
+        conflicts_with = "token"
+    )]
     pub(super) token_file: Option<UserPath>,
 
     /// Print JSON

@@ -229,7 +229,8 @@ mod tests {
         assert_eq!(
             lines[5],
             "node --api 127.0.0.1:4002 --rpc 127.0.0.1:1339 --dht 127.0.0.1:20013 \
-             --bootstrap 127.0.0.1:20001,127.0.0.1:20002,127.0.0.1:20003 --data-dir .vintner/devnet/node-3 --network devnet"
+             --bootstrap 127.0.0.1:20001,127.0.0.1:20002,127.0.0.1:20003 --data-dir .vintner/devnet/node-3 --name node-3 \
+             --network devnet"
         );
         assert_eq!(tasks.len(), 6);
     }

@@ -51,9 +51,13 @@ impl Reach {
 /// Whether this is a command that asks a node, and does not say which.
 fn asks(command: &str) -> bool {
     let mut words = command.split_whitespace();
-    words.next() == Some("vintner")
-        && words.next().is_some_and(|word| ASKING.contains(&word))
-        && !words.any(|word| word == "--api")
+    let asks = words.next() == Some("vintner")
+        && match words.next() {
+            // The command itself runs a node; what stands below it asks one.
+            Some("node") => words.next() == Some("confirm-alone"),
+            word => word.is_some_and(|word| ASKING.contains(&word)),
+        };
+    asks && !words.any(|word| word == "--api")
 }
 
 /// As a shell reads it back.
@@ -79,6 +83,11 @@ mod tests {
              `vintner doctor` and `--help` help"
         );
         assert_eq!(reach.repeat("`vintner status --api x`"), "`vintner status --api x`");
+        assert_eq!(
+            Reach::with(Some("http://127.0.0.1:4001"), None, None)
+                .repeat("`vintner node confirm-alone`, `vintner node`"),
+            "`vintner node confirm-alone --api http://127.0.0.1:4001`, `vintner node`"
+        );
         let text = "run `vintner recover`";
         assert_eq!(Reach::default().repeat(text), text);
         assert_eq!(

@@ -98,7 +98,7 @@ mod tests {
                 {"offer_id": other, "status": "closed"},
             ],
             "trades": [{
-                "id": trade, "role": "maker", "network": "test", "maker": maker, "taker": taker,
+                "id": trade, "role": "maker", "you": "sold", "counterparty": taker, "network": "test", "maker": maker, "taker": taker,
                 "offer_id": offer, "offer_hash": "ab".repeat(20), "bid_id": bid, "side": "sell",
                 "btc_quantity": "0.5", "offer_price": "100", "currency": "USD", "price": "101",
                 "executed_at": "2026-11-21T03:30:58.271Z", "signatures": {"trade": signed, "bid": signed},

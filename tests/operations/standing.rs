@@ -141,10 +141,13 @@ async fn a_node_whose_others_are_gone_is_not_synced_until_its_owner_says_that_th
 
 #[tokio::test(flavor = "multi_thread")]
 async fn addresses_under_the_networks_name_at_which_nobody_answers_leave_a_new_node_not_synced() {
-    let net = Net::start(1, 0).await;
+    let net = Net::start(2, 0).await;
     // Refuses every connection, as a firewall that resets them does.
     let closed = crate::testnet::free_tcp_port();
-    net.grapes[0].announce(b"test", closed).await.unwrap();
+    until("the grapes to know each other", || async {
+        net.grapes[0].announce(b"test", closed).await.is_ok()
+    })
+    .await;
     let mut net = net;
     net.add_node().await;
     let node = &net.nodes[0];
@@ -181,7 +184,7 @@ async fn a_node_that_hears_records_of_another_network_says_which() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_differs_from_others_is_told_and_no_longer_when_it_is_set() {
-    let mut net = Net::start(1, 0).await;
+    let mut net = Net::start(2, 0).await;
     let ahead_ms = Arc::new(AtomicI64::new(7_200_000));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -200,7 +203,8 @@ async fn a_clock_that_differs_from_others_is_told_and_no_longer_when_it_is_set()
     };
     // It knows no command, and says so with a signed time.
     let serving = serve(listener, config, Commands::default(), Workers::start(1).unwrap()).unwrap();
-    net.grapes[0].announce(b"test", port).await.unwrap();
+    until("the grapes to know each other", || async { net.grapes[0].announce(b"test", port).await.is_ok() })
+        .await;
     net.add_node().await;
     let node = &net.nodes[0];
     until("its clock to be behind", || async { has(node, Code::ClockBehind).is_some() }).await;

@@ -175,15 +175,16 @@ impl Recorded {
 
 #[test]
 fn the_driven_nodes_make_every_kind_of_event() {
-    let kinds: Vec<_> =
-        (0..20).flat_map(|seed| Pair::history(seed, 300).0).flatten().map(|e| discriminant(&e)).collect();
-    let mut distinct = Vec::new();
-    for kind in kinds {
-        if !distinct.contains(&kind) {
-            distinct.push(kind);
+    let mut seen = Vec::new();
+    let mut names = Vec::new();
+    for event in (0..20).flat_map(|seed| Pair::history(seed, 300).0).flatten() {
+        let kind = discriminant(&event);
+        if !seen.contains(&kind) {
+            seen.push(kind);
+            names.push(format!("{event:?}").split(['(', ' ']).next().unwrap_or_default().to_owned());
         }
     }
-    assert_eq!(distinct.len(), 15, "kinds of events that were seen");
+    assert_eq!(names.len(), 15, "kinds of events that were seen: {names:?}");
     let outcome = |event: &Event| match event {
         Event::BidOut(bid) => Some(bid.outcome.state()),
         _ => None,

@@ -94,7 +94,7 @@ refused(place_bid.sync(str(made.id), client=other, body=NewBidBody()), 409, "off
 refused(withdraw_offer.sync(str(small.id), client=maker, if_match='"1"'), 412, "sequence_mismatch")
 gone = is_a(OfferView, withdraw_offer.sync(small.hash_, client=maker, if_match=f'"{small.sequence}"'))
 assert gone.status == OfferStatus.WITHDRAWN, gone
-refused(withdraw_offer.sync(str(small.id), client=maker), 409, "offer_not_available")
+refused(withdraw_offer.sync(str(small.id), client=maker), 409, "offer_closed")
 
 # Read a problem field by field.
 wrong = refused(

@@ -91,7 +91,7 @@ async function tour (): Promise<void> {
   refused(await withdraw('"1"'), 412, 'sequence_mismatch')
   const gone = await withdraw(`"${small.sequence}"`)
   assert(gone.data?.status === 'withdrawn', gone)
-  refused(await withdraw('*'), 409, 'offer_not_available')
+  refused(await withdraw('*'), 409, 'offer_closed')
 
   // Read a problem field by field.
   const wrong = refused(await maker.POST('/api/v1/offers', { body: { btc_quantity: '-1', offer_price: 0 } }), 422, 'validation_failed')

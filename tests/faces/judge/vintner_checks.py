@@ -44,8 +44,9 @@ def cannot_be_said(name, given):
         return given is not None and not is_an_amount(name, given)
     if name == "memo":
         return len(given.encode("utf-8", "surrogatepass")) > 120 or any(0xD800 <= ord(c) <= 0xDFFF for c in given)
-    # Only the clock knows which times lie in the next 30 days, and whether one is before the other.
-    return name in ("expires_at", "dies_at")
+    # Only the clock knows which times lie in the next 30 days, and whether one is before the other. A cursor belongs to a list with its
+    # filters and its order, and an order by price to a list of one currency.
+    return name in ("expires_at", "dies_at", "cursor", "sort")
 
 
 @schemathesis.check

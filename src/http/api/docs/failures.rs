@@ -62,6 +62,7 @@ fn own_errors(operation: &str) -> &'static [Code] {
         ],
         "show_trade" => &[C::InvalidId, C::TradeNotFound],
         "recover_node" => &[C::MalformedJson, C::ValidationFailed, C::InvalidHeader],
+        "confirm_alone" => &[C::MalformedJson, C::ValidationFailed, C::InvalidHeader, C::NotAlone],
         "readyz" => &[C::NotReady, C::NotSynced],
         _ => &[],
     }
