@@ -38,10 +38,11 @@ impl UnixMillis {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// Reads an RFC 3339 date-time with an offset, such as `2026-11-21T12:00:00Z`; fractions below a millisecond are cut.
+    /// Reads an RFC 3339 date-time with an offset, such as `2026-11-21T12:00:00Z`; fractions below a millisecond are cut. A time before
+    /// 1970 is read as the beginning of 1970: nothing here is older.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let at: jiff::Timestamp = of_rfc3339(text)?.parse().ok()?;
-        let at = Self(u64::try_from(at.as_millisecond()).ok()?);
+        let at = Self(u64::try_from(at.as_millisecond()).unwrap_or(0));
         (at <= UNIX_MILLIS_MAX).then_some(at)
     }
 }

@@ -114,6 +114,15 @@ async fn a_token_opens_everything_but_what_is_public() {
     for path in ["/", "/healthz", "/api/openapi.json", "/swagger-ui/"] {
         assert_eq!(api.get(path).await.status(), StatusCode::OK, "{path}");
     }
+    // How the node stands is for everybody who watches it; what was found is the owner's.
+    let reasons = async |request: crate::rest::Asked| {
+        let answer: serde_json::Value = request.send().await.unwrap().json().await.unwrap();
+        answer["reasons"].as_array().unwrap().clone()
+    };
+    let told = reasons(api.request(Method::GET, "/readyz")).await;
+    assert!(!told.is_empty() && told.iter().all(|reason| reason["detail"] == reason["meaning"]), "{told:?}");
+    let told = reasons(api.request(Method::GET, "/readyz").bearer_auth(token)).await;
+    assert!(told.iter().any(|reason| reason["detail"] != reason["meaning"]), "{told:?}");
     // A proxy before it has a name of its own.
     let proxied = api.request(Method::GET, "/api/v1/node").bearer_auth(token).header("host", "node.example");
     let proxied = proxied.header("origin", "https://node.example").send().await.unwrap();

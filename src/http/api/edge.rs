@@ -78,7 +78,10 @@ impl Edge {
 /// Around every request, known path or not: the guard before it; the headers, the form of errors and the count after it.
 pub(super) async fn pass(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if edge.guard.is_stranger(&parts.headers) {
+        parts.extensions.insert(guard::Stranger);
+    }
     let row = edge.meter.row(&parts);
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
     let response = match edge.check(&parts) {

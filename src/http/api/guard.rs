@@ -71,6 +71,10 @@ pub(super) struct Guard {
     pub(super) token: Option<ApiToken>,
 }
 
+/// Marks a request that does not show the token which this API asks for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stranger;
+
 /// Paths that are open without a token: whether the node lives, and documentation, which says no more of the node than its name and
 /// what it tells everybody who calls its RPC: its network and its client id.
 fn is_public(path: &str) -> bool {
@@ -133,6 +137,11 @@ impl Guard {
             self.addr
         );
         Err(Problem::new(Code::ForeignHost, detail))
+    }
+
+    /// True for whoever does not show the token that this API asks for. What is public says no more to them than it must.
+    pub(super) fn is_stranger(&self, headers: &HeaderMap) -> bool {
+        self.check_token(headers).is_err()
     }
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {

@@ -2,6 +2,7 @@
 
 use super::{
     fields::{BOOL, Fields, choice},
+    guard::Stranger,
     problem::{Code, Problem},
     request::{Command, query},
 };
@@ -79,11 +80,22 @@ pub(super) async fn healthz() -> Json<HealthView> {
 #[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "node",
     params(("sync" = Option<bool>, Query, description = "`true`: only when everything is held that is on offer; `false` by default")),
     responses((status = 200, description = "It can trade", body = ReadyView)))]
-pub(super) async fn readyz(State(node): State<Node>, raw: RawQuery) -> Result<Json<ReadyView>, Problem> {
+pub(super) async fn readyz(
+    State(node): State<Node>,
+    asked: axum::http::Extensions,
+    raw: RawQuery,
+) -> Result<Json<ReadyView>, Problem> {
     let mut fields = Fields::of_query(&query(raw))?;
     let sync = fields.optional("sync", |text| choice(&text, &BOOL)).unwrap_or(false);
     fields.finish()?;
-    readiness(node.reasons(), sync).map(Json)
+    let mut reasons = node.reasons();
+    if asked.get::<Stranger>().is_some() {
+        // Addresses, names and numbers are the owner's: a page whose name points at this machine gets this far.
+        for reason in &mut reasons {
+            reason.detail = reason.code.meaning().into();
+        }
+    }
+    readiness(reasons, sync).map(Json)
 }
 
 fn readiness(reasons: Vec<Reason>, sync: bool) -> Result<ReadyView, Problem> {

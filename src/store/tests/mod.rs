@@ -177,7 +177,7 @@ impl Recorded {
 fn the_driven_nodes_make_every_kind_of_event() {
     let mut seen = Vec::new();
     let mut names = Vec::new();
-    for event in (0..20).flat_map(|seed| Pair::history(seed, 300).0).flatten() {
+    for event in (0..60).flat_map(|seed| Pair::history(seed, 300).0).flatten() {
         let kind = discriminant(&event);
         if !seen.contains(&kind) {
             seen.push(kind);
