@@ -158,6 +158,11 @@ impl SignedRequest {
         &self.cmd
     }
 
+    /// True when the sender asks itself.
+    pub fn is_to_itself(&self) -> bool {
+        self.from == self.to
+    }
+
     /// Whom the sender asks.
     pub fn to(&self) -> &PublicKey {
         &self.to

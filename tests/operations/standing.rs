@@ -33,7 +33,7 @@ use vintner::{
 /// What begins a minute after it is so, or three, and as long again for a busy machine.
 const LONG: Duration = Duration::from_mins(5);
 
-/// Waits for what is only looked at once a minute: nodes without neighbours greet again then.
+/// Waits long: a clock that was shown counts until the same node shows another, or for two minutes.
 async fn patiently<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     let started = Instant::now();
     while !condition().await {
