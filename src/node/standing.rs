@@ -5,7 +5,8 @@
 
 use super::{Inner, Node, clock, exchange::Snapshot};
 use crate::{
-    exchange::{BidOutcome, OwnOffer},
+    exchange::{BidOut, BidOutcome, OwnOffer},
+    market::{BidId, OfferId},
     replication::core::Status,
     standing::{
         Account, Changes, ClockVote, DhtFacts, Facts, HeadFacts, Level, OtherFacts, OutboxFacts, ReachFacts,
@@ -13,6 +14,7 @@ use crate::{
     },
     time::{Now, UnixMillis},
 };
+use imbl::OrdMap;
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, Weak},
@@ -33,7 +35,9 @@ pub(super) struct Standing {
 /// What waits to be told to others, as of a snapshot.
 #[derive(Debug, Default)]
 struct Outbox {
-    of: Option<Arc<Snapshot>>,
+    /// What was looked through. Not the snapshot: that would keep a whole market of then for as long as the owner does nothing.
+    own: OrdMap<OfferId, OwnOffer>,
+    bids_out: OrdMap<BidId, Arc<BidOut>>,
     unpublished: usize,
     unpublished_since: Option<UnixMillis>,
     in_doubt_since: Option<UnixMillis>,
@@ -70,10 +74,8 @@ impl Outbox {
     /// Looks through what is the node's own, unless none of it changed.
     fn is_of(&mut self, snapshot: &Arc<Snapshot>) {
         let state = &snapshot.state;
-        let is_same = self
-            .of
-            .as_ref()
-            .is_some_and(|of| of.state.own.ptr_eq(&state.own) && of.state.bids_out.ptr_eq(&state.bids_out));
+        // At the first look both sides are empty or differ.
+        let is_same = self.own.ptr_eq(&state.own) && self.bids_out.ptr_eq(&state.bids_out);
         if is_same {
             return;
         }
@@ -86,7 +88,7 @@ impl Outbox {
         // The newest first, and no further than the last of them: bids that are settled make the long tail.
         let in_doubt = state.bids_out.values().rev().filter(|bid| bid.outcome == BidOutcome::InDoubt);
         self.in_doubt_since = in_doubt.take(state.bids_in_doubt).map(|bid| bid.bid.created_at).min();
-        self.of = Some(Arc::clone(snapshot));
+        (self.own, self.bids_out) = (state.own.clone(), state.bids_out.clone());
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     time::{Now, UnixMillis},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::Arc,
     time::Duration,
@@ -43,8 +43,10 @@ struct Maker {
     held: Option<u64>,
     /// Since when less is held than its heads say.
     lacking_since: Option<Now>,
-    /// Whether a head of it was heard since the start.
+    /// True once a head of it was heard since the start.
     heard: bool,
+    /// When it fell silent, if it was heard before.
+    silent_since: Option<Now>,
 }
 
 /// All makers of which a head was heard or a record is held, this node not among them.
@@ -59,7 +61,7 @@ pub(super) struct Makers {
     /// Those of whom less is held than their heads say, and since when.
     lacking: BTreeSet<(Now, ClientId)>,
     /// Those that were heard and have fallen silent, the last ones of [`LATELY`].
-    silent_lately: VecDeque<(Now, ClientId)>,
+    silent_lately: BTreeSet<(Now, ClientId)>,
 }
 
 impl Makers {
@@ -86,7 +88,9 @@ impl Makers {
     }
 
     pub(super) fn forget_silent(&mut self, now: Now) {
-        while self.silent_lately.pop_front_if(|(at, _)| now.since(*at) >= LATELY).is_some() {}
+        while self.silent_lately.first().is_some_and(|(at, _)| now.since(*at) >= LATELY) {
+            self.silent_lately.pop_first();
+        }
     }
 
     pub(super) fn is_stale(&self, maker: &ClientId) -> bool {
@@ -118,7 +122,15 @@ impl Makers {
             self.known.entry(maker).or_insert_with(|| {
                 let fresh_until = now.plus(STALE_AFTER);
                 timers.set(fresh_until, Timer::Stale(maker));
-                Maker { head: None, fresh_until, stale: false, held: None, lacking_since: None, heard: false }
+                Maker {
+                    head: None,
+                    fresh_until,
+                    stale: false,
+                    held: None,
+                    lacking_since: None,
+                    heard: false,
+                    silent_since: None,
+                }
             });
         }
     }
@@ -137,12 +149,15 @@ impl Makers {
             (false, true) => {
                 self.stale += 1;
                 if maker.heard {
-                    self.silent_lately.push_back((now, *id));
+                    maker.silent_since = Some(now);
+                    self.silent_lately.insert((now, *id));
                 }
             }
             (true, false) => {
                 self.stale -= 1;
-                self.silent_lately.retain(|(_, silent)| silent != id);
+                if let Some(since) = maker.silent_since.take() {
+                    self.silent_lately.remove(&(since, *id));
+                }
             }
             _ => {}
         }
@@ -208,9 +223,11 @@ impl Core {
             .filter(|id| !self.index.has(id))
             .collect();
         for id in forgotten {
-            self.makers.known.remove(&id);
+            let maker = self.makers.known.remove(&id);
             self.makers.stale -= 1;
-            self.makers.silent_lately.retain(|(_, silent)| *silent != id);
+            if let Some(since) = maker.and_then(|maker| maker.silent_since) {
+                self.makers.silent_lately.remove(&(since, id));
+            }
         }
     }
 
