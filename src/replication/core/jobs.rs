@@ -218,6 +218,10 @@ impl Core {
             // The next one, if there is one.
             let Some(source) = job.sources.pop_front() else {
                 self.counters.jobs_in_vain += u64::from(job.signed.is_some());
+                if job.signed.is_none() && !cfg!(mutant = "replica_compares_one_way") {
+                    // It works both ways: what the other node does not hold, it would only find if it asked here.
+                    job.found.append(&mut job.unlisted);
+                }
                 self.name_found(maker, &job);
                 return self.drop_job(&job);
             };
@@ -235,18 +239,40 @@ impl Core {
     fn name_found(&mut self, maker: ClientId, job: &Job) {
         let named = match job.signed {
             Some(_) => self.makers.behind() <= JOBS_MAX,
-            None => {
-                let head = self.makers.head(&maker).map(|head| (head.at, head.root));
-                !head.is_some_and(|(at, root)| self.holds_all(&maker, at, root))
-            }
+            None => !self.head_counts_all(&maker),
         };
-        if job.found.is_empty() || !named {
+        if named {
+            self.name(job.found.iter().copied());
+        }
+    }
+
+    /// Names what is held of makers that the other node does not list at all, as far as no head says it.
+    pub(super) fn name_unlisted(&mut self, makers: impl Iterator<Item = ClientId>, at: UnixMillis) {
+        let mut unlisted = BTreeSet::new();
+        for maker in makers {
+            if !self.head_counts_all(&maker) {
+                let room = NAMED_A_JOB_MAX.saturating_sub(unlisted.len());
+                let held = self.index.stamps(&maker, 0..=u8::MAX, at).take(room);
+                unlisted.extend(held.map(|stamp| stamp.target));
+            }
+        }
+        self.name(unlisted.into_iter());
+    }
+
+    /// Whether a head of this maker, which lives, says all that is held of it: then everybody hears of it without being told.
+    fn head_counts_all(&mut self, maker: &ClientId) -> bool {
+        let head = self.makers.head(maker).filter(|_| !self.makers.is_stale(maker));
+        let head = head.map(|head| (head.at, head.root));
+        head.is_some_and(|(at, root)| self.holds_all(maker, at, root))
+    }
+
+    fn name(&mut self, targets: impl Iterator<Item = Target>) {
+        let found: Vec<Stamp> = targets
+            .filter_map(|target| Some(Stamp { target, version: self.index.newest(&target)? }))
+            .collect();
+        if found.is_empty() {
             return;
         }
-        let found = job.found.iter();
-        let found: Vec<Stamp> = found
-            .filter_map(|target| Some(Stamp { target: *target, version: self.index.newest(target)? }))
-            .collect();
         for peer in self.neighbours.ids().collect::<Vec<_>>() {
             for stamp in &found {
                 self.neighbours.owe(peer, News::Record(*stamp));

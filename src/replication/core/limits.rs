@@ -110,5 +110,8 @@ pub const COMPARE_EVERY: Duration = Duration::from_mins(1);
 pub const ALONE_AFTER: Duration = Duration::from_secs(10);
 /// How long it waits when it finds others, and they do not answer.
 pub const KNOWS_OWN_AFTER: Duration = Duration::from_secs(30);
+/// How long a new neighbour has to name an address, before it counts as one that cannot be called: a node that just started may not yet
+/// know its own.
+pub const ADDRESS_WITHIN: Duration = Duration::from_secs(10);
 /// How old the state is that is then compared: younger records are on their way.
 pub const COMPARE_AS_OF: Duration = Duration::from_secs(10);

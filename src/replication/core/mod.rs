@@ -71,8 +71,6 @@ pub struct Core {
     tree: Tree,
     jobs: Jobs,
     compare: Option<Compare>,
-    /// One that became a neighbour, and was not compared with since then.
-    new_neighbour: Option<ClientId>,
     /// Whether a comparison has come to its end.
     compared: bool,
     started: Now,
@@ -123,7 +121,6 @@ impl Core {
             tree: Tree::default(),
             jobs: Jobs::default(),
             compare: None,
-            new_neighbour: None,
             compared: false,
             started: now,
             has_begun: false,
@@ -261,8 +258,8 @@ impl Core {
                 Timer::JobLate(maker) => self.job_late(maker),
             }
         }
+        self.ask_new_neighbours();
         self.ask_for_heads();
-        self.compare_with_new();
         self.start_jobs();
         self.knows_own |= self.was_told_of_own();
         self.look_whether_caught_up();
@@ -273,7 +270,8 @@ impl Core {
         if self.neighbours.ids().next().is_none() {
             (self.caught_up, self.compared_beside) = (false, false);
         } else if !self.caught_up {
-            let all_came = self.compared_beside && !self.neighbours.awaits_heads() && self.judging.is_empty();
+            let compared = self.compared_beside || self.can_ask_no_neighbour();
+            let all_came = compared && !self.neighbours.awaits_heads() && self.judging.is_empty();
             self.caught_up = all_came && self.jobs.is_idle() && self.makers.behind() == 0;
         }
     }

@@ -43,6 +43,19 @@ struct Neighbour {
     /// Names that it will be told.
     owed: Vec<News>,
     since: Now,
+    /// It was asked for the heads that it knows, or is about to be.
+    asked_for_heads: bool,
+    /// What it held when it became a neighbour is known, or it will not tell.
+    compared: bool,
+}
+
+/// What was not yet asked of a neighbour.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NewNeighbour {
+    pub peer: ClientId,
+    pub since: Now,
+    pub asked_for_heads: bool,
+    pub compared: bool,
 }
 
 /// A node that is left alone until then.
@@ -134,6 +147,38 @@ impl Neighbours {
     pub(super) fn take_owed(&mut self) -> Vec<(ClientId, Vec<News>)> {
         let owing = self.links.iter_mut().filter(|(_, link)| !link.owed.is_empty());
         owing.map(|(peer, link)| (*peer, std::mem::take(&mut link.owed))).collect()
+    }
+
+    /// The neighbours that something is still to be asked of.
+    pub(super) fn not_yet_asked(&self) -> Vec<NewNeighbour> {
+        let new = self.links.iter().filter(|(_, link)| !(link.asked_for_heads && link.compared));
+        new.map(|(peer, link)| NewNeighbour {
+            peer: *peer,
+            since: link.since,
+            asked_for_heads: link.asked_for_heads,
+            compared: link.compared,
+        })
+        .collect()
+    }
+
+    pub(super) fn asked_for_heads(&mut self, peer: &ClientId) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.asked_for_heads = true;
+        }
+    }
+
+    /// What this one holds was asked as of that time, and there is no more to hear of it.
+    pub(super) fn was_compared(&mut self, peer: &ClientId, at: Now) {
+        if let Some(link) = self.links.get_mut(peer) {
+            link.compared |= link.since <= at;
+        }
+    }
+
+    /// A comparison showed what there was at that time: those that were neighbours then need none of their own.
+    pub(super) fn were_compared(&mut self, at: Now) {
+        for link in self.links.values_mut() {
+            link.compared |= link.since <= at;
+        }
     }
 
     /// Whether this node is still learning who there is.
@@ -398,7 +443,7 @@ impl Core {
 
     fn link(&mut self, peer: ClientId, addresses: Vec<SocketAddr>, chosen: bool) {
         self.neighbours.back_off.remove(&peer);
-        let (now, is_new) = (self.now, !self.neighbours.contains(&peer));
+        let now = self.now;
         let link = Neighbour {
             lazy: BTreeSet::new(),
             chosen,
@@ -406,13 +451,11 @@ impl Core {
             heard_at: now,
             owed: Vec::new(),
             since: now,
+            asked_for_heads: false,
+            compared: false,
         };
         let kept = self.neighbours.links.entry(peer).or_insert(link);
         kept.chosen |= chosen;
-        if is_new {
-            self.neighbours.want_heads(peer, None);
-            self.new_neighbour = Some(peer);
-        }
     }
 
     fn unlink(&mut self, peer: ClientId) {

@@ -2,7 +2,7 @@
 
 use super::{index::Summary, talk::News, *};
 use crate::{bep44::MutableItem, identity::PublicKey, time::Now};
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 const WALL: UnixMillis = UnixMillis(1_795_262_400_000);
 
@@ -19,6 +19,17 @@ struct Bench {
 impl Bench {
     /// A node with one neighbour, which it has asked for its heads and for everything.
     fn new() -> Self {
+        let mut bench = Self::alone();
+        let addresses = vec!["127.0.0.1:5001".parse().unwrap()];
+        bench.give(Input::Met { client: bench.peer.public(), addresses });
+        let head = bench.head(7).bytes().clone();
+        let join = bench.take(|question| matches!(question, Question::Join { .. }));
+        bench.answer(join, Answer::Joined { accepted: true, head });
+        bench
+    }
+
+    /// A node that has met nobody.
+    fn alone() -> Self {
         let (key, peer) = (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]));
         let config = Config {
             network: network(),
@@ -37,19 +48,26 @@ impl Bench {
             grafts: Vec::new(),
         };
         bench.give(Input::Tick);
-        let addresses = vec!["127.0.0.1:5001".parse().unwrap()];
-        bench.give(Input::Met { client: bench.peer.public(), addresses });
-        let head = bench.head(7).bytes().clone();
-        let join = bench.take(|question| matches!(question, Question::Join { .. }));
-        bench.answer(join, Answer::Joined { accepted: true, head });
+        bench
+    }
+
+    /// The peer asks to be a neighbour, and does not know its own address.
+    fn guest() -> Self {
+        let mut bench = Self::alone();
+        let question = Question::Join { urgent: true, head: bench.head(7).bytes().clone() };
+        bench.give(Input::Asked { from: bench.peer.public(), question, to: AnswerTo(1) });
+        assert!(bench.core.is_neighbour(&bench.peer.public()) && bench.asked.is_empty());
         bench
     }
 
     fn head(&self, counter: u64) -> SignedHead {
+        self.head_at(counter, Vec::new())
+    }
+
+    fn head_at(&self, counter: u64, addresses: Vec<SocketAddr>) -> SignedHead {
         let root = index::summary_of([]).root;
         let maker = self.peer.public();
-        Head { maker, counter, at: WALL, records: 0, root, addresses: Vec::new() }
-            .sign(&network(), &self.peer)
+        Head { maker, counter, at: WALL, records: 0, root, addresses }.sign(&network(), &self.peer)
     }
 
     fn give(&mut self, input: Input) {
@@ -302,6 +320,49 @@ fn a_new_neighbour_is_compared_with_also_when_another_comparison_is_under_way() 
 }
 
 #[test]
+fn a_neighbour_that_learns_its_address_late_is_asked_once_it_tells_it() {
+    let mut bench = Bench::guest();
+    bench.pass(Duration::from_secs(1));
+    assert!(!bench.core.status().caught_up);
+    let head = bench.head_at(8, vec!["127.0.0.1:5001".parse().unwrap()]).bytes().clone();
+    bench.give(Input::Frame { from: bench.peer.public(), messages: vec![Message::Head(head)] });
+    let heads = bench.take(|question| *question == Question::Heads(None));
+    bench.answer(heads, Answer::Heads(Vec::new(), false));
+    let overall = bench.take(|question| matches!(question, Question::Overall(_)));
+    assert!(!bench.core.status().caught_up);
+    bench.answer(overall, Answer::Overall(Index::default().overall(WALL).root));
+    assert!(bench.core.status().caught_up && bench.asked.is_empty(), "{:?}", bench.asked);
+}
+
+#[test]
+fn a_node_whose_neighbours_cannot_be_called_does_not_wait_for_them_for_ever() {
+    let mut bench = Bench::guest();
+    bench.pass(limits::ADDRESS_WITHIN.mul_f64(0.9));
+    assert!(!bench.core.status().caught_up);
+    bench.pass(limits::ADDRESS_WITHIN.mul_f64(0.2));
+    assert!(bench.core.status().caught_up && bench.asked.is_empty(), "{:?}", bench.asked);
+}
+
+#[test]
+fn a_comparison_that_another_pushed_aside_is_begun_anew() {
+    let mut bench = Bench::new();
+    let first = bench.take(|question| matches!(question, Question::Overall(_)));
+    bench.pass(limits::COMPARE_EVERY);
+    // The minute's comparison has taken the place of the first, which never ended; it tells nothing.
+    let minutes = bench.take(|question| matches!(question, Question::Overall(_)));
+    bench.give(Input::Answered { id: first, answer: Some(Answer::NotTold) });
+    bench.answer(minutes, Answer::NotTold);
+    let heads = bench.take(|question| *question == Question::Heads(None));
+    bench.answer(heads, Answer::Heads(Vec::new(), false));
+    assert!(!bench.core.status().caught_up);
+    bench.pass(limits::COMPARE_EVERY);
+    let again = bench.take(|question| matches!(question, Question::Overall(_)));
+    let root = Index::default().overall(WALL).root;
+    bench.answer(again, Answer::Overall(root));
+    assert!(bench.core.status().caught_up);
+}
+
+#[test]
 fn what_a_comparison_shows_is_asked_for_after_what_the_head_says() {
     let mut bench = Bench::new();
     let of_head = bench.peer_has(&[stamp(&item(200))]);
@@ -318,6 +379,27 @@ fn what_a_comparison_shows_is_asked_for_after_what_the_head_says() {
         bench.answer(list, Answer::NotTold);
     }
     assert!(!bench.core.jobs.is_about(&peer));
+}
+
+#[test]
+fn a_comparison_works_both_ways() {
+    let held = stamp(&item(200));
+    // Of a maker that is gone, the other node holds nothing, or something else.
+    for listed in [Vec::new(), vec![(maker(9), Root([8; 32]))]] {
+        let mut bench = Bench::new();
+        bench.give(Input::Restored { maker: maker(9), stamp: held, dies_at: dies_at() });
+        let overall = bench.take(|question| matches!(question, Question::Overall(_)));
+        bench.answer(overall, Answer::Overall(Root([9; 32])));
+        let roots = bench.take(|question| matches!(question, Question::Roots(..)));
+        let is_listed = !listed.is_empty();
+        bench.answer(roots, Answer::Roots(listed, false));
+        if is_listed {
+            let list = bench.take(|question| matches!(question, Question::Maker(..)));
+            bench.answer(list, Answer::Stamps(Vec::new()));
+        }
+        bench.pass(limits::HAVE_EVERY);
+        assert_eq!(bench.haves, [[News::Record(held)]], "listed: {is_listed}");
+    }
 }
 
 #[test]
