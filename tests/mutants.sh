@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Plants one bug after the other (cfg(mutant = "NAME") in src/) and demands that it is found: by tests/whole, tests/replication, or the
-# property tests of the replication core those that are called replica_..., by tests/simulation the others.
+# property tests of the replication core those that are called replica_..., by unit tests those that are called fair_..., by tests/simulation the others.
 #
 #   tests/mutants.sh            every bug in src/
 #   tests/mutants.sh NAME...    only these
@@ -26,7 +26,7 @@ done
 missed=()
 for name in "${wanted[@]}"; do
     # The whole nodes come first: what they find they find within the first seeds.
-    case "$name" in replica_*) simulations=(whole replication lib) ;; *) simulations=(simulation) ;; esac
+    case "$name" in replica_*) simulations=(whole replication lib) ;; fair_*) simulations=(fair) ;; *) simulations=(simulation) ;; esac
     place="$target/mutants/$name"
     mkdir -p "$place"
     printf '#!/bin/sh\nexec "$@" --cfg '"'"'mutant="%s"'"'"'\n' "$name" >"$place/rustc"
@@ -35,6 +35,7 @@ for name in "${wanted[@]}"; do
     case "$target" in /*) RUSTC_WORKSPACE_WRAPPER="$place/rustc" ;; esac
     # A bug that does not compile is not found but broken.
     binaries=("${simulations[@]/#/--test=}")
+    binaries=("${binaries[@]/--test=fair/--lib}")
     if ! cargo test --quiet "${binaries[@]/--test=lib/--lib}" --no-run >"$place/build.log" 2>&1; then
         echo "BROKEN $name: see $place/build.log"
         missed+=("$name")
@@ -45,6 +46,7 @@ for name in "${wanted[@]}"; do
         case "$simulation" in
         replication) tests=(--test replication) ;;
         lib) tests=(--lib replication::core) ;;
+        fair) tests=(--lib -- exchange:: node::rpc:: node::replication:: grenache:: listener:: http::api::) ;;
         *) tests=(--test "$simulation" every_seed) ;;
         esac
         if ! cargo test --quiet "${tests[@]}" >"$place/run.log" 2>&1; then

@@ -161,7 +161,9 @@ fn next_step_anyway(code: &str) -> Option<&'static str> {
         "busy" | "stopping" | "not_ready" | "not_synced" | "internal" | "body_timeout" => {
             "try again in a moment"
         }
-        "limit_reached" => "see the limit above; `vintner status` shows how the node stands",
+        "limit_reached" | "maker_limit_reached" => {
+            "see the limit above; `vintner status` shows how the node stands"
+        }
         "malformed_json" | "invalid_query" | "invalid_header" | "invalid_id" | "validation_failed" => {
             "correct what is named above; `--help` shows the form"
         }

@@ -90,10 +90,10 @@ pub fn rebuild(
     core.max_notional = failed.max_notional;
     // A question that is under way will be answered; only those that were withheld have not left.
     let is_withheld =
-        |bid| withheld.iter().any(|effect| matches!(effect, Effect::Ask(asked) if asked.id == bid));
+        |bid| withheld.iter().any(|effect| matches!(effect, Effect::Ask(asked, _) if asked.id == bid));
     let is_under_way =
         |bid| failed.asking.get(&bid).is_some_and(|asking| asking.in_flight) && !is_withheld(bid);
-    output.effects.retain(|effect| !matches!(effect, Effect::Ask(bid) if is_under_way(bid.id)));
+    output.effects.retain(|effect| !matches!(effect, Effect::Ask(bid, _) if is_under_way(bid.id)));
     for effect in withheld {
         match effect {
             Effect::Reply { to, reply } => {
@@ -104,7 +104,7 @@ pub fn rebuild(
                 output.effects.push(Effect::Answer { to, answer: Err(NotNow::StorageFull) });
             }
             // Asked and published again by `restore`, as far as the store knows of them, or heard again below.
-            Effect::Ask(_)
+            Effect::Ask(..)
             | Effect::Publish(_)
             | Effect::Unpublish(_)
             | Effect::Expired(_)

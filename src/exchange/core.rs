@@ -70,6 +70,8 @@ pub struct OverLimit {
 pub(super) struct Asking {
     pub attempts: u32,
     pub in_flight: bool,
+    /// It was made before this start.
+    pub resumed: bool,
     /// When it is asked again.
     pub again_at: Option<UnixMillis>,
 }

@@ -7,6 +7,7 @@
 
 use super::{
     BidOut, BidOutcome, BidState, CommandError, Core, Done, Effect, Event, Output, ReplyTo, Span, State,
+    Turn,
     limits::{BIDS_GIVEN_UP_MAX, GIVEN_UP_ASK_AGAIN_MIN},
     timers::Timer,
 };
@@ -87,7 +88,7 @@ impl Core {
             if !asking.in_flight && asking.again_at.is_none_or(|at| at <= self.now) {
                 asking.in_flight = true;
                 asking.again_at = Some(self.now.plus(GIVEN_UP_ASK_AGAIN_MIN));
-                output.effects.push(Effect::Ask(bid.bid.clone()));
+                output.effects.push(Effect::Ask(bid.bid.clone(), Turn::Again));
             }
         }
     }

@@ -14,6 +14,9 @@ pub const STRANGERS_UP_TO: usize = RECORDS_MAX / 4 * 3;
 pub const OWN_OFFERS_MAX: usize = 100_000;
 /// Own bids without an answer: each is asked again until it has one.
 pub const BIDS_IN_DOUBT_MAX: usize = 10_000;
+/// Of these one maker may have that part of what the others' leave: 1,250 when there are no others. However many makers hang, there is
+/// room for one more.
+pub const BIDS_IN_DOUBT_SHARE: usize = 8;
 /// Own bids that their owner gave up. They are never forgotten, because their makers may have sold: beyond it none is given up.
 pub const BIDS_GIVEN_UP_MAX: usize = 100_000;
 /// The shortest time between two questions about a bid that was given up.

@@ -367,6 +367,19 @@ pub enum CommandError {
         /// What to do.
         advice: &'static str,
     },
+    /// Too many bids wait for one maker.
+    #[error(
+        "{held} bids wait for the answer of maker {maker}, and {max} are the most that may wait for one; bid on another \
+         maker's offer, wait until this one answers, or give up those that are past their offers' deaths"
+    )]
+    MakerLimit {
+        /// Whose answer they wait for.
+        maker: ClientId,
+        /// How many wait.
+        held: usize,
+        /// How many may.
+        max: usize,
+    },
     /// See [`NotNow::StoreBehind`].
     #[error(
         "the network knows newer versions of this node's records than its store does, so it neither offers nor bids: \
@@ -382,6 +395,15 @@ pub enum CommandError {
     /// The node is stopping.
     #[error("the node is stopping; ask again when it is back, with the same idempotency key")]
     Stopping,
+}
+
+/// Whether somebody waits for what a question brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// The bid was made a moment ago.
+    First,
+    /// It was asked before, and had no answer.
+    Again,
 }
 
 /// What the drivers do once the events are durable.
@@ -402,7 +424,7 @@ pub enum Effect {
         answer: Result<BidAnswer, NotNow>,
     },
     /// Send this bid to its maker and report [`Input::BidAnswered`].
-    Ask(Signed<Bid>),
+    Ask(Signed<Bid>, Turn),
     /// Bring this version of an own record to the network, then report [`Input::Published`].
     Publish(Arc<Offer>),
     /// This version of another maker's record is held from now on.

@@ -37,7 +37,7 @@ pub use guard::{MaxNotional, MaxNotionalEntry};
 pub use lists::{BidInPlace, BidState, Lists, Span, TradesWanted};
 pub use message::{
     BidAnswer, CommandError, Done, Effect, Heard, IdempotencyKey, Input, NotNow, OfferRef, Refusal,
-    RefusalCode, Reply, ReplyTo,
+    RefusalCode, Reply, ReplyTo, Turn,
 };
 pub use state::{
     BidIn, BidOut, BidOutcome, Closed, Event, Idempotent, Made, Market, OfferStatus, OwnOffer, PricePlace,

@@ -244,6 +244,8 @@ pub struct State {
     pub lists: Lists,
     /// How many own bids have no answer.
     pub bids_in_doubt: usize,
+    /// How many, by maker; none is there with none.
+    pub bids_in_doubt_of: OrdMap<ClientId, usize>,
     /// How many own bids were given up.
     pub bids_given_up: usize,
     /// How many bids on own offers were refused.
@@ -334,14 +336,29 @@ impl State {
         let in_doubt = |b: &BidOut| usize::from(b.outcome == BidOutcome::InDoubt);
         let given_up = |b: &BidOut| usize::from(matches!(b.outcome, BidOutcome::GivenUp { .. }));
         self.bids_in_doubt += in_doubt(bid);
+        if in_doubt(bid) > 0 {
+            *self.bids_in_doubt_of.entry(bid.bid.maker).or_default() += 1;
+        }
         self.bids_given_up += given_up(bid);
         self.bids_by_offer.insert((bid.bid.offer_id, bid.bid.id, bid.bid.bidder));
         if let Some(before) = self.bids_out.insert(bid.bid.id, Arc::clone(bid)) {
             self.bids_in_doubt -= in_doubt(&before);
+            if in_doubt(&before) > 0 {
+                self.one_less_in_doubt(before.bid.maker);
+            }
             self.bids_given_up -= given_up(&before);
             self.lists.remove_bid_out(&before);
         }
         self.lists.add_bid_out(bid);
+    }
+
+    fn one_less_in_doubt(&mut self, maker: ClientId) {
+        let left = self.bids_in_doubt_of.get(&maker).map_or(0, |held| held - 1);
+        if left == 0 {
+            self.bids_in_doubt_of.remove(&maker);
+        } else {
+            self.bids_in_doubt_of.insert(maker, left);
+        }
     }
 
     fn hold_bid_in(&mut self, bid: &Arc<BidIn>) {

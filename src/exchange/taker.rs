@@ -2,11 +2,11 @@
 
 use super::{
     BidOut, BidOutcome, BidState, CommandError, Core, Done, Effect, Event, Heard, IdempotencyKey, Made,
-    OfferRef, OfferStatus, Output, RefusalCode, ReplyTo, Span,
+    OfferRef, OfferStatus, Output, RefusalCode, ReplyTo, Span, Turn,
     core::{Asking, Waiting},
     limits::{
-        ASK_AGAIN_AFTER_DEADLINE_MAX, ASK_AGAIN_MAX, ASK_AGAIN_MIN, BIDS_IN_DOUBT_MAX, BIDS_OUT_REFUSED_MAX,
-        WAITERS_A_BID_MAX,
+        ASK_AGAIN_AFTER_DEADLINE_MAX, ASK_AGAIN_MAX, ASK_AGAIN_MIN, BIDS_IN_DOUBT_MAX, BIDS_IN_DOUBT_SHARE,
+        BIDS_OUT_REFUSED_MAX, WAITERS_A_BID_MAX,
     },
     message::refused,
     timers::Timer,
@@ -76,6 +76,7 @@ impl Core {
                 advice,
             });
         }
+        self.may_wait_for(offer.client_id)?;
         let bid = Bid {
             network: self.network.clone(),
             id: BidId(self.new_uuid()),
@@ -101,6 +102,17 @@ impl Core {
         Ok((id, false))
     }
 
+    /// A maker that does not answer must not take the room of the others.
+    fn may_wait_for(&self, maker: ClientId) -> Result<(), CommandError> {
+        let of_maker = self.state.bids_in_doubt_of.get(&maker).copied().unwrap_or_default();
+        let of_others = self.state.bids_in_doubt.saturating_sub(of_maker);
+        let max = BIDS_IN_DOUBT_MAX.saturating_sub(of_others) / BIDS_IN_DOUBT_SHARE;
+        if of_maker < max || cfg!(mutant = "fair_one_maker_takes_all_doubt") {
+            return Ok(());
+        }
+        Err(CommandError::MakerLimit { maker, held: of_maker, max })
+    }
+
     /// Asks the maker about a bid without an answer, unless that is under way.
     pub(super) fn ask(&mut self, id: BidId, output: &mut Output) {
         let Some(bid) = self.in_doubt(id) else { return };
@@ -111,7 +123,8 @@ impl Core {
             if let Some(at) = asking.again_at.take() {
                 self.timers.cancel(at, Timer::Ask(id));
             }
-            output.effects.push(Effect::Ask(bid.bid.clone()));
+            let turn = if asking.attempts == 1 && !asking.resumed { Turn::First } else { Turn::Again };
+            output.effects.push(Effect::Ask(bid.bid.clone(), turn));
         }
     }
 
@@ -216,7 +229,7 @@ impl Core {
             return;
         }
         for id in self.all_in_doubt(None) {
-            self.asking.insert(id, Asking::default());
+            self.asking.insert(id, Asking { resumed: true, ..Asking::default() });
             self.ask(id, output);
         }
         // Who has records here was there after all.

@@ -167,7 +167,7 @@ pub(super) fn has_reply(output: &Output) -> bool {
 /// The bids that `output` has sent.
 pub(super) fn asked(output: &Output) -> Vec<Signed<Bid>> {
     let bids = output.effects.iter().filter_map(|effect| match effect {
-        Effect::Ask(bid) => Some(bid.clone()),
+        Effect::Ask(bid, _) => Some(bid.clone()),
         _ => None,
     });
     bids.collect()

@@ -80,6 +80,7 @@ pub(super) struct Meter {
     answered_trades_full: Counter,
     answered_storage_full: Counter,
     over: [Counter; COMMAND_BOUNDS.len()],
+    over_maker: Counter,
     over_other: Counter,
 }
 
@@ -114,6 +115,7 @@ impl Meter {
             answered_trades_full: Counter::default(),
             answered_storage_full: Counter::default(),
             over: Default::default(),
+            over_maker: Counter::default(),
             over_other: Counter::default(),
         }
     }
@@ -163,6 +165,9 @@ impl Meter {
         if let Err(CommandError::Limit { what, .. }) = reply {
             let at = COMMAND_BOUNDS.iter().position(|(known, _)| known == what);
             at.map_or(&self.over_other, |at| &self.over[at]).inc();
+        }
+        if let Err(CommandError::MakerLimit { .. }) = reply {
+            self.over_maker.inc();
         }
     }
 
@@ -244,6 +249,7 @@ impl Meter {
             let also = if *bound == "records" { over_records } else { 0 };
             page.bound(bound, counter.get() + also);
         }
+        page.bound("bids_in_doubt_of_maker", self.over_maker.get());
         page.bound("other", self.over_other.get());
         page.bound("writer_inbox", self.inbox_full.get());
     }

@@ -1,8 +1,13 @@
 //! What this node asks others and what others may ask it: `hello` and `offer:bid` here, `gossip` and `ask` in `replication`, `dial_back`
-//! in `reach`, `trades` in `recovery`.
+//! in `reach`, `trades` in `recovery`. `asker` puts this node's own bids, in the order of `turns`.
+
+mod asker;
+mod turns;
+
+pub(super) use asker::Asker;
 
 use super::{
-    contacts::{Card, ContactError, Contacts, HELLO, Hello, Search},
+    contacts::{Card, HELLO, Hello},
     exchange::Exchange,
     reach::{DIAL_BACK, Dialer, Whereabouts},
     recovery::{self, TRADES},
@@ -10,13 +15,12 @@ use super::{
 };
 use crate::{
     dht::Dht,
-    exchange::{BidAnswer, CommandError, Heard},
+    exchange::CommandError,
     grenache::{
-        client::Client,
         envelope::{Outcome, RpcRefusal, VerifiedRequest},
         server::Commands,
     },
-    identity::{ClientId, Network, Signed, SignedText},
+    identity::{Signed, SignedText},
     market::Bid,
     workers::Workers,
 };
@@ -25,14 +29,11 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{Arc, PoisonError, RwLock},
 };
-use tokio::sync::{Semaphore, mpsc};
 
 /// The command by which a bidder asks a maker, the first time and again.
 const OFFER_BID: &str = "offer:bid";
 /// Every command, for those who count.
 pub(super) const COMMANDS: [&str; 6] = [HELLO, OFFER_BID, GOSSIP, ASK, DIAL_BACK, TRADES];
-/// Bids asked at the same time; the others wait their turn.
-const ASKS_IN_FLIGHT_MAX: usize = 64;
 /// DHT nodes that one that joins is told.
 const DHT_NODES_TOLD: usize = 8;
 /// The longest nonce that a hello may carry.
@@ -147,60 +148,4 @@ async fn offer_bid(
         error => not_now("busy", error.to_string()),
     })?;
     serde_json::to_string(&answer).map_err(|e| not_now("internal", e.to_string()))
-}
-
-/// Asks makers about bids, and reports what they say.
-#[derive(Clone)]
-pub(super) struct Asker {
-    pub exchange: Exchange,
-    pub contacts: Contacts,
-    pub client: Client,
-    pub workers: Workers,
-}
-
-impl Asker {
-    /// Works off the core's questions until the core is gone.
-    pub(super) async fn run(self, mut asks: mpsc::UnboundedReceiver<Signed<Bid>>) {
-        let turns = Arc::new(Semaphore::new(ASKS_IN_FLIGHT_MAX));
-        while let Some(bid) = asks.recv().await {
-            let Ok(turn) = Arc::clone(&turns).acquire_owned().await else { return };
-            let asker = self.clone();
-            tokio::spawn(async move {
-                let heard = asker.ask(&bid).await;
-                drop(turn);
-                asker.exchange.bid_answered(bid.id, heard).await;
-            });
-        }
-    }
-
-    /// One attempt, at the address that worked last, else at one of the others.
-    async fn ask(&self, bid: &Signed<Bid>) -> Option<Heard> {
-        let body = serde_json::to_string(&OfferBid { bid: bid.source().clone() }).ok()?;
-        let maker = bid.maker;
-        let called = self.contacts.call(&self.client, maker, &[], (OFFER_BID, &body), Search::Thorough).await;
-        match called.map(|reply| reply.outcome) {
-            Ok(Ok(answer)) => self.read_answer(maker, answer).await,
-            Ok(Err(refusal)) => {
-                tracing::info!(bid = %bid.id, code = refusal.code, detail = refusal.detail, "the maker does not decide now");
-                None
-            }
-            Err(error @ ContactError::NoAnswer(_)) => {
-                tracing::info!(bid = %bid.id, %maker, %error, "no answer; asked again later");
-                None
-            }
-            Err(error) => {
-                tracing::info!(bid = %bid.id, %maker, %error, "the maker cannot be reached; asked again later");
-                None
-            }
-        }
-    }
-
-    /// A maker's signed reply is believed as far as the trade in it is signed by the maker too.
-    async fn read_answer(&self, maker: ClientId, answer: String) -> Option<Heard> {
-        let network: Network = self.exchange.network().clone();
-        let answer: BidAnswer = serde_json::from_str(&answer).ok()?;
-        let heard = self.workers.run(move || answer.verify(&network)).await.ok()?.ok()?;
-        let is_its_own = !matches!(&heard, Heard::Accepted(trade) if trade.maker != maker);
-        is_its_own.then_some(heard)
-    }
 }

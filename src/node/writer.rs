@@ -19,7 +19,7 @@ use crate::{
     bep44::Target,
     exchange::{
         self, BidAnswer, BidOutcome, BidState, Core, Done, Effect, Event, Input, MaxNotional, NotNow, Output,
-        RefusalCode, Reply, ReplyTo, Span, run_batch,
+        RefusalCode, Reply, ReplyTo, Span, Turn, run_batch,
     },
     identity::{MasterKey, Network, Signed},
     market::{Bid, Offer, Via},
@@ -118,7 +118,7 @@ pub(super) enum Message {
 /// limits (one question a bid in doubt) or is taken off at once into a map by record (publications, news).
 #[derive(Debug)]
 pub(super) struct Outlets {
-    pub(super) asks: mpsc::UnboundedSender<Signed<Bid>>,
+    pub(super) asks: mpsc::UnboundedSender<(Signed<Bid>, Turn)>,
     pub(super) publications: mpsc::UnboundedSender<Publication>,
     pub(super) fetches: mpsc::UnboundedSender<Target>,
     pub(super) news: mpsc::UnboundedSender<News>,
@@ -476,7 +476,7 @@ impl<J: Journal> Writer<J> {
                         let _ = responder.send(answer);
                     }
                 }
-                Effect::Ask(bid) => drop(self.outlets.asks.send(bid)),
+                Effect::Ask(bid, turn) => drop(self.outlets.asks.send((bid, turn))),
                 Effect::Publish(offer) => {
                     drop(self.outlets.news.send(News::Own(Arc::clone(&offer))));
                     drop(self.outlets.publications.send(Publication::Publish(offer)));

@@ -398,6 +398,14 @@ impl Ledger {
     }
 }
 
+fn in_doubt_of(state: &State) -> BTreeMap<ClientId, usize> {
+    let mut of = BTreeMap::new();
+    for bid in state.bids_out.values().filter(|bid| bid.outcome == BidOutcome::InDoubt) {
+        *of.entry(bid.bid.maker).or_default() += 1;
+    }
+    of
+}
+
 /// Counters and lists that are kept by the way say what the maps say.
 pub(super) fn consistent(state: &State) -> Result<(), String> {
     let in_doubt = state.bids_out.values().filter(|b| b.outcome == BidOutcome::InDoubt).count();
@@ -408,6 +416,10 @@ pub(super) fn consistent(state: &State) -> Result<(), String> {
     let refused = state.bids_in.values().filter(|b| b.answer.is_err()).count();
     let rules = [
         ("bids_in_doubt", in_doubt == state.bids_in_doubt),
+        (
+            "bids_in_doubt_of",
+            in_doubt_of(state) == state.bids_in_doubt_of.iter().map(|(m, n)| (*m, *n)).collect(),
+        ),
         ("bids_in_refused", refused == state.bids_in_refused),
         ("bids_given_up", given_up == state.bids_given_up),
         ("lists of own bids", listed.eq(state.bids_out.keys().copied())),

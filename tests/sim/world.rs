@@ -432,7 +432,7 @@ impl World {
                 self.ledger.replied(n, &self.nodes, to, &reply);
             }
             Effect::Answer { to, answer } => self.answer(n, to, answer),
-            Effect::Ask(bid) => {
+            Effect::Ask(bid, _) => {
                 self.ledger.asks(n, &self.nodes, &bid);
                 self.ask(Asker::Node(n), bid);
             }

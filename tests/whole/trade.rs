@@ -314,7 +314,7 @@ impl World {
                 }
             }
             Effect::Answer { to, answer } => self.answer(n, to, answer),
-            Effect::Ask(bid) => {
+            Effect::Ask(bid, _) => {
                 if is_honest {
                     self.ledger.asks(n, &self.nodes, &bid);
                 }

@@ -212,3 +212,59 @@ fn a_maker_that_is_back_is_asked_at_once_and_only_once() {
     taker.hears(bid.id, None);
     assert!(taker.core.next_timeout().unwrap() > next.plus(MINUTE), "there is one timer, not one a return");
 }
+
+/// A taker that holds an offer of each of these makers.
+fn market(makers: impl IntoIterator<Item = u8>) -> (Bench, Vec<Arc<Offer>>) {
+    let mut taker = Bench::new(2);
+    let offers = makers.into_iter().map(|seed| {
+        let offer = Bench::new(seed).create();
+        taker.give(Input::Record(Arc::clone(&offer), Via::Dht));
+        offer
+    });
+    let offers = offers.collect();
+    (taker, offers)
+}
+
+#[test]
+fn one_maker_has_an_eighth_of_the_bids_in_doubt_and_others_the_rest() {
+    let (mut taker, offers) = market([10, 11]);
+    let bid = |taker: &mut Bench, n: usize| reply(&taker.bid_on(&offers[n], Duration::ZERO, None));
+    let share = BIDS_IN_DOUBT_MAX / BIDS_IN_DOUBT_SHARE;
+    for _ in 0..share {
+        bid(&mut taker, 0).unwrap();
+    }
+    let maker = offers[0].client_id;
+    let full = Err(CommandError::MakerLimit { maker, held: share, max: share });
+    assert_eq!(bid(&mut taker, 0), full);
+    bid(&mut taker, 1).unwrap();
+    assert_eq!(taker.core.state().bids_in_doubt_of[&maker], share);
+    // What another has, it has not; each answer is a place.
+    let first: Vec<BidId> = taker.core.state().bids_out.keys().take(2).copied().collect();
+    for id in first {
+        assert!(bid(&mut taker, 0).is_err());
+        taker.hears(id, Some(refusal(RefusalCode::OfferNotAvailable)));
+    }
+    bid(&mut taker, 0).unwrap();
+    assert!(bid(&mut taker, 0).is_err());
+    // And over a restart.
+    taker.restart();
+    assert!(bid(&mut taker, 0).is_err() && bid(&mut taker, 1).is_ok());
+}
+
+#[test]
+fn a_bid_is_asked_first_once_and_after_a_restart_never() {
+    let (_, mut taker, offer) = pair();
+    let turns = |output: &Output| {
+        let turns = output.effects.iter().filter_map(|effect| match effect {
+            Effect::Ask(_, turn) => Some(*turn),
+            _ => None,
+        });
+        turns.collect::<Vec<_>>()
+    };
+    let output = taker.bid_on(&offer, Duration::ZERO, None);
+    assert_eq!(turns(&output), [Turn::First]);
+    taker.hears(asked(&output)[0].id, None);
+    taker.now = taker.core.next_timeout().unwrap();
+    assert_eq!(turns(&taker.tick(Duration::ZERO)), [Turn::Again]);
+    assert_eq!(turns(&taker.restart()), [Turn::Again]);
+}

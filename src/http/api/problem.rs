@@ -125,6 +125,8 @@ codes! {
     Busy = "busy", TOO_MANY_REQUESTS, true, "The node is busy";
     /// A bound of the node is reached.
     LimitReached = "limit_reached", TOO_MANY_REQUESTS, true, "A limit of the node is reached";
+    /// One maker has its share of the bids that wait for an answer.
+    MakerLimitReached = "maker_limit_reached", TOO_MANY_REQUESTS, true, "Too many bids wait for this maker";
     /// A defect of the node.
     Internal = "internal", INTERNAL_SERVER_ERROR, true, "The node failed";
     /// The network knows newer versions of own records than the store.
@@ -154,7 +156,7 @@ impl Code {
         match self {
             Self::Busy | Self::NotReady | Self::NotSynced => Some(1),
             Self::Stopping => Some(5),
-            Self::LimitReached | Self::StorageFull => Some(60),
+            Self::LimitReached | Self::MakerLimitReached | Self::StorageFull => Some(60),
             _ => None,
         }
     }
@@ -263,6 +265,7 @@ impl From<CommandError> for Problem {
             CommandError::IdempotencyKeyReuse => Code::IdempotencyKeyReuse,
             CommandError::IdempotencyKeyLength => Code::InvalidHeader,
             CommandError::Limit { .. } => Code::LimitReached,
+            CommandError::MakerLimit { .. } => Code::MakerLimitReached,
             CommandError::StoreBehind => Code::StoreBehind,
             CommandError::StorageFull => Code::StorageFull,
             CommandError::Busy => Code::Busy,

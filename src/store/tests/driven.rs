@@ -141,11 +141,11 @@ impl Pair {
                     Vec::new()
                 }
             }
-            Effect::Ask(bid) if arrives => {
+            Effect::Ask(bid, _) if arrives => {
                 self.asked.push(bid.clone());
                 vec![(other, Input::BidReceived { bid, reply: ReplyTo(self.asked.len() as u64 - 1) })]
             }
-            Effect::Ask(bid) => vec![(node, Input::BidAnswered { bid: bid.id, heard: None })],
+            Effect::Ask(bid, _) => vec![(node, Input::BidAnswered { bid: bid.id, heard: None })],
             Effect::Answer { to, answer } => {
                 let network: Network = "test".parse().unwrap();
                 let heard = answer.ok().filter(|_| arrives).map(|answer| match answer {

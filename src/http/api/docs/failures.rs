@@ -46,6 +46,7 @@ fn own_errors(operation: &str) -> &'static [Code] {
             C::IdReuse,
             C::Refused,
             C::LimitReached,
+            C::MakerLimitReached,
             C::StoreBehind,
         ],
         "list_bids" => &[C::InvalidId, C::OfferNotFound],
