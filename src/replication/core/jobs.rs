@@ -237,38 +237,40 @@ impl Core {
     /// maker may have lost it with its store, and must hear of it. And what a head counts but its maker withholds, few others may have.
     /// A node that has just come finds much that is no news: it is quiet.
     fn name_found(&mut self, maker: ClientId, job: &Job) {
-        let named = match job.signed {
-            Some(_) => self.makers.behind() <= JOBS_MAX,
-            None => !self.head_counts_all(&maker),
+        let counted_until = match job.signed {
+            Some(_) if self.makers.behind() > JOBS_MAX => return,
+            Some(_) => None,
+            None => self.counted_until(&maker),
         };
-        if named {
-            self.name(job.found.iter().copied());
-        }
+        self.name(job.found.iter().copied(), counted_until);
     }
 
     /// Names what is held of makers that the other node does not list at all, as far as no head says it.
     pub(super) fn name_unlisted(&mut self, makers: impl Iterator<Item = ClientId>, at: UnixMillis) {
-        let mut unlisted = BTreeSet::new();
+        let mut room = NAMED_A_JOB_MAX;
         for maker in makers {
-            if !self.head_counts_all(&maker) {
-                let room = NAMED_A_JOB_MAX.saturating_sub(unlisted.len());
-                let held = self.index.stamps(&maker, 0..=u8::MAX, at).take(room);
-                unlisted.extend(held.map(|stamp| stamp.target));
-            }
+            let counted_until = self.counted_until(&maker);
+            let held = self.index.stamps(&maker, 0..=u8::MAX, at);
+            let held = held.filter(|stamp| !stamp.version.is_counted(counted_until)).take(room);
+            let unlisted: Vec<Target> = held.map(|stamp| stamp.target).collect();
+            room -= unlisted.len();
+            self.name(unlisted.into_iter(), counted_until);
         }
-        self.name(unlisted.into_iter());
     }
 
-    /// Whether a head of this maker, which lives, says all that is held of it: then everybody hears of it without being told.
-    fn head_counts_all(&mut self, maker: &ClientId) -> bool {
+    /// Until when a head of this maker, which lives, says all that is held of it: that, everybody hears of without being told. Not what is
+    /// younger, since a maker may tell it to one node alone.
+    fn counted_until(&mut self, maker: &ClientId) -> Option<UnixMillis> {
         let head = self.makers.head(maker).filter(|_| !self.makers.is_stale(maker));
         let head = head.map(|head| (head.at, head.root));
-        head.is_some_and(|(at, root)| self.holds_all(maker, at, root))
+        let counts_all = head.filter(|(at, root)| self.holds_all(maker, *at, *root));
+        counts_all.map(|(at, _)| at)
     }
 
-    fn name(&mut self, targets: impl Iterator<Item = Target>) {
+    fn name(&mut self, targets: impl Iterator<Item = Target>, counted_until: Option<UnixMillis>) {
         let found: Vec<Stamp> = targets
             .filter_map(|target| Some(Stamp { target, version: self.index.newest(&target)? }))
+            .filter(|stamp| !stamp.version.is_counted(counted_until))
             .collect();
         if found.is_empty() {
             return;

@@ -403,6 +403,31 @@ fn a_comparison_works_both_ways() {
 }
 
 #[test]
+fn what_is_younger_than_a_head_that_counts_everything_is_named() {
+    let mut bench = Bench::new();
+    let peer = bench.peer.public();
+    let younger = item(i64::try_from(WALL.0 + 1).unwrap());
+    let overall = bench.take(|question| matches!(question, Question::Overall(_)));
+    bench.answer(overall, Answer::Overall(Root([9; 32])));
+    let roots = bench.take(|question| matches!(question, Question::Roots(..)));
+    bench.answer(roots, Answer::Roots(vec![(peer, Root([8; 32]))], false));
+    let list = bench.take(|question| matches!(question, Question::Maker(..)));
+    bench.answer(list, Answer::Stamps(vec![stamp(&younger)]));
+    let records = bench.take(|question| matches!(question, Question::Records(_)));
+    bench.answer(records, Answer::Records(vec![Carried { item: younger.clone(), twin: None }]));
+    bench.pass(limits::HAVE_EVERY);
+    assert_eq!(bench.haves, [[News::Record(stamp(&younger))]]);
+}
+
+#[test]
+fn what_a_head_counts_is_not_named_beside_it() {
+    let version = stamp(&item(200)).version;
+    let [before, then] = [199, 200].map(|at| Some(UnixMillis(at)));
+    assert!(version.is_counted(then) && Version::FRAUD.is_counted(then));
+    assert!(!version.is_counted(before) && !version.is_counted(None) && !Version::FRAUD.is_counted(None));
+}
+
+#[test]
 fn what_nobody_could_show_is_asked_for_again() {
     let mut bench = Bench::new();
     let list = bench.peer_has(&[stamp(&item(200))]);

@@ -1,6 +1,9 @@
 //! What replicas compare: which version of which record somebody holds.
 
-use crate::bep44::{MutableItem, Target};
+use crate::{
+    bep44::{MutableItem, Target},
+    time::UnixMillis,
+};
 use sha2::{Digest, Sha256};
 
 /// Bytes of a [`ValueHash`].
@@ -31,6 +34,12 @@ pub struct Version {
 impl Version {
     /// What everybody who knows that a maker signed two values of one sequence holds of that record.
     pub const FRAUD: Self = Self { sequence: u64::MAX, value: ValueHash([0xff; VALUE_HASH_BYTES]) };
+
+    /// Whether a head that says until then all that is held counts this, too.
+    #[must_use]
+    pub fn is_counted(&self, until: Option<UnixMillis>) -> bool {
+        until.is_some_and(|until| *self == Self::FRAUD || self.sequence <= until.0)
+    }
 
     /// Of an item, if its sequence is one that a record may have.
     #[must_use]
