@@ -4,6 +4,8 @@
 //! ids, and each page is charged to its asker like a question of replication. What comes is checked like every trade. Asking twice
 //! changes nothing more.
 
+mod order;
+
 use super::{
     clock,
     contacts::{Contacts, Search},
@@ -24,9 +26,9 @@ use crate::{
     workers::Workers,
 };
 use arc_swap::ArcSwap;
+use order::Order;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -38,8 +40,6 @@ pub(super) const TRADES: &str = "trades";
 const PAGE_MAX: usize = 32;
 /// Pages that one node is asked for: all that it may hold.
 const PAGES_MAX: usize = TRADES_MAX / PAGE_MAX + 1;
-/// Nodes that are asked in one recovery, the likeliest first.
-const ASKED_MAX: usize = 1_000;
 /// Nodes that are asked at the same time: most of those that are gone answer nothing for seconds.
 const ASKED_AT_ONCE: usize = 64;
 /// Addresses of the network's name that are greeted, to hear who is there.
@@ -164,16 +164,27 @@ impl Recovery {
         let found = Arc::<Found>::default();
         let mut asking = JoinSet::new();
         let turns = Arc::new(Semaphore::new(ASKED_AT_ONCE));
-        for client in self.everybody(&before.state).await {
-            let (recovery, found, turns) = (self.clone(), Arc::clone(&found), Arc::clone(&turns));
-            asking.spawn(async move {
-                let ask = async {
-                    let _turn = turns.acquire().await.ok()?;
-                    recovery.ask(client, &found, until).await
-                };
-                (client, tokio::time::timeout_at(until, ask).await.ok().flatten())
-            });
-        }
+        let mut ask = |clients: Vec<ClientId>| {
+            for client in clients {
+                let (recovery, found, turns) = (self.clone(), Arc::clone(&found), Arc::clone(&turns));
+                asking.spawn(async move {
+                    let ask = async {
+                        // Turns are given in the order in which they were asked for.
+                        let _turn = turns.acquire().await.ok()?;
+                        recovery.ask(client, &found, until).await
+                    };
+                    (client, tokio::time::timeout_at(until, ask).await.ok().flatten())
+                });
+            }
+        };
+        self.is_settled().await;
+        let mut order = Order::new(self.key.public());
+        let neighbours = self.replica.load().status.neighbours.clone();
+        ask(order.counterparties(&before.state, neighbours, |client| self.contacts.known(client).is_some()));
+        // They are asked while it is heard who else is there.
+        self.greet_all().await;
+        let met = self.contacts.all().into_iter().map(|(client, _)| client);
+        ask(order.strangers(&before.state, met.chain(self.contacts.told_of())));
         while let Some(asked) = asking.join_next().await {
             match asked {
                 Ok((_, Some(contradicting))) => {
@@ -206,21 +217,6 @@ impl Recovery {
         drop(receipts);
         recovered.log(self.key.public());
         Ok(recovered)
-    }
-
-    /// Everybody who may have traded with this node, the likeliest to answer first.
-    async fn everybody(&self, state: &State) -> Vec<ClientId> {
-        self.is_settled().await;
-        self.greet_all().await;
-        let met = self.contacts.all().into_iter().map(|(client, _)| client);
-        let neighbours = self.replica.load().status.neighbours.clone();
-        let sides = state.trades_of.iter().map(|(side, _)| *side);
-        let bids = state.bids_out.values().map(|own| own.bid.maker);
-        let bidders = state.bids_in.keys().map(|(bidder, _)| *bidder);
-        let makers = state.market.by_maker.iter().map(|(maker, _)| *maker);
-        let known = met.chain(neighbours).chain(bids).chain(bidders).chain(sides).chain(makers);
-        let mut seen = HashSet::from([self.key.public()]);
-        known.chain(self.contacts.told_of()).filter(|client| seen.insert(*client)).take(ASKED_MAX).collect()
     }
 
     /// A node that was started a moment ago knows nobody yet: waits until it has met somebody, or has looked and found nobody.
