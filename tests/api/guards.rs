@@ -132,6 +132,35 @@ async fn a_token_opens_everything_but_what_is_public() {
 }
 
 #[tokio::test]
+async fn a_name_that_was_pointed_at_a_node_with_a_token_learns_nothing_of_it() {
+    let token = "correct-horse-battery-staple-0123456789";
+    let api = Api::start_on("127.0.0.1:0", Some(token), false).await;
+    let (port, client) = (api.addr().port(), api.node.exchange().client_id().to_string());
+    let network = format!("<code>{}</code>", api.node.exchange().network());
+    let of_the_node = [&*client, &client[..8], &network, &api.addr().to_string()].map(str::to_owned);
+    let public = ["/", "/healthz", "/readyz", "/api/openapi.json", "/swagger-ui/", "/swagger-ui/index.html"];
+    for path in public {
+        // As after DNS rebinding: the page's origin is that very host.
+        let host = format!("evil.example:{port}");
+        let rebound = api.request(Method::GET, path).header("host", &host);
+        let rebound = rebound.header("origin", format!("http://{host}")).send().await.unwrap();
+        let text = rebound.text().await.unwrap();
+        for known in &of_the_node {
+            assert!(!text.contains(known.as_str()), "{path} tells a page of {host} {known}: {text}");
+        }
+    }
+    // A program of this machine, and whoever has the token, see which node it is; also through a proxy.
+    let page = || api.request(Method::GET, "/swagger-ui/");
+    let proxied = page().bearer_auth(token).header("host", "node.example");
+    for seen in [page(), proxied] {
+        let seen = seen.send().await.unwrap();
+        assert_eq!(seen.headers()["cache-control"], "no-store");
+        let text = seen.text().await.unwrap();
+        assert!(of_the_node.iter().all(|known| text.contains(known.as_str())), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn an_address_in_reach_of_others_needs_a_token_or_a_clear_word() {
     let api = Api::start_on("0.0.0.0:0", None, true).await;
     assert_eq!(api.get("/api/v1/node").await.status(), StatusCode::OK);

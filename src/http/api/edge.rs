@@ -79,8 +79,8 @@ impl Edge {
 pub(super) async fn pass(State(edge): State<Arc<Edge>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let (mut parts, body) = request.into_parts();
-    if edge.guard.is_stranger(&parts.headers) {
-        parts.extensions.insert(guard::Stranger);
+    if let Some(stranger) = edge.guard.stranger(&parts.headers) {
+        parts.extensions.insert(stranger);
     }
     let row = edge.meter.row(&parts);
     let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());

@@ -71,12 +71,16 @@ pub(super) struct Guard {
     pub(super) token: Option<ApiToken>,
 }
 
-/// Marks a request that does not show the token which this API asks for.
+/// Marks a request that does not show the token which this API asks for. What is public says no more to it than it must.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stranger;
+pub(super) struct Stranger {
+    /// It was sent to loopback by one of loopback's own names, so no page of another site sent it: a page can point a name of its own
+    /// at this machine, but then its browser names that one.
+    pub(super) is_here: bool,
+}
 
-/// Paths that are open without a token: whether the node lives, and documentation, which says no more of the node than its name and
-/// what it tells everybody who calls its RPC: its network and its client id.
+/// Paths that are open without a token: whether the node lives, and documentation, which says which node it is to whoever is here or
+/// shows the token ([`Stranger`]).
 fn is_public(path: &str) -> bool {
     matches!(path, "/" | "/healthz" | "/readyz" | "/api/openapi.json" | "/swagger-ui")
         || path.starts_with("/swagger-ui/")
@@ -114,22 +118,10 @@ impl Guard {
 
     /// Without a token, only names that no stranger can point at this machine are served. On loopback these are loopback's own;
     /// elsewhere (a closed test network) addresses, and names without a dot, such as those of containers. With a token every name is:
-    /// a proxy in front of the API has names of its own, and no page of a stranger knows the token.
+    /// a proxy in front of the API has names of its own, no page of a stranger knows the token, and what is public says nothing of
+    /// the node to whoever comes by such a name.
     fn check_host(&self, host: &str) -> Result<(), Problem> {
-        let loopback = self.addr.ip().is_loopback();
-        if self.token.is_some() {
-            return Ok(());
-        }
-        let (name, port) = split_host(host);
-        let address: Option<IpAddr> = name.trim_start_matches('[').trim_end_matches(']').parse().ok();
-        let known = match address {
-            Some(address) => !loopback || address.is_loopback(),
-            None if loopback => name.eq_ignore_ascii_case("localhost"),
-            None => !name.is_empty() && !name.contains('.'),
-        };
-        let port_fits = !loopback
-            || port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port == self.addr.port()));
-        if known && port_fits {
+        if self.token.is_some() || self.is_own_name(host) {
             return Ok(());
         }
         let detail = format!(
@@ -139,9 +131,26 @@ impl Guard {
         Err(Problem::new(Code::ForeignHost, detail))
     }
 
-    /// True for whoever does not show the token that this API asks for. What is public says no more to them than it must.
-    pub(super) fn is_stranger(&self, headers: &HeaderMap) -> bool {
-        self.check_token(headers).is_err()
+    /// True for names that no stranger can point at this machine.
+    fn is_own_name(&self, host: &str) -> bool {
+        let loopback = self.addr.ip().is_loopback();
+        let (name, port) = split_host(host);
+        let address: Option<IpAddr> = name.trim_start_matches('[').trim_end_matches(']').parse().ok();
+        let known = match address {
+            Some(address) => !loopback || address.is_loopback(),
+            None if loopback => name.eq_ignore_ascii_case("localhost"),
+            None => !name.is_empty() && !name.contains('.'),
+        };
+        let port_fits = !loopback
+            || port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port == self.addr.port()));
+        known && port_fits
+    }
+
+    /// Marks whoever does not show the token that this API asks for.
+    pub(super) fn stranger(&self, headers: &HeaderMap) -> Option<Stranger> {
+        self.check_token(headers).err()?;
+        let is_own = one(headers, &header::HOST).is_some_and(|host| self.is_own_name(host));
+        Some(Stranger { is_here: is_own && self.addr.ip().is_loopback() })
     }
 
     fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
@@ -268,6 +277,33 @@ mod tests {
         assert!(open.check_host("evil.example:4000").is_err());
         let closed = guard("0.0.0.0:4000", Some(&"t".repeat(32)));
         assert!(closed.check_host("node.example").is_ok());
+    }
+
+    #[test]
+    fn only_loopbacks_own_names_make_a_stranger_one_of_this_machine() {
+        let token = "t".repeat(32);
+        let of = |addr: &str, host: &str, given: Option<&str>| {
+            let mut headers = HeaderMap::from_iter([(header::HOST, host.parse().unwrap())]);
+            headers.extend(given.map(|given| (header::AUTHORIZATION, given.parse().unwrap())));
+            guard(addr, Some(&token)).stranger(&headers).map(|stranger| stranger.is_here)
+        };
+        for host in ["127.0.0.1:4000", "localhost:4000", "[::1]:4000", "127.9.9.9"] {
+            assert_eq!(of("127.0.0.1:4000", host, None), Some(true), "{host}");
+            // Beyond loopback everybody can say so.
+            assert_eq!(of("0.0.0.0:4000", host, None), Some(false), "{host}");
+        }
+        for host in [
+            "evil.example:4000",
+            "node.example",
+            "10.0.0.7:4000",
+            "node-1:4000",
+            "127.0.0.1.evil.example:4000",
+        ] {
+            assert_eq!(of("127.0.0.1:4000", host, None), Some(false), "{host}");
+            assert_eq!(of("127.0.0.1:4000", host, Some("Bearer wrong")), Some(false), "{host}");
+            assert_eq!(of("127.0.0.1:4000", host, Some(&format!("Bearer {token}"))), None, "{host}");
+        }
+        assert!(guard("127.0.0.1:4000", None).stranger(&HeaderMap::new()).is_none(), "no token is asked for");
     }
 
     #[test]

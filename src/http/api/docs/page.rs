@@ -2,10 +2,11 @@
 //! program, nothing is fetched from anywhere, and every address is relative, so that it works under a proxy's prefix.
 
 use super::openapi_json;
+use crate::http::api::guard::Stranger;
 use axum::{
     Router,
     extract::Path,
-    http::{HeaderValue, StatusCode, header},
+    http::{Extensions, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -24,20 +25,44 @@ pub(in crate::http::api) struct Shown {
     pub(in crate::http::api) name: String,
     pub(in crate::http::api) network: String,
     pub(in crate::http::api) client_id: String,
-    /// Whether the API wants a token.
+    /// The API wants a token.
     pub(in crate::http::api) token: bool,
 }
 
 impl Shown {
+    /// For whoever may know which node this is.
     fn index(&self) -> String {
-        let short_id = self.client_id.get(..SHORT_ID_DIGITS).unwrap_or_default();
-        INDEX
-            .replace("{{network}}", &escaped(&self.network))
-            .replace("{{short_id}}", &escaped(short_id))
-            .replace("{{client_id}}", &escaped(&self.client_id))
-            .replace("{{token}}", if self.token { "needed" } else { "none" })
-            // Last, since an owner may call a node anything.
-            .replace("{{name}}", &escaped(&self.name))
+        let Self { name, network, client_id, .. } = self;
+        let (name, network, client_id) = (escaped(name), escaped(network), escaped(client_id));
+        let short_id = client_id.get(..SHORT_ID_DIGITS).unwrap_or_default();
+        self.with(
+            &format!("{name} · {network} · {short_id} · vintner"),
+            &format!(
+                "<strong>{name}</strong>\n      <span>network <code>{network}</code></span>\n      <span>client id \
+                 <code>{client_id}</code></span>"
+            ),
+        )
+    }
+
+    /// For everybody else: the description, and nothing of the node.
+    fn index_for_strangers(&self) -> String {
+        self.with(
+            "vintner",
+            "<strong>vintner</strong>\n      <span>This node says which one it is to whoever shows its token: press Authorize, then \
+             try GET /api/v1/node</span>",
+        )
+    }
+
+    fn with(&self, title: &str, node: &str) -> String {
+        let index = INDEX.replace("{{token}}", if self.token { "needed" } else { "none" });
+        // Each place once, from its left and right, since an owner may call a node anything.
+        let put = |text: &str, place: &str, value: &str| match text.split_once(place) {
+            Some((before, after)) => (before.to_owned() + value, after.to_owned()),
+            None => (text.to_owned(), String::new()),
+        };
+        let (head, rest) = put(&index, "{{title}}", title);
+        let (middle, rest) = put(&rest, "{{node}}", node);
+        head + &middle + &rest
     }
 }
 
@@ -86,9 +111,15 @@ fn file(path: &str, config: Arc<Config<'static>>) -> Response {
 
 /// The description, the page, and the way there from the root.
 pub(in crate::http::api) fn router(shown: &Shown) -> Router {
-    let index: Arc<str> = shown.index().into();
+    let [index, for_strangers]: [Arc<str>; 2] = [shown.index().into(), shown.index_for_strangers().into()];
     let config: Arc<Config<'static>> = Arc::new(Config::default());
-    let page = move || async move { typed("text/html; charset=utf-8", index.to_string()) };
+    let page = move |asked: Extensions| async move {
+        let is_told = asked.get::<Stranger>().is_none_or(|stranger| stranger.is_here);
+        let page = if is_told { index } else { for_strangers };
+        // What one may see is not for the next one.
+        let kept = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
+        (kept, typed("text/html; charset=utf-8", page.to_string())).into_response()
+    };
     let files = move |Path(path): Path<String>| async move { file(&path, config) };
     Router::new()
         .route("/", get(to_page))
@@ -122,5 +153,15 @@ mod tests {
                 && index.contains("data-token=\"needed\"")
         );
         assert_eq!(index.matches("{{").count(), 2, "the name's own, twice");
+        let names_places = Shown { name: "{{node}}{{title}}".into(), ..shown.clone() }.index();
+        assert!(names_places.contains("<strong>{{node}}{{title}}</strong>"), "{names_places}");
+        let index = shown.index_for_strangers();
+        assert!(
+            index.contains("<title>vintner</title>") && index.contains("data-token=\"needed\""),
+            "{index}"
+        );
+        for of_the_node in ["script&gt;", "devnet", "8d9de948"] {
+            assert!(!index.contains(of_the_node), "{of_the_node}: {index}");
+        }
     }
 }
