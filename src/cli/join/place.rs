@@ -112,13 +112,13 @@ impl Place {
         };
         notes.push(format!("its data is in {}", dir.display()));
         let last = Memory::read(&dir).filter(|memory| memory.listen == joining.listen);
-        let mut port = |name: &str, flag: &str, default: SocketAddr, last: Option<SocketAddr>, udp: bool| {
+        let mut port = |name: &str, flag: &str, default: SocketAddr, last: Option<SocketAddr>, kind: Kind| {
             let wanted = last.unwrap_or(default);
-            let found = free_port(wanted, default, udp).with_context(|| {
+            let found = free_port(wanted, default, kind).with_context(|| {
                 format!("no port for {name} is free at {default} or after it; choose one with {flag}")
             })?;
             if found != wanted {
-                let kind = if udp { "UDP" } else { "TCP" };
+                let kind = if kind == Kind::Udp { "UDP" } else { "TCP" };
                 notes.push(format!("{kind} {wanted} is taken: {name} takes {found}"));
             }
             anyhow::Ok(found)
@@ -134,15 +134,15 @@ impl Place {
         let last = last.as_ref();
         let api = match given.api {
             Some(api) => api,
-            None => port("the API", "--api", local, last.map(|last| last.api), false)?,
+            None => port("the API", "--api", local, last.map(|last| last.api), Kind::Tcp { but: given.rpc })?,
         };
         let rpc = match given.rpc {
             Some(rpc) => rpc,
-            None => port("the RPC", "--rpc", rpc, last.map(|last| last.rpc), false)?,
+            None => port("the RPC", "--rpc", rpc, last.map(|last| last.rpc), Kind::Tcp { but: Some(api) })?,
         };
         let dht = match given.dht {
             Some(dht) => dht,
-            None => match port("the DHT", "--dht", dht, last.map(|last| last.dht.into()), true)? {
+            None => match port("the DHT", "--dht", dht, last.map(|last| last.dht.into()), Kind::Udp)? {
                 SocketAddr::V4(dht) => dht,
                 SocketAddr::V6(_) => bail!("the DHT's socket is an IPv4 one; choose it with --dht"),
             },
@@ -191,9 +191,51 @@ fn all_dirs() -> Vec<PathBuf> {
     dirs.filter(|dir| dir.join(FILE).exists()).collect()
 }
 
+/// What a port is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Udp,
+    /// One of the two that the node listens on: not that of the other, which is free only until the node has it.
+    Tcp {
+        but: Option<SocketAddr>,
+    },
+}
+
 /// `wanted`, or the first that is free from `default` on.
-fn free_port(wanted: SocketAddr, default: SocketAddr, udp: bool) -> Option<SocketAddr> {
+fn free_port(wanted: SocketAddr, default: SocketAddr, kind: Kind) -> Option<SocketAddr> {
     let after = (0..PORTS_TRIED_MAX).filter_map(|n| default.port().checked_add(n));
     let all = std::iter::once(wanted).chain(after.map(|port| SocketAddr::new(default.ip(), port)));
-    all.into_iter().find(|at| if udp { UdpSocket::bind(at).is_ok() } else { TcpListener::bind(at).is_ok() })
+    all.into_iter().find(|at| match kind {
+        Kind::Udp => UdpSocket::bind(at).is_ok(),
+        // By the port alone: on every interface it is taken on each.
+        Kind::Tcp { but } => but.is_none_or(|but| but.port() != at.port()) && TcpListener::bind(at).is_ok(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A port that is free, and below those that the system gives to whoever asks for any.
+    fn free() -> SocketAddr {
+        let first = 10_000 + u16::try_from(std::process::id() % 20_000).unwrap();
+        let mut all = (first..32_000).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+        all.find(|at| TcpListener::bind(at).is_ok()).unwrap()
+    }
+
+    #[test]
+    fn api_and_rpc_never_choose_the_same_port() {
+        let wanted = free();
+        let choose = |but| free_port(wanted, wanted, Kind::Tcp { but });
+        assert_eq!(choose(None), Some(wanted));
+        assert_eq!(choose(Some(SocketAddr::new(wanted.ip(), 1))), Some(wanted));
+        for given in [wanted, SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), wanted.port())] {
+            let found = choose(Some(given)).unwrap();
+            assert!(found.port() > wanted.port(), "{found} beside {given}");
+        }
+        // The DHT's socket is another kind: it may have the number that a listener has.
+        let _taken = TcpListener::bind(wanted).unwrap();
+        assert_eq!(free_port(wanted, wanted, Kind::Udp), Some(wanted));
+        assert_ne!(choose(None), Some(wanted));
+    }
 }
