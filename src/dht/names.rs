@@ -52,7 +52,7 @@ impl Unresolved {
 #[derive(Debug)]
 pub(super) struct Names {
     nodes: Vec<Endpoint>,
-    /// Whether IPv6 addresses are of use.
+    /// IPv6 addresses are of use.
     ipv6: bool,
     unresolved: Unresolved,
 }
@@ -106,19 +106,21 @@ impl Names {
 
 const NO_IPV6: &str = "it has an IPv6 address only, and IPv6 is used with --ipv6 alone";
 
-/// What a name's addresses are good for.
+/// Those of a name's addresses that are of use, the first [`ADDRS_OF_A_NAME_MAX`] of them.
 fn plain(found: impl Iterator<Item = SocketAddr>, ipv6: bool) -> Result<Vec<SocketAddr>, String> {
-    let mut addrs: Vec<SocketAddr> = Vec::new();
+    let (mut addrs, mut is_host) = (Vec::new(), false);
     for address in found.filter_map(|address| Endpoint::of_address(address).ok()) {
-        if addrs.len() < ADDRS_OF_A_NAME_MAX && !addrs.contains(&address) {
+        is_host = true;
+        let is_of_use = address.is_ipv4() || ipv6;
+        if is_of_use && addrs.len() < ADDRS_OF_A_NAME_MAX && !addrs.contains(&address) {
             addrs.push(address);
         }
     }
-    if addrs.is_empty() {
-        return Err("it has no address of a host".into());
+    match (addrs.is_empty(), is_host) {
+        (false, _) => Ok(addrs),
+        (true, true) => Err(NO_IPV6.into()),
+        (true, false) => Err("it has no address of a host".into()),
     }
-    let is_usable = |address: &SocketAddr| address.is_ipv4() || ipv6;
-    if addrs.iter().any(is_usable) { Ok(addrs) } else { Err(NO_IPV6.into()) }
 }
 
 /// What the system's resolver said, without what is said already.
@@ -130,6 +132,7 @@ fn cause(error: &io::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::Ipv6Addr;
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -141,6 +144,11 @@ mod tests {
         assert_eq!(plain(found.into_iter(), true), Ok(addresses(&["10.9.0.1:1", "[2001:db8::1]:1"])));
         let many = (0..20).map(|n| SocketAddr::from(([10, 0, 0, n], 1)));
         assert_eq!(plain(many, false).unwrap().len(), ADDRS_OF_A_NAME_MAX);
+        // What is of no use takes no place of what is.
+        let many = (0..20).map(|n| SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, n), 1)));
+        let then = addresses(&["10.9.0.1:1"]);
+        assert_eq!(plain(many.clone().chain(then.clone()), false), Ok(then.clone()));
+        assert_eq!(plain(then.into_iter().chain(many), true).unwrap().len(), ADDRS_OF_A_NAME_MAX);
     }
 
     #[test]
