@@ -48,6 +48,19 @@ pub fn scope(ip: IpAddr) -> Scope {
     }
 }
 
+/// Whether `ip` is of use to who comes from `asker`: another machine's loopback is not, nor is an address in somebody's own network
+/// to whoever is outside of it; both are nobody's business there.
+#[must_use]
+pub fn is_of_use_to(asker: IpAddr, ip: IpAddr) -> bool {
+    let (asker, ip) = (asker.to_canonical(), ip.to_canonical());
+    match scope(ip) {
+        _ if asker.is_loopback() => true,
+        _ if ip.is_loopback() => false,
+        Scope::Private => scope(asker) == Scope::Private,
+        Scope::Public | Scope::Never => true,
+    }
+}
+
 fn scope_v4(ip: Ipv4Addr) -> Scope {
     let [a, b, c, _] = ip.octets();
     let shared = a == 100 && (64..128).contains(&b);
@@ -124,6 +137,33 @@ mod tests {
         ] {
             assert!(!PUBLIC.allows(address(ip)), "{ip}");
             assert!(PRIVATE.allows(address(ip)), "{ip}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_told_of_addresses_of_a_network_that_is_not_its_own() {
+        for (asker, useful, useless) in [
+            ("127.0.0.1", &["127.0.0.1", "10.0.0.1", "52.0.1.1"][..], &[][..]),
+            ("10.0.0.2", &["10.0.0.1", "192.168.1.1", "52.0.1.1", "fd00::1"], &["127.0.0.1", "::1"]),
+            ("fe80::1", &["fd00::1", "10.0.0.1", "2606:4700::1111"], &["::1", "::ffff:127.0.0.1"]),
+            (
+                "52.0.1.1",
+                &["53.0.1.1", "2606:4700::1111", "0.0.0.0"],
+                &[
+                    "127.0.0.1",
+                    "10.0.0.1",
+                    "192.168.1.1",
+                    "100.64.0.1",
+                    "169.254.1.1",
+                    "fd00::1",
+                    "::ffff:10.0.0.1",
+                ],
+            ),
+            ("2606:4700::1111", &["53.0.1.1"], &["10.0.0.1", "::1"]),
+        ] {
+            let is_told = |ip: &&&str| is_of_use_to(asker.parse().unwrap(), ip.parse().unwrap());
+            assert_eq!(useful.iter().filter(is_told).count(), useful.len(), "{asker}: {useful:?}");
+            assert_eq!(useless.iter().filter(is_told).count(), 0, "{asker}: {useless:?}");
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
     dht::Dht,
     exchange::CommandError,
     grenache::{
+        address::is_of_use_to,
         envelope::{Outcome, RpcRefusal, VerifiedRequest},
         server::Commands,
     },
@@ -104,19 +105,19 @@ async fn hello(
         return Err(malformed("a nonce has at most 64 bytes"));
     }
     whereabouts.greeted(request.from(), &hello.nonce);
-    let mut start_from = if hello.join { dht_to_start_from(dht).await } else { Vec::new() };
-    // Another machine's loopback is of no use, and nobody's business.
-    start_from.retain(|address| from.is_loopback() || !address.ip().is_loopback());
+    let start_from = if hello.join { dht_to_start_from(dht, from).await } else { Vec::new() };
     let addresses = addresses.read().unwrap_or_else(PoisonError::into_inner);
     let card = Card::new(exchange.network(), exchange.client_id(), &addresses);
     serde_json::to_string(&Card { nonce: Some(hello.nonce), seen: Some(from), dht: start_from, ..card })
         .map_err(|e| malformed(&e.to_string()))
 }
 
-/// This node's own DHT node first: it answers as soon as it is asked. The others serve when this node is away.
-async fn dht_to_start_from(dht: &Dht) -> Vec<SocketAddr> {
+/// This node's own DHT node first: it answers as soon as it is asked. The others serve when this node is away. Unspecified, as on every
+/// interface, stands for the address that was asked.
+async fn dht_to_start_from(dht: &Dht, from: IpAddr) -> Vec<SocketAddr> {
     let known = dht.known_nodes().await.unwrap_or_default();
-    std::iter::once(dht.local_addr().into()).chain(known).take(DHT_NODES_TOLD).collect()
+    let all = std::iter::once(dht.local_addr().into()).chain(known);
+    all.filter(|address| is_of_use_to(from, address.ip())).take(DHT_NODES_TOLD).collect()
 }
 
 async fn offer_bid(
