@@ -94,7 +94,11 @@ pub(crate) async fn run(args: NodeArgs, log_format: Option<LogFormat>, stop: Sto
     tracing::info!("stopping");
     // Together: a caller that waits for a bid's answer is told by the node's end that it is in doubt.
     tokio::join!(serving.shutdown(), node.stop());
-    exit
+    // Also one that failed while it was asked to stop, or in its last commit, did not end well.
+    match node.failure() {
+        Some(failure) => Err(failure.into()),
+        None => exit,
+    }
 }
 
 async fn print_config(given: Settings) -> Result<Exit> {

@@ -534,6 +534,12 @@ impl Node {
         }
     }
 
+    /// Why the node could not go on, if it has come to that: also in its last commit, after [`Node::stop`].
+    #[must_use]
+    pub fn failure(&self) -> Option<NodeFailure> {
+        self.inner.ended.borrow().as_ref().and_then(|ended| ended.as_ref().err().cloned())
+    }
+
     /// Stops everything, after what was begun is durable: no more questions from others, the last commit, the sockets.
     pub async fn stop(&self) {
         let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -6,7 +6,11 @@
 //! made of it, because it is more often a mistake than not.
 
 use clap::{Arg, ArgAction, Command};
-use std::{collections::HashMap, ffi::OsString};
+use std::{
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStrExt,
+};
 
 /// The flags of the stock command that take a value. Others are ours: they are as strict as everywhere.
 const STOCK: [&str; 11] = [
@@ -26,6 +30,8 @@ const STOCK: [&str; 11] = [
 const LIST: &str = "bootstrap";
 /// The flag that may be empty.
 const TEXT: &str = "bind";
+/// How many letters may be wrong in a name that is taken for one of our flags and not for one of somebody else's.
+const LETTERS_WRONG_MAX: usize = 2;
 
 /// The arguments after `vintner grape`, and what was made of those that make no sense.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,13 +49,8 @@ pub(in crate::cli) fn heed(command: &Command, arguments: impl Iterator<Item = Os
     // Each flag with what belongs to it, so that a later one can take its place.
     let mut heeded: Vec<(Option<String>, Vec<OsString>)> = Vec::new();
     while let Some(argument) = arguments.next() {
-        let Some(text) = argument.to_str().map(str::to_owned) else {
-            // Not a flag of anybody; perhaps a path, whose flag has taken it already.
-            warnings.push("an argument that is no text is passed over".to_owned());
-            continue;
-        };
-        let Some((name, inline)) = split(&text) else {
-            warnings.push(format!("`{text}` belongs to no flag, and is passed over"));
+        let Some((name, inline)) = split(&argument) else {
+            warnings.push(format!("`{}` belongs to no flag, and is passed over", argument.display()));
             continue;
         };
         let Some(arg) = flags.get(&name) else {
@@ -58,6 +59,8 @@ pub(in crate::cli) fn heed(command: &Command, arguments: impl Iterator<Item = Os
                     warnings.push(format!("{name} is taken for --bn '': this grape joins nobody"));
                     heeded.push((Some(LIST.to_owned()), vec!["--bn=".into()]));
                 }
+                // It says itself what is wrong, and what was meant: without its directory, say, a grape would forget everything.
+                _ if is_nearly_ours(&name, &flags) => heeded.push((None, vec![argument])),
                 _ => warnings.push(format!("{name} is no flag of this command, and is passed over")),
             }
             continue;
@@ -66,7 +69,7 @@ pub(in crate::cli) fn heed(command: &Command, arguments: impl Iterator<Item = Os
         let is_stock = STOCK.contains(&&*id);
         let value = match inline {
             _ if !takes_value(arg) => None,
-            Some(inline) => Some(OsString::from(inline)),
+            Some(inline) => Some(inline),
             None => arguments.next_if(|next| !is_flag(next)),
         };
         let joined = |value: &OsString| {
@@ -113,23 +116,39 @@ fn takes_value(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
 }
 
-/// A flag and the value that is written with it, if it is a flag.
-fn split(text: &str) -> Option<(String, Option<&str>)> {
-    if text.starts_with("--") {
-        return Some(match text.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value)),
-            None => (text.to_owned(), None),
-        });
+/// Whether this is one of our own flags but for a slip of the hand.
+fn is_nearly_ours(name: &str, flags: &HashMap<String, &Arg>) -> bool {
+    let ours = flags.iter().filter(|(_, arg)| !STOCK.contains(&arg.get_id().as_str()));
+    let long = ours.map(|(ours, _)| ours).filter(|ours| ours.starts_with("--"));
+    name.starts_with("--")
+        && long.into_iter().any(|ours| {
+            let wrong = strsim::damerau_levenshtein(name, ours);
+            // Of a short name, two letters are half.
+            wrong <= LETTERS_WRONG_MAX && wrong * 3 <= ours.len() - 2
+        })
+}
+
+/// A flag and the value that is written with it, if it is a flag. A value may be any bytes, as a path may.
+fn split(argument: &OsStr) -> Option<(String, Option<OsString>)> {
+    let bytes = argument.as_bytes();
+    let value = |bytes: &[u8]| Some(OsStr::from_bytes(bytes).to_owned());
+    if bytes.starts_with(b"--") {
+        let end = bytes.iter().position(|byte| *byte == b'=');
+        let name = String::from_utf8(bytes[..end.unwrap_or(bytes.len())].to_vec()).ok()?;
+        return Some((name, end.and_then(|end| value(&bytes[end + 1..]))));
     }
-    let short = text.strip_prefix('-')?;
-    let letter = short.chars().next().filter(|letter| !letter.is_ascii_digit() && *letter != '.')?;
-    let rest = &short[letter.len_utf8()..];
-    let value = rest.strip_prefix('=').unwrap_or(rest);
-    Some((format!("-{letter}"), Some(value).filter(|_| !rest.is_empty())))
+    let short = bytes.strip_prefix(b"-")?;
+    let letter = *short.first().filter(|letter| !letter.is_ascii_digit() && **letter != b'.')?;
+    if !letter.is_ascii() {
+        return Some((argument.to_str()?.to_owned(), None));
+    }
+    let rest = &short[1..];
+    let given = rest.strip_prefix(b"=").unwrap_or(rest);
+    Some((format!("-{}", char::from(letter)), Some(given).filter(|_| !rest.is_empty()).and_then(value)))
 }
 
 fn is_flag(argument: &OsString) -> bool {
-    argument.to_str().is_some_and(|text| split(text).is_some())
+    split(argument).is_some()
 }
 
 /// A number as JavaScript reads it from a flag: with an exponent, a fraction (which is cut) or as hexadecimal; what is below 0 is 0.
@@ -232,6 +251,41 @@ mod tests {
         let (arguments, warnings) = heeded(&["--data-dir", "--config", "f", "--config", "g"]);
         assert_eq!(arguments, ["--data-dir", "--config=f", "--config=g"]);
         assert!(warnings.is_empty());
+    }
+
+    #[test]
+    fn a_flag_of_ours_that_is_misspelt_is_no_flag_of_somebody_else() {
+        for line in [
+            &["--data-dri", "d"][..],
+            &["--data-dri=d"],
+            &["--datadir", "d"],
+            &["--allow-orign", "https://a.example"],
+            &["--evnets"],
+            &["--stats"],
+        ] {
+            let (arguments, _) = heeded(line);
+            assert_eq!(arguments, line[..1], "{line:?} goes on, and is refused with what was meant");
+            let command = crate::cli::grape::GrapeArgs::augment_args(Command::new("grape"));
+            let refused = command.try_get_matches_from(["grape", line[0]]).unwrap_err().to_string();
+            assert!(refused.contains("similar argument exists"), "{refused}");
+        }
+        // Those of somebody else are passed over as before.
+        for line in [&["--ip", "4"][..], &["--date"], &["--event-loop"], &["--dht_ports", "1"]] {
+            assert_eq!(heeded(line).0, [""; 0], "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_may_be_any_bytes() {
+        let command = crate::cli::grape::GrapeArgs::augment_args(Command::new("grape"));
+        let inline = OsStr::from_bytes(b"--data-dir=/x/\xff").to_owned();
+        let apart = OsStr::from_bytes(b"/x/\xff").to_owned();
+        for line in [vec![inline.clone()], vec!["--data-dir".into(), apart]] {
+            let heeded = heed(&command, line.into_iter());
+            assert_eq!(heeded, Heeded { arguments: vec![inline.clone()], warnings: Vec::new() });
+        }
+        let stray = heed(&command, [OsStr::from_bytes(b"\xff").to_owned()].into_iter());
+        assert!(stray.arguments.is_empty() && stray.warnings[0].contains("belongs to no flag"));
     }
 
     #[test]
