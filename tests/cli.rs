@@ -5,6 +5,8 @@
 mod everyday;
 #[path = "support/payloads.rs"]
 mod payloads;
+#[path = "support/ports.rs"]
+mod ports;
 
 use std::{
     fs,
@@ -347,8 +349,8 @@ fn a_home_directory_is_found_wherever_a_path_is_written() {
 
 #[test]
 fn no_node_at_all_is_said_plainly() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (code, _, err) = run(&["offers", "list", "--api", &format!("http://{free}")]);
+    let api = format!("http://127.0.0.1:{}", ports::free_port());
+    let (code, _, err) = run(&["offers", "list", "--api", &api]);
     assert!(code == 1 && err.contains("no node answers") && err.contains("vintner devnet"), "{err}");
     let (code, _, err) = run(&["offers", "list", "--api", "ftp://x"]);
     assert!(code == 2 && err.contains("is not a URL"), "{err}");
@@ -509,8 +511,8 @@ fn a_node_whose_database_is_deleted_acknowledges_nothing_and_says_where_it_is_sa
 
 #[test]
 fn a_taken_api_port_and_a_taken_grape_port_end_with_4() {
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let held = std::net::TcpListener::bind(taken).unwrap();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = held.local_addr().unwrap();
     let data = tempfile::tempdir().unwrap();
     let (api, data) = (taken.to_string(), data.path().join("node").display().to_string());
     let args = ["node", "--api", &api, "--rpc", "127.0.0.1:0", "--dht", "127.0.0.1:0", "--bootstrap", ""];

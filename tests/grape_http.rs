@@ -6,6 +6,8 @@
 mod events;
 #[path = "grape/hardness.rs"]
 mod hardness;
+#[path = "support/ports.rs"]
+mod ports;
 #[path = "grape/settings.rs"]
 mod settings;
 #[path = "grape/state.rs"]

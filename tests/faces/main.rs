@@ -7,6 +7,8 @@ mod clients;
 #[path = "../support/devnet.rs"]
 mod devnet;
 mod linted;
+#[path = "../support/ports.rs"]
+mod ports;
 mod postman;
 mod schemathesis;
 mod swagger;

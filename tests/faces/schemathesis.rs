@@ -5,12 +5,13 @@
 
 use crate::{
     devnet::{Devnet, Ports, VINTNER},
+    ports::free_port,
     project, python_output,
 };
 use serde_json::{Value, json};
 use std::{
     fs,
-    net::TcpListener,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -87,7 +88,7 @@ impl Locked {
         let mut options = fs::OpenOptions::new();
         let file = options.write(true).create_new(true).mode(0o600).open(&token).unwrap();
         std::io::Write::write_all(&mut &file, TOKEN.as_bytes()).unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let free = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let data = dir.join("locked");
         let child = Command::new(VINTNER)
             .args([

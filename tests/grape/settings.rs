@@ -1,8 +1,11 @@
 //! Where a grape's settings come from, and what `--status` shows.
 
-use crate::support::{grape, stock, vintner_grape};
+use crate::{
+    ports::free_port,
+    support::{grape, stock, vintner_grape},
+};
 use serde_json::{Value, json};
-use std::{fs, net::TcpListener, process::Output};
+use std::{fs, process::Output};
 use tokio::process::Command;
 
 async fn vintner(environment: &[(&str, &str)], arguments: &[&str]) -> Output {
@@ -195,7 +198,7 @@ async fn the_status_of_a_running_grape_is_shown_to_people_and_programs() {
 
 #[tokio::test]
 async fn where_no_grape_of_ours_answers_the_status_says_so() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let free = free_port().to_string();
     let empty = tempfile::tempdir().unwrap();
     let mut theirs = stock("grape.js", &[&json!({"bootstrap": [], "verify": true}).to_string()]);
     let theirs_http = theirs.event("ready").await["http"].to_string();

@@ -1,6 +1,9 @@
 //! `--data-dir`: a grape that is killed knows again what it knew.
 
-use crate::support::{Grape, Process, eventually, grape};
+use crate::{
+    ports::free_port,
+    support::{Grape, Process, eventually, grape},
+};
 use serde_json::json;
 use std::{
     fs,
@@ -15,10 +18,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const MUTABLE: &str = r#"{"v":"Hello World!","seq":1,
     "k":"77ff84905a91936367c01360803104f92432fcd904a43511876df5cdf3e7e548",
     "sig":"305ac8aeb6c9c151fa120f120ea2cfb923564e11552d06a5d856091e5e853cff1260d3f39e4999684aa92eb73ffd136e6f4f3ecbfda0ce53a1608ecd7ae21f01"}"#;
-
-fn free_port() -> u16 {
-    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 async fn start(dir: &Path, port: u16) -> Grape {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vintner"));

@@ -106,7 +106,7 @@ async fn each_announcement_is_heard_on_the_other_side() {
 /// at once, without a lookup in between.
 #[tokio::test]
 async fn a_grape_started_first_joins_a_stock_grape_that_comes_later() {
-    let port = testnet::free_udp_port();
+    let port = testnet::free_port();
     let ours = vintner_grape(&[format!("127.0.0.1:{port}")], &["-b", "127.0.0.1"]).await;
     let alone = grape(ours.http, "announce", json!(["name", 1337])).await;
     assert_eq!((alone.status, alone.json()), (200, json!("No nodes to query")));

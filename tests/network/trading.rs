@@ -81,7 +81,7 @@ async fn a_price_below_the_ask_is_refused_by_the_bidders_own_node() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_network_whose_grapes_come_up_late_joins_by_itself() {
-    let port = free_udp_port();
+    let port = free_port();
     let mut net = Net::start(0, 0).await;
     net.bootstrap = vec![format!("127.0.0.1:{port}")];
     net.add_node().await;

@@ -3,7 +3,7 @@
 use super::{
     said,
     testnet::{
-        free_udp_port,
+        free_port,
         process::{NodeProcess, grape, vintner},
         until,
     },
@@ -50,7 +50,7 @@ impl Findings {
 
 /// Settings of a node that does not run.
 fn settings(dir: &Path, bootstrap: &str) -> Vec<String> {
-    let port = || free_udp_port().to_string();
+    let port = || free_port().to_string();
     let local = |port: String| format!("127.0.0.1:{port}");
     [
         "--api",
@@ -173,7 +173,7 @@ fn a_taken_port_is_found_with_the_flag_that_chooses_another() {
 #[test]
 fn no_reachable_grape_and_a_name_that_means_nothing_are_found() {
     let dir = tempfile::tempdir().unwrap();
-    let nobody = format!("127.0.0.1:{}", free_udp_port());
+    let nobody = format!("127.0.0.1:{}", free_port());
     let found = Findings::of(&settings(dir.path(), &nobody), &[]);
     let (_, detail, next) = found.check("DHT");
     assert_eq!((found.0, found.failed()), (1, vec!["DHT"]), "{:?}", found.1);
@@ -200,7 +200,7 @@ async fn another_node_on_the_ports_a_hidden_api_and_a_second_network_are_told_ap
     assert_eq!(found.level("DHT"), "ok", "{:?}", found.1);
     // The same directory, another API.
     let mut hidden = node.settings().to_vec();
-    hidden[1] = format!("127.0.0.1:{}", free_udp_port());
+    hidden[1] = format!("127.0.0.1:{}", free_port());
     let found = Findings::of(&hidden, &[]);
     assert!(found.failed().contains(&"node") && found.check("node").2.contains("--api"), "{:?}", found.1);
     node.process.terminate();

@@ -96,7 +96,7 @@ async fn offer_known_to(maker: &NodeProcess, taker: &NodeProcess) -> String {
 
 #[test]
 fn a_grape_ends_in_time_with_clients_connected() {
-    let (dht, http) = (super::testnet::free_udp_port(), super::testnet::free_tcp_port());
+    let (dht, http) = (super::testnet::free_port(), super::testnet::free_port());
     let args = ["grape", "--dp", &dht.to_string(), "--aph", &http.to_string(), "--bn", ""];
     let mut grape = Process::spawn(&args.map(str::to_owned));
     let started = std::time::Instant::now();

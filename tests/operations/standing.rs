@@ -3,7 +3,7 @@
 use crate::{
     run,
     testnet::{
-        Net, create, free_udp_port,
+        Net, create, free_port,
         process::{NodeProcess, Process, grape},
         until,
     },
@@ -152,7 +152,7 @@ async fn a_node_whose_others_are_gone_is_not_synced_until_its_owner_says_that_th
 async fn addresses_under_the_networks_name_at_which_nobody_answers_leave_a_new_node_not_synced() {
     let net = Net::start(2, 0).await;
     // Refuses every connection, as a firewall that resets them does.
-    let closed = crate::testnet::free_tcp_port();
+    let closed = free_port();
     until("the grapes to know each other", || async {
         net.grapes[0].announce(b"test", closed).await.is_ok()
     })
@@ -231,7 +231,7 @@ async fn a_clock_that_differs_from_others_is_told_and_no_longer_when_it_is_set()
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_for_the_dht_too_long_is_told_and_the_log_has_each_reason_once() {
     let dirs = tempfile::tempdir().unwrap();
-    let port = free_udp_port();
+    let port = free_port();
     let mut node = NodeProcess::start(&dirs.path().join("one"), &format!("127.0.0.1:{port}"));
     node.process.kill_9();
     let log = dirs.path().join("log");
@@ -250,7 +250,7 @@ async fn what_waits_for_the_dht_too_long_is_told_and_the_log_has_each_reason_onc
     let told = when(&node, Code::OutboxStuck, true).await;
     assert_eq!(told["level"], "warn");
     let bind = port.to_string();
-    let http = crate::testnet::free_tcp_port().to_string();
+    let http = free_port().to_string();
     let args = ["grape", "-b", "127.0.0.1", "--dp", &bind, "--aph", &http, "--bn", ""];
     let _grape = Process::spawn(&args.map(str::to_owned));
     when(&node, Code::NoDhtNode, false).await;

@@ -118,7 +118,7 @@ async fn a_reader_that_goes_away_ends_it_also_when_nothing_changes() {
 
 #[test]
 fn a_node_that_was_never_there_is_said_at_once() {
-    let free = super::testnet::free_tcp_port();
+    let free = super::testnet::free_port();
     let (code, out, err) = run(&["offers", "list", "--watch", "--api", &format!("127.0.0.1:{free}")]);
     assert!(
         code == 1 && out.is_empty() && err.contains("no node answers") && err.contains("\nnext: "),

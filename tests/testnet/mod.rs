@@ -3,7 +3,11 @@
 #![allow(dead_code, unreachable_pub, reason = "each test crate uses its own part of this")]
 
 pub mod hosts;
+#[path = "../support/ports.rs"]
+mod ports;
 pub mod process;
+
+pub use ports::free_port;
 
 use std::{
     future::Future,
@@ -34,16 +38,6 @@ pub async fn grape(port: u16, bootstrap: Vec<String>) -> Dht {
     getrandom::fill(&mut seed).unwrap();
     let listen = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
     Dht::start(DhtConfig::new(listen, bootstrap, seed), Workers::start(1).unwrap()).await.unwrap()
-}
-
-/// A free UDP port, for something that starts later.
-pub fn free_udp_port() -> u16 {
-    std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-}
-
-/// A free TCP port, for something that starts later.
-pub fn free_tcp_port() -> u16 {
-    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
 }
 
 pub struct Net {

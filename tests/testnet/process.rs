@@ -3,7 +3,7 @@
 #[path = "../support/rest.rs"]
 pub mod rest;
 
-use super::{free_tcp_port, free_udp_port, until};
+use super::{free_port, until};
 use reqwest::Response;
 use rest::Rest;
 use serde_json::Value;
@@ -101,7 +101,7 @@ pub fn vintner<S: AsRef<std::ffi::OsStr>>(args: &[S]) -> Command {
 
 /// A grape process; returns its bootstrap address.
 pub fn grape() -> (Process, String) {
-    let (dht, http) = (free_udp_port(), free_tcp_port());
+    let (dht, http) = (free_port(), free_port());
     let args = ["grape", "-b", "127.0.0.1", "--dp", &dht.to_string(), "--aph", &http.to_string(), "--bn", ""];
     (Process::spawn(&args.map(str::to_owned)), format!("127.0.0.1:{dht}"))
 }
@@ -127,7 +127,7 @@ impl NodeProcess {
 
     /// Arguments for a node on free ports, and where its API will be.
     pub fn arguments(data_dir: &Path, bootstrap: &str) -> (Vec<String>, String) {
-        let (api, rpc, dht) = (free_tcp_port(), free_tcp_port(), free_udp_port());
+        let (api, rpc, dht) = (free_port(), free_port(), free_port());
         let local = |port: u16| format!("127.0.0.1:{port}");
         let args: Vec<String> = [
             "node",
