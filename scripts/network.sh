@@ -209,10 +209,11 @@ The network is ready: three nodes at $api, :$((api_port + 1)) and :$((api_port +
     | sed 's/.*"id":"\([^"]*\)".*/\1/')
   # it is listed on the second
   curl -s http://127.0.0.1:$((api_port + 1))/api/v1/offers
-  # buy it from the third: the answer holds the signed trade
-  curl -s http://127.0.0.1:$((api_port + 2))/api/v1/offers/\$ID/bids -H 'content-type: application/json' -d '{}'
+  # buy it from the third, and nothing else than what was seen: the answer holds the signed trade
+  BID='{"side":"sell","btc_quantity":"0.5","currency":"USD","price":"64000"}'
+  curl -s http://127.0.0.1:$((api_port + 2))/api/v1/offers/\$ID/bids -H 'content-type: application/json' -d "\$BID"
   # try to buy it once more: offer_not_available
-  curl -s http://127.0.0.1:$((api_port + 1))/api/v1/offers/\$ID/bids -H 'content-type: application/json' -d '{}'
+  curl -s http://127.0.0.1:$((api_port + 1))/api/v1/offers/\$ID/bids -H 'content-type: application/json' -d "\$BID"
 
 In a browser: $api/swagger-ui   Stop it: make stop-all   Its log: make logs
 TRY

@@ -227,7 +227,9 @@ fn a_node_with_a_token_file_answers_to_the_token_only() {
 
 #[test]
 fn wrong_usage_ends_with_2() {
-    let cases: [&[&str]; 14] = [
+    let cases: [&[&str]; 16] = [
+        &["offers", "bid", "00000000-0000-7000-8000-000000000000", "--if-sequence", "new"],
+        &["offers", "bid", "00000000-0000-7000-8000-000000000000", "--side", "lend"],
         &[],
         &["grape"],
         &["grape", "--dp", "1", "--aph", "2"],

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Plants one bug after the other (cfg(mutant = "NAME") in src/) and demands that it is found: by tests/whole, tests/replication, or the
-# property tests of the replication core those that are called replica_..., by unit tests those that are called fair_..., by tests/simulation the others.
+# property tests of the replication core those that are called replica_..., by unit tests those that are called fair_..., by tests/simulation
+# the others, those that are called terms_... also by the unit tests of the exchange core.
 #
 #   tests/mutants.sh            every bug in src/
 #   tests/mutants.sh NAME...    only these
@@ -26,7 +27,12 @@ done
 missed=()
 for name in "${wanted[@]}"; do
     # The whole nodes come first: what they find they find within the first seeds.
-    case "$name" in replica_*) simulations=(whole replication lib) ;; fair_*) simulations=(fair) ;; *) simulations=(simulation) ;; esac
+    case "$name" in
+    replica_*) simulations=(whole replication replica) ;;
+    fair_*) simulations=(fair) ;;
+    terms_*) simulations=(simulation terms) ;;
+    *) simulations=(simulation) ;;
+    esac
     place="$target/mutants/$name"
     mkdir -p "$place"
     printf '#!/bin/sh\nexec "$@" --cfg '"'"'mutant="%s"'"'"'\n' "$name" >"$place/rustc"
@@ -34,9 +40,11 @@ for name in "${wanted[@]}"; do
     export RUSTC_WORKSPACE_WRAPPER="$PWD/$place/rustc" CARGO_INCREMENTAL=0
     case "$target" in /*) RUSTC_WORKSPACE_WRAPPER="$place/rustc" ;; esac
     # A bug that does not compile is not found but broken.
-    binaries=("${simulations[@]/#/--test=}")
-    binaries=("${binaries[@]/--test=fair/--lib}")
-    if ! cargo test --quiet "${binaries[@]/--test=lib/--lib}" --no-run >"$place/build.log" 2>&1; then
+    binaries=()
+    for simulation in "${simulations[@]}"; do
+        case "$simulation" in replica | fair | terms) binaries+=(--lib) ;; *) binaries+=(--test="$simulation") ;; esac
+    done
+    if ! cargo test --quiet "${binaries[@]}" --no-run >"$place/build.log" 2>&1; then
         echo "BROKEN $name: see $place/build.log"
         missed+=("$name")
         continue
@@ -45,8 +53,9 @@ for name in "${wanted[@]}"; do
     for simulation in "${simulations[@]}"; do
         case "$simulation" in
         replication) tests=(--test replication) ;;
-        lib) tests=(--lib replication::core) ;;
+        replica) tests=(--lib replication::core) ;;
         fair) tests=(--lib -- exchange:: node::rpc:: node::replication:: grenache:: listener:: http::api::) ;;
+        terms) tests=(--lib exchange) ;;
         *) tests=(--test "$simulation" every_seed) ;;
         esac
         if ! cargo test --quiet "${tests[@]}" >"$place/run.log" 2>&1; then

@@ -1,7 +1,12 @@
 //! A client of the REST API, for the commands that ask a running node.
 
-use super::{advice::Told, exit::WrongUsage, output, path::UserPath, reach::Reach, settings::read_token};
-use crate::{http::types::ProblemView, shown::harmless};
+use super::{
+    advice::Told, exit::WrongUsage, offers, output, path::UserPath, reach::Reach, settings::read_token,
+};
+use crate::{
+    http::types::{OfferView, ProblemView},
+    shown::harmless,
+};
 use anyhow::{Context, Result};
 use reqwest::{Method, StatusCode, Url};
 use serde::{Serialize, de::DeserializeOwned};
@@ -82,6 +87,9 @@ impl Refused {
             let place = error.pointer.as_deref().or(error.parameter.as_deref()).unwrap_or_default();
             lines.push(format!("  {} {}", harmless(place), harmless(&error.detail)));
         }
+        if let Some(offer) = &self.problem.offer {
+            lines.push(format!("  it is now: {}", harmless(&in_words(offer))));
+        }
         let next = next_step(&self.problem.code, &self.about).unwrap_or_else(|| LOOK_AT_THE_FORM.into());
         lines.push(format!("next: {next}"));
         reach.repeat(&lines.join("\n"))
@@ -96,6 +104,13 @@ impl Refused {
     pub(crate) fn code(&self) -> &str {
         &self.problem.code
     }
+}
+
+/// What a bid would be for.
+fn in_words(offer: &OfferView) -> String {
+    let OfferView { side, btc_quantity, offer_price, currency, sequence, status, .. } = offer;
+    let (does, status) = (offers::side(*side), status.as_str());
+    format!("{does} {btc_quantity} BTC at {offer_price} {currency}, {status}, sequence {sequence}")
 }
 
 /// For the problems of a node that is newer than this program.
@@ -116,6 +131,9 @@ fn next_step(code: &str, about: &str) -> Option<String> {
             )
         }
         "sequence_mismatch" => format!("look at `vintner offers show {id}` and decide anew"),
+        "terms_changed" => format!(
+            "look at `vintner offers show {id}`, decide anew, and bid with --if-sequence and the sequence that it shows"
+        ),
         "offer_closed" => format!("`vintner offers show {id}` shows what became of it"),
         "bid_answered" => format!("`vintner bids show {id}` shows the answer"),
         "give_up_too_early" => {
@@ -135,6 +153,9 @@ fn next_step_anyway(code: &str) -> Option<&'static str> {
             "look at `vintner offers list`; an offer that was just made needs a moment to arrive"
         }
         "offer_not_available" => "choose another one from `vintner offers list`",
+        "ambiguous" => {
+            "choose another maker's from `vintner offers list`, or name one by its hash to look at it"
+        }
         "acceptance_unknown" => "bid with a newer version of this program, or choose another offer",
         "bid_expired" => "bid again, firm for longer (--valid-for); `vintner doctor` compares the clocks",
         "invalid_bid" => "`vintner doctor` compares this machine's clock with others'",
@@ -258,7 +279,21 @@ impl Client {
         body: &B,
         key: &str,
     ) -> Result<(StatusCode, T)> {
-        let request = self.http.request(Method::POST, self.url(path)?).json(body);
+        self.post_if(path, body, key, None).await
+    }
+
+    /// The same, only while what it is about still has this sequence.
+    pub(crate) async fn post_if<T: DeserializeOwned, B: Serialize>(
+        &self,
+        path: &str,
+        body: &B,
+        key: &str,
+        if_match: Option<u64>,
+    ) -> Result<(StatusCode, T)> {
+        let mut request = self.http.request(Method::POST, self.url(path)?).json(body);
+        if let Some(sequence) = if_match {
+            request = request.header("if-match", format!("\"{sequence}\""));
+        }
         let next = format!("it may have been carried out; repeat it safely with --idempotency-key {key}");
         self.send(request.header("idempotency-key", key), &next).await
     }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     amount::{Price, Quantity},
-    http::types::{BidStatus, BidView, OfferView, Page, PublishedState, Side},
+    http::types::{BidStatus, BidView, OfferStatus, OfferView, Page, PublishedState, Side},
     market::Currency,
     node::clock,
     time::UnixMillis,
@@ -157,7 +157,9 @@ enum SortArg {
 /// Bid on an offer; without --price at the offer's own
 #[derive(Clone, Debug, Args)]
 #[command(
-    after_help = "Exit codes: 0 sold to you, 1 refused, 3 in doubt (the maker has not answered; the node goes on asking)."
+    after_help = "A bid is for what the offer is when the node signs it. Say what you saw, by --if-sequence, or by --side, --quantity, --price \
+    and --currency: if the offer is another by then, the bid is refused. One that says neither is refused for 10 s after a change.\n\n\
+    Exit codes: 0 sold to you, 1 refused, 3 in doubt (the maker has not answered; the node goes on asking)."
 )]
 struct BidArgs {
     /// The offer's id or DHT hash
@@ -166,6 +168,18 @@ struct BidArgs {
     /// The price for one bitcoin
     #[arg(long, value_name = "PRICE")]
     price: Option<Price>,
+    /// Only while the offer still has this sequence, which `offers show` prints
+    #[arg(long, value_name = "SEQUENCE")]
+    if_sequence: Option<u64>,
+    /// Only if the maker does this
+    #[arg(long)]
+    side: Option<SideArg>,
+    /// Only if the offer is for this much bitcoin
+    #[arg(long, visible_alias = "btc-quantity", value_name = "BTC")]
+    quantity: Option<Quantity>,
+    /// Only if it is paid with this
+    #[arg(long, value_name = "CODE")]
+    currency: Option<Currency>,
     /// How long the bid is firm, such as 90s, 5m or 24h [default: 5m]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     valid_for: Option<Duration>,
@@ -188,7 +202,15 @@ pub(crate) async fn run(command: OffersCommand, client: &Client, stop: Stop) -> 
         OffersSub::List(args) => list(&args, client).await,
         OffersSub::Show { offer } => {
             let offer: OfferView = client.get(&format!("/api/v1/offers/{offer}"), &[]).await?;
-            print_offer(&offer, client.json)
+            let printed = print_offer(&offer, client.json)?;
+            if !client.json && !offer.mine && offer.status == OfferStatus::Open {
+                let OfferView { id, sequence, .. } = &offer;
+                let next = format!(
+                    "next: `vintner offers bid {id} --if-sequence {sequence}` bids on it as it stands here"
+                );
+                output::tell(&client.reach.repeat(&next));
+            }
+            Ok(printed)
         }
         OffersSub::Withdraw { offer, if_sequence } => {
             let path = format!("/api/v1/offers/{offer}");
@@ -375,6 +397,16 @@ async fn bid(args: BidArgs, client: &Client) -> Result<Exit> {
     if let Some(price) = args.price {
         body.insert("price".into(), price.to_string().into());
     }
+    let seen = [
+        ("side", args.side.map(|side| side.as_str().to_owned())),
+        ("btc_quantity", args.quantity.map(|quantity| quantity.to_string())),
+        ("currency", args.currency.map(|currency| currency.to_string())),
+    ];
+    for (name, value) in seen {
+        if let Some(value) = value {
+            body.insert(name.into(), value.into());
+        }
+    }
     let milliseconds = |time: Duration| Value::from(time.as_millis() as u64);
     if let Some(valid_for) = args.valid_for {
         body.insert("valid_for_ms".into(), milliseconds(valid_for));
@@ -384,7 +416,7 @@ async fn bid(args: BidArgs, client: &Client) -> Result<Exit> {
     }
     let key = args.idempotency_key.unwrap_or_else(new_key);
     let path = format!("/api/v1/offers/{}/bids", args.offer);
-    let (_, bid): (_, BidView) = client.post(&path, &body, &key).await?;
+    let (_, bid): (_, BidView) = client.post_if(&path, &body, &key, args.if_sequence).await?;
     let printed = print_bid(&bid, client.json);
     match bid.status {
         BidStatus::InDoubt => {}

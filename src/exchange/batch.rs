@@ -88,6 +88,7 @@ pub fn rebuild(
     let (mut core, mut output) = Core::restore(failed.master, failed.network, seed, stored, now);
     core.counters = failed.counters;
     core.max_notional = failed.max_notional;
+    core.changes = failed.changes;
     // A question that is under way will be answered; only those that were withheld have not left.
     let is_withheld =
         |bid| withheld.iter().any(|effect| matches!(effect, Effect::Ask(asked, _) if asked.id == bid));
@@ -123,6 +124,11 @@ impl Core {
     fn take_over_heard(&mut self, before: &State, output: &mut Output) {
         for maker in &before.market.stale {
             self.state.market.set_stale(*maker, true);
+        }
+        for (target, why) in &before.market.unlisted {
+            if !self.state.market.unlisted.contains_key(target) {
+                self.emit(Event::Unlisted(*target, *why), output);
+            }
         }
         let me = self.client_id;
         for offer in before.market.records.values().filter(|offer| offer.client_id != me) {

@@ -2,6 +2,7 @@
 
 use super::{
     Effect, Event, Input, MaxNotional, ReplyTo, State,
+    changes::Changes,
     limits::BID_WAIT_MAX,
     pressure::Pressure,
     timers::{Timer, Timers},
@@ -39,7 +40,7 @@ pub struct Counters {
     pub records_parked: u64,
     /// What was dropped because a bound was reached.
     pub over: OverLimit,
-    /// Makers caught signing one sequence twice.
+    /// Records whose makers were caught contradicting themselves.
     pub equivocations: u64,
     /// Answers to own bids that did not belong to them.
     pub answers_mismatched: u64,
@@ -53,7 +54,7 @@ pub struct OverLimit {
     pub records: u64,
     /// Records from the future: `PARKED_MAX`.
     pub parked: u64,
-    /// Proofs of fraud: `EQUIVOCATIONS_MAX`.
+    /// Proofs of fraud: `EQUIVOCATIONS_MAX`, `PROOFS_A_MAKER_MAX`.
     pub equivocations: u64,
     /// Own records that the network knows better: `AHEAD_MAX`.
     pub ahead: u64,
@@ -96,6 +97,7 @@ pub struct Core {
     pub(super) waiting: Waiting,
     pub(super) parked: BTreeMap<Target, Arc<Offer>>,
     pub(super) pressure: Pressure,
+    pub(super) changes: Changes,
     /// Nothing of its own is forgotten before: the clock has leapt.
     pub(super) forgets_from: UnixMillis,
     pub(super) max_notional: MaxNotional,
@@ -122,6 +124,7 @@ impl Core {
             waiting: HashMap::new(),
             parked: BTreeMap::new(),
             pressure: Pressure::default(),
+            changes: Changes::default(),
             forgets_from: UnixMillis(0),
             max_notional: MaxNotional::default(),
         }
@@ -182,8 +185,8 @@ impl Core {
         match input {
             Input::Create { new, idempotency, reply } => self.create(new, idempotency, reply, output),
             Input::Withdraw { offer, if_sequence, reply } => self.withdraw(offer, if_sequence, reply, output),
-            Input::PlaceBid { offer, price, valid_for, wait, idempotency, reply } => {
-                self.place_bid((offer, price, valid_for), wait.min(BID_WAIT_MAX), idempotency, reply, output);
+            Input::PlaceBid { new, wait, idempotency, reply } => {
+                self.place_bid(new, wait.min(BID_WAIT_MAX), idempotency, reply, output);
             }
             Input::GiveUp { bid, reply } => self.give_up(bid, reply, output),
             Input::Recover { reply } => self.recover(reply, output),

@@ -92,7 +92,7 @@ impl Core {
 mod tests {
     use super::*;
     use crate::exchange::{
-        Input, OfferRef, ReplyTo,
+        Input, NewBid, OfferRef, ReplyTo, Seen,
         testing::{Bench, MINUTE, new_offer, reply},
     };
     use crate::market::Via;
@@ -136,9 +136,12 @@ mod tests {
         let offer = maker.create();
         node.give(Input::Record(offer.clone(), Via::Dht));
         let bid = |price: &str| Input::PlaceBid {
-            offer: OfferRef::Id(offer.id),
-            price: Some(price.parse().unwrap()),
-            valid_for: MINUTE,
+            new: NewBid {
+                offer: OfferRef::Id(offer.id),
+                price: Some(price.parse().unwrap()),
+                seen: Seen::default(),
+                valid_for: MINUTE,
+            },
             wait: MINUTE,
             idempotency: None,
             reply: ReplyTo(0),

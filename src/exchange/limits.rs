@@ -23,6 +23,8 @@ pub const BIDS_GIVEN_UP_MAX: usize = 100_000;
 pub const GIVEN_UP_ASK_AGAIN_MIN: Duration = Duration::from_mins(10);
 /// Own bids that were refused and are kept to look at; beyond it the oldest are forgotten.
 pub const BIDS_OUT_REFUSED_MAX: usize = 100_000;
+/// What is kept of the words of a refusal, in bytes of UTF-8: makers may write anything into it.
+pub const DETAIL_BYTES_MAX: usize = 300;
 /// How long an own refused bid is kept to look at.
 pub const BID_OUT_KEPT_FOR: Duration = Duration::from_hours(7 * 24);
 /// Refusals that are remembered so that a repeated bid gets the same answer; beyond it the first to end is forgotten. What
@@ -51,8 +53,16 @@ pub const KEPT_AFTER_LEAP: Duration = Duration::from_hours(1);
 pub const PARKED_MAX: usize = 1_000;
 /// Own records that the network holds in a version newer than the store's, kept for recovery.
 pub const AHEAD_MAX: usize = 10_000;
-/// Records that were signed twice, kept as proofs until they die.
+/// Proofs that makers contradict themselves, kept until both versions are dead: 30 MB at most. Beyond it a record is off the lists
+/// all the same, without a proof for others.
 pub const EQUIVOCATIONS_MAX: usize = 10_000;
+/// Proofs against one maker: enough that nobody has as many by mistake, such as by a copied data directory. Whoever has is an outcast.
+pub const PROOFS_A_MAKER_MAX: usize = 64;
+/// How long after a change of its terms a record is not taken by a bid that does not say what its owner saw: whoever read it before
+/// has decided by then, and a list that is kept up to date shows the change.
+pub const CHANGE_IS_NEWS_FOR: Duration = Duration::from_secs(10);
+/// Records whose terms changed lately, of which that is remembered; beyond it all bids must say what their owners saw.
+pub const CHANGES_MAX: usize = 10_000;
 /// How long a bid may be made from a clock that is ahead of the maker's.
 pub const BID_FROM_FUTURE_MAX: Duration = Duration::from_mins(5);
 /// The first pause before a bid without an answer is asked again; it doubles each time.

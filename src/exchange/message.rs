@@ -1,6 +1,6 @@
 //! What goes into the core and what comes out: inputs, effects, answers, refusals.
 
-use super::limits::{self, IDEMPOTENCY_KEY_BYTES_MAX};
+use super::limits::{self, DETAIL_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX};
 use crate::{
     amount::{Price, Quantity},
     bep44::Target,
@@ -33,6 +33,32 @@ pub struct IdempotencyKey {
     pub request_sha256: [u8; 32],
 }
 
+/// What an owner bids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewBid {
+    /// On which offer.
+    pub offer: OfferRef,
+    /// The price for one bitcoin; the offer's own when not given.
+    pub price: Option<Price>,
+    /// What the owner saw of the offer.
+    pub seen: Seen,
+    /// How long the bid is firm.
+    pub valid_for: Duration,
+}
+
+/// What an owner says that the offer was when it decided to bid. What is not said is not compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// The version.
+    pub sequence: Option<u64>,
+    /// What the maker does.
+    pub side: Option<Side>,
+    /// How much bitcoin.
+    pub btc_quantity: Option<Quantity>,
+    /// What is paid with.
+    pub currency: Option<Currency>,
+}
+
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -56,12 +82,8 @@ pub enum Input {
     },
     /// The owner bids on somebody's offer.
     PlaceBid {
-        /// On which one.
-        offer: OfferRef,
-        /// The price for one bitcoin; the offer's own when not given.
-        price: Option<Price>,
-        /// How long the bid is firm.
-        valid_for: Duration,
+        /// What.
+        new: NewBid,
         /// How long the caller waits for the maker's answer, at most [`limits::BID_WAIT_MAX`].
         wait: Duration,
         /// The caller's name for the request.
@@ -90,7 +112,7 @@ pub enum Input {
     },
     /// A verified record came from the network.
     Record(Arc<Offer>, Via),
-    /// A verified proof came from the network: two values of one sequence of one record.
+    /// A verified proof came from the network: two versions, or records, that contradict each other.
     Fraud([Arc<Offer>; 2], Via),
     /// A maker has been silent for too long, or is no longer.
     Stale {
@@ -155,7 +177,7 @@ impl BidAnswer {
     pub fn verify(self, network: &Network) -> Result<Heard, StatementError> {
         Ok(match self {
             Self::Accepted { trade } => Heard::Accepted(Box::new(Signed::verify(trade, network)?)),
-            Self::Refused(refusal) => Heard::Refused(refusal),
+            Self::Refused(refusal) => Heard::Refused(refusal.bounded()),
         })
     }
 }
@@ -167,6 +189,21 @@ pub struct Refusal {
     pub code: RefusalCode,
     /// For people.
     pub detail: String,
+}
+
+impl Refusal {
+    /// With no more of what its maker wrote than [`DETAIL_BYTES_MAX`], cut between two characters.
+    #[must_use]
+    pub fn bounded(mut self) -> Self {
+        let is_boundary = |at: &usize| self.detail.is_char_boundary(*at);
+        if self.detail.len() > DETAIL_BYTES_MAX {
+            let end = (0..=DETAIL_BYTES_MAX).rev().find(is_boundary).unwrap_or_default();
+            self.detail.truncate(end);
+            // What was allocated for all of it would be kept as long as the rest.
+            self.detail.shrink_to_fit();
+        }
+        self
+    }
 }
 
 /// Why a maker refused a bid for good.
@@ -285,6 +322,29 @@ pub enum CommandError {
         offer: OfferId,
         /// What it is instead.
         status: &'static str,
+    },
+    /// The offer is another than the bid's owner saw, or may be.
+    #[error(
+        "the terms of offer {offer} changed: {why}; look at it again, and name its sequence {sequence} in the bid"
+    )]
+    TermsChanged {
+        /// The offer.
+        offer: OfferId,
+        /// The version that there is.
+        sequence: u64,
+        /// What is other, as a clause.
+        why: String,
+    },
+    /// An id names more than one record.
+    #[error(
+        "offer {id} is the id of more than one record, so its maker cheats; the hashes of two are {} and {}: name one by its hash",
+        two_of_them[0], two_of_them[1]
+    )]
+    Ambiguous {
+        /// The id.
+        id: OfferId,
+        /// Two of its records.
+        two_of_them: [Target; 2],
     },
     /// An own offer is closed already.
     #[error("offer {offer} {why}; nobody can take it, so there is nothing to withdraw")]
@@ -429,7 +489,7 @@ pub enum Effect {
     Publish(Arc<Offer>),
     /// This version of another maker's record is held from now on.
     Held(Arc<Offer>, Via),
-    /// Two values of one sequence of this record are held from now on: others must know.
+    /// Two that contradict each other are known of this record from now on: others must know.
     Fraud {
         /// Which record.
         target: Target,
@@ -462,6 +522,23 @@ impl std::fmt::Display for OfferRef {
         match self {
             Self::Id(id) => id.fmt(f),
             Self::Hash(hash) => hash.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn of_a_refusal_only_so_much_is_kept_and_no_character_is_cut(detail in ".{0,400}") {
+            let refusal = Refusal { code: RefusalCode::Refused, detail: detail.clone() };
+            let network = "test".parse().unwrap();
+            let Heard::Refused(kept) = BidAnswer::Refused(refusal).verify(&network).unwrap() else { panic!() };
+            prop_assert!(detail.starts_with(&kept.detail) && kept.detail.len() <= DETAIL_BYTES_MAX);
+            prop_assert!(kept.detail.len() == detail.len() || kept.detail.len() > DETAIL_BYTES_MAX - 4);
         }
     }
 }

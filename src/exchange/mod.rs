@@ -8,13 +8,15 @@
 //!   that readers see.
 //! - `own` creates and withdraws own offers; `maker` answers bids on them; `taker` bids on others' and asks until it knows,
 //!   or its owner gives up (`give_up`); `recovery` takes back what was lost with a store; `guard` refuses what is worth too much;
-//!   `replica` judges records that arrive from the network, `pressure` whether there is room for them; `timers` is all that time
+//!   `replica` judges records that arrive from the network, `pressure` whether there is room for them, `distrust` whose nobody should take; `timers` is all that time
 //!   alone does; `lists` are the orders in which all this is shown.
 //! - What is not here: signatures are verified before something becomes an input; addresses, retries of single datagrams and
 //!   the DHT are the drivers' business.
 
 mod batch;
+mod changes;
 mod core;
+mod distrust;
 mod give_up;
 mod guard;
 pub mod limits;
@@ -33,11 +35,12 @@ mod timers;
 
 pub use batch::{BatchError, rebuild, run_batch, take_due};
 pub use core::{Core, Counters, Output, OverLimit};
+pub use distrust::Unlisted;
 pub use guard::{MaxNotional, MaxNotionalEntry};
 pub use lists::{BidInPlace, BidState, Lists, Span, TradesWanted};
 pub use message::{
-    BidAnswer, CommandError, Done, Effect, Heard, IdempotencyKey, Input, NotNow, OfferRef, Refusal,
-    RefusalCode, Reply, ReplyTo, Turn,
+    BidAnswer, CommandError, Done, Effect, Heard, IdempotencyKey, Input, NewBid, NotNow, OfferRef, Refusal,
+    RefusalCode, Reply, ReplyTo, Seen, Turn,
 };
 pub use state::{
     BidIn, BidOut, BidOutcome, Closed, Event, Idempotent, Made, Market, OfferStatus, OwnOffer, PricePlace,

@@ -73,8 +73,7 @@ impl Core {
         if_sequence: Option<u64>,
         output: &mut Output,
     ) -> Result<Done, CommandError> {
-        let offer =
-            self.state.find(reference).ok_or_else(|| CommandError::OfferNotFound(reference.to_string()))?;
+        let offer = self.state.find(reference)?;
         let id = offer.id;
         let own = self.state.own.get(&id).filter(|own| own.offer.target() == offer.target());
         let own = own.ok_or(CommandError::NotOwnOffer(id))?.clone();

@@ -1,11 +1,12 @@
 //! Records from the network: which of them this node believes, and what they replace.
 //!
 //! Their signatures and proofs hold (an [`Offer`] exists only so). What is judged here is time, order and honesty: the newest
-//! version of each record until it dies, nothing from the future, and no record of a maker that signs one sequence twice.
+//! version of each record until it dies, nothing from the future, and no record whose maker contradicts itself. A version with another
+//! price or quantity is held and passed on; it is not listed, because this program does not follow such changes.
 
 use super::{
-    Core, Effect, Event, Output,
-    limits::{AHEAD_MAX, EQUIVOCATIONS_MAX, FUTURE_MAX, PARKED_MAX},
+    Core, Effect, Event, Output, Unlisted,
+    limits::{AHEAD_MAX, EQUIVOCATIONS_MAX, FUTURE_MAX, PARKED_MAX, PROOFS_A_MAKER_MAX},
     timers::Timer,
 };
 use crate::{
@@ -16,7 +17,10 @@ use std::{cmp::Ordering, sync::Arc};
 
 impl Core {
     pub(super) fn record(&mut self, offer: Arc<Offer>, via: Via, output: &mut Output) {
-        if offer.is_dead(self.now) {
+        // A version that says that it is dead, or of the future, is signed all the same.
+        if let Some(held) = self.contradicted_by(&offer) {
+            self.prove([held, offer], via, output);
+        } else if offer.is_dead(self.now) {
             self.counters.records_dead += 1;
         } else if UnixMillis(offer.sequence) > self.now.plus(FUTURE_MAX)
             && !cfg!(mutant = "record_from_the_future_believed")
@@ -29,15 +33,29 @@ impl Core {
         }
     }
 
+    /// What is held here of another maker that this version, or record, contradicts, unless that is known.
+    fn contradicted_by(&self, offer: &Offer) -> Option<Arc<Offer>> {
+        let (market, target) = (&self.state.market, offer.target());
+        if offer.client_id == self.client_id || market.is_contradicted(&target) {
+            return None;
+        }
+        let namesake = || market.named(offer.id).find(|other| *other != target);
+        let held = market.records.get(&target).filter(|held| held.contradicts(offer).is_some());
+        let held = held.or_else(|| market.records.get(&namesake()?));
+        held.filter(|held| held.contradicts(offer).is_some()).cloned()
+    }
+
     pub(super) fn foreign_record(&mut self, offer: Arc<Offer>, via: Via, output: &mut Output) {
         let target = offer.target();
-        if self.state.market.equivocated.contains_key(&target) {
+        if self.state.market.is_contradicted(&target) {
             self.counters.records_known += 1;
             return;
         }
         let Some(held) = self.state.market.records.get(&target) else {
             return self.unknown_record(offer, via, output);
         };
+        let held = Arc::clone(held);
+        self.compare_terms(&held, &offer, output);
         match offer.sequence.cmp(&held.sequence) {
             Ordering::Greater if !offer.availability && cfg!(mutant = "tombstone_forgotten_early") => {
                 self.emit(Event::Forgotten(target), output);
@@ -49,13 +67,22 @@ impl Core {
             Ordering::Greater => self.hear(offer, via, output),
             Ordering::Less if cfg!(mutant = "older_sequence_overwrites") => self.hear(offer, via, output),
             Ordering::Equal if cfg!(mutant = "equal_sequence_overwrites") => self.hear(offer, via, output),
-            Ordering::Equal
-                if offer.item().v != held.item().v && !cfg!(mutant = "equivocation_unnoticed") =>
-            {
-                let held = Arc::clone(held);
-                self.equivocation(held, offer, output);
-            }
             Ordering::Equal | Ordering::Less => self.counters.records_known += 1,
+        }
+    }
+
+    /// Whether what can be bid on is another thing than it was. An older version that comes late tells it as well.
+    fn compare_terms(&mut self, held: &Offer, other: &Offer, output: &mut Output) {
+        let (target, newest) = (held.target(), if held.sequence < other.sequence { other } else { held });
+        if newest.is_closed() {
+            return;
+        }
+        let reprices = other.reprices(held) && !cfg!(mutant = "terms_another_price_listed");
+        if reprices && !self.state.market.unlisted.contains_key(&target) {
+            self.emit(Event::Unlisted(target, Unlisted::Repriced { until: newest.dies_at }), output);
+        }
+        if held.sequence < other.sequence && other.amends(held) {
+            self.changes.note(target, self.now);
         }
     }
 
@@ -80,39 +107,53 @@ impl Core {
         output.effects.push(Effect::Held(offer, via));
     }
 
-    /// Two signed values of one sequence, found by somebody else. What is held of the record may be newer, or nothing.
+    /// Two that contradict each other, found by somebody else. What is held of the record may be newer, or nothing.
     pub(super) fn fraud(&mut self, [first, second]: [Arc<Offer>; 2], via: Via, output: &mut Output) {
-        let target = first.target();
-        let is_proof = second.target() == target
-            && first.sequence == second.sequence
-            && first.item().v != second.item().v;
+        let is_own = [&first, &second].iter().any(|offer| offer.client_id == self.client_id);
         // The proof outlives both values: whoever holds the longer-lived one must hear of it still.
-        if !is_proof || first.is_dead(self.now) && second.is_dead(self.now) {
+        if first.contradicts(&second).is_none() || first.is_dead(self.now) && second.is_dead(self.now) {
             self.counters.records_dead += 1;
-        } else if first.client_id == self.client_id {
+        } else if is_own {
             // Whoever has this node's keys signs beside it: its store does not know what was signed.
             self.own_record(first, output);
             self.own_record(second, output);
-        } else if !self.state.market.equivocated.contains_key(&target) {
+        } else {
+            self.prove([first, second], via, output);
+        }
+    }
+
+    /// Takes the record, or both records, off the lists and keeps the proof.
+    fn prove(&mut self, [first, second]: [Arc<Offer>; 2], via: Via, output: &mut Output) {
+        for (one, other) in [(&first, &second), (&second, &first)] {
+            let target = one.target();
+            if self.state.market.is_contradicted(&target) {
+                continue;
+            }
             if !self.state.market.records.contains_key(&target) {
-                self.unknown_record(Arc::clone(&first), via, output);
+                self.unknown_record(Arc::clone(one), via, output);
             }
             if self.state.market.records.contains_key(&target) {
-                self.equivocation(first, second, output);
+                self.equivocation(Arc::clone(one), Arc::clone(other), output);
             }
         }
     }
 
-    /// Two signed values of one sequence: a proof of fraud. The record is off the list until it dies.
-    fn equivocation(&mut self, held: Arc<Offer>, other: Arc<Offer>, output: &mut Output) {
+    /// A proof about the first one's record. It is off the lists until both are dead, also when there is no room to keep the proof.
+    fn equivocation(&mut self, about: Arc<Offer>, other: Arc<Offer>, output: &mut Output) {
         self.counters.equivocations += 1;
-        if self.state.market.equivocated.len() >= EQUIVOCATIONS_MAX {
+        let (target, until) = (about.target(), about.dies_at.max(other.dies_at));
+        let market = &self.state.market;
+        let against = market.proofs_against.get(&about.client_id).copied().unwrap_or_default();
+        if market.equivocated.len() >= EQUIVOCATIONS_MAX || against >= PROOFS_A_MAKER_MAX {
             self.counters.over.equivocations += 1;
-            return;
+            if cfg!(mutant = "terms_proof_without_room_ignored") {
+                return;
+            }
+            self.emit(Event::Unlisted(target, Unlisted::Contradicted { until }), output);
+        } else {
+            self.emit(Event::Equivocated(about, other), output);
         }
-        let (target, dies_at) = (held.target(), held.dies_at.max(other.dies_at));
-        self.emit(Event::Equivocated(held, other), output);
-        output.effects.push(Effect::Fraud { target, dies_at });
+        output.effects.push(Effect::Fraud { target, dies_at: until });
     }
 
     /// An own record comes back. What the store does not know, or knows only older, was lost here: by a restored backup, a
@@ -161,11 +202,12 @@ mod tests {
     use super::*;
     use crate::{
         exchange::{
-            Done, Input, Market, OfferStatus, ReplyTo,
-            testing::{Bench, HOUR, MINUTE, NOW, network, new_offer, reply},
+            CommandError, Done, Input, Market, OfferRef, OfferStatus, ReplyTo,
+            testing::{Bench, HOUR, MINUTE, NOW, namesake, network, new_offer, reply, resigned},
         },
-        market::{IdMint, NewOffer},
+        market::{IdMint, NewOffer, Side},
     };
+    use std::time::Duration;
 
     fn hear(node: &mut Bench, offer: &Arc<Offer>) -> usize {
         node.give(Input::Record(Arc::clone(offer), Via::Dht)).events.len()
@@ -264,6 +306,177 @@ mod tests {
             node.tick(2 * HOUR);
             assert_eq!(node.core.state().market, Market::default());
         }
+    }
+
+    #[test]
+    fn a_version_that_changes_what_is_fixed_is_fraud_in_whichever_order_it_comes() {
+        let (mut maker, master) = (Bench::new(1), Bench::new(1).master);
+        let first = maker.create();
+        let second = resigned(&master, &first, |body| {
+            body.sequence += 1;
+            (body.terms.side, body.terms.btc_quantity) = (Side::Buy, "21000000".parse().unwrap());
+        });
+        for [one, other] in [[&first, &second], [&second, &first]] {
+            let mut node = Bench::new(2);
+            hear(&mut node, one);
+            let output = node.give(Input::Record(Arc::clone(other), Via::Dht));
+            assert!(matches!(&output.effects[..], [Effect::Fraud { .. }]), "others must know: {output:?}");
+            for _ in 0..2 {
+                let market = &node.core.state().market;
+                assert!(market.available.is_empty() && market.by_price.is_empty());
+                assert_eq!(node.core.state().status(&first, NOW), OfferStatus::Equivocated);
+                node.restart();
+            }
+            node.tick(2 * HOUR);
+            assert_eq!(node.core.state().market, Market::default());
+        }
+    }
+
+    #[test]
+    fn two_records_of_one_id_are_both_off_and_the_id_names_neither() {
+        let mut maker = Bench::new(1);
+        let first = maker.create();
+        let [second, third] = [3, 4].map(|n| namesake(&Bench::new(1).master, &first, n));
+        let by_hearing = |node: &mut Bench| _ = (hear(node, &first), hear(node, &second));
+        let by_proof = |node: &mut Bench| {
+            let proof = [Arc::clone(&second), Arc::clone(&first)];
+            _ = node.give(Input::Fraud(proof, Via::Dht));
+        };
+        for learns in [&by_hearing as &dyn Fn(&mut Bench), &by_proof] {
+            let mut node = Bench::new(2);
+            learns(&mut node);
+            hear(&mut node, &third);
+            for _ in 0..2 {
+                let state = node.core.state();
+                assert!(state.market.available.is_empty());
+                for record in [&first, &second, &third] {
+                    assert_eq!(state.status(record, NOW), OfferStatus::Equivocated);
+                    assert_eq!(state.find(OfferRef::Hash(record.target())), Ok(record));
+                }
+                let named = state.find(OfferRef::Id(first.id));
+                assert!(matches!(named, Err(CommandError::Ambiguous { .. })), "{named:?}");
+                node.restart();
+            }
+            node.tick(2 * HOUR);
+            assert_eq!(node.core.state().market, Market::default());
+        }
+    }
+
+    #[test]
+    fn a_closed_record_stays_closed_and_a_pause_ends() {
+        let (mut maker, master) = (Bench::new(1), Bench::new(1).master);
+        let open = maker.create();
+        let at = |n: u64, available: bool| {
+            resigned(&master, &open, |body| {
+                (body.sequence, body.availability) = (body.sequence + n, available);
+            })
+        };
+        let mut node = Bench::new(2);
+        for (version, status, listed) in [
+            (open.clone(), OfferStatus::Open, 1),
+            (at(1, false), OfferStatus::Paused, 0),
+            (at(2, true), OfferStatus::Open, 1),
+            (Arc::new(at(2, true).close(&master, NOW).unwrap()), OfferStatus::Closed, 0),
+            (at(9, true), OfferStatus::Equivocated, 0),
+        ] {
+            hear(&mut node, &version);
+            let state = node.core.state();
+            assert_eq!((state.status(&version, NOW), state.market.available.len()), (status, listed));
+        }
+    }
+
+    #[test]
+    fn another_price_is_held_and_passed_on_and_listed_nowhere() {
+        let (mut maker, master) = (Bench::new(1), Bench::new(1).master);
+        let first = maker.create();
+        let version = |n: u64, price: &str| {
+            resigned(&master, &first, |body| {
+                (body.sequence, body.terms.offer_price) = (body.sequence + n, price.parse().unwrap());
+            })
+        };
+        let (second, back) = (version(1, "101"), version(2, "100"));
+        for order in [[&first, &second, &back], [&second, &first, &back]] {
+            let mut node = Bench::new(2);
+            for version in order {
+                let output = node.give(Input::Record(Arc::clone(version), Via::Dht));
+                let is_new = version.sequence > first.sequence || order[0].sequence == first.sequence;
+                let passed_on = output.effects.iter().any(|effect| matches!(effect, Effect::Held(..)));
+                assert_eq!(passed_on, is_new, "{}", version.sequence);
+            }
+            for _ in 0..2 {
+                let state = node.core.state();
+                assert!(state.market.available.is_empty() && state.market.equivocated.is_empty());
+                assert_eq!(state.status(&back, NOW), OfferStatus::Changed);
+                node.restart();
+            }
+            node.tick(2 * HOUR);
+            assert_eq!(node.core.state().market, Market::default());
+        }
+    }
+
+    #[test]
+    fn beyond_the_room_for_proofs_a_record_is_off_the_lists_all_the_same() {
+        let (mut maker, mut other, mut node) = (Bench::new(1), Bench::new(3), Bench::new(2));
+        let theirs = other.create();
+        hear(&mut node, &theirs);
+        let twin = |offer: &Arc<Offer>| {
+            resigned(&Bench::new(1).master, offer, |body| body.memo = Some("another story".into()))
+        };
+        let offers: Vec<_> = (0..=PROOFS_A_MAKER_MAX).map(|_| maker.create()).collect();
+        let spared = maker.create();
+        for offer in offers.iter().chain([&spared]) {
+            hear(&mut node, offer);
+        }
+        for (n, offer) in offers.iter().enumerate() {
+            let output = node.give(Input::Record(twin(offer), Via::Dht));
+            assert!(matches!(&output.effects[..], [Effect::Fraud { .. }]), "{n}");
+            let listed = node.core.state().market.available.len();
+            // With the last proof that there is room for, its maker is an outcast.
+            let left = if n + 1 < PROOFS_A_MAKER_MAX { offers.len() - n + 1 } else { 1 };
+            assert_eq!(listed, left, "{n}");
+        }
+        assert_eq!(node.core.counters().over.equivocations, 1);
+        for _ in 0..2 {
+            let market = &node.core.state().market;
+            assert_eq!((market.equivocated.len(), market.unlisted.len()), (PROOFS_A_MAKER_MAX, 1));
+            assert!(market.is_contradicted(&offers[PROOFS_A_MAKER_MAX].target()));
+            assert_eq!(node.core.state().status(&spared, NOW), OfferStatus::Equivocated);
+            assert_eq!(node.core.state().status(&theirs, NOW), OfferStatus::Open);
+            node.restart();
+        }
+        node.tick(2 * HOUR);
+        assert_eq!(node.core.state().market, Market::default());
+    }
+
+    #[test]
+    fn an_outcast_is_listed_again_when_a_proof_dies_and_what_expired_meanwhile_is_not() {
+        let (mut maker, mut node) = (Bench::new(1), Bench::new(2));
+        let soon = NewOffer { expires_at: NOW.plus(20 * MINUTE), ..new_offer() };
+        let made = reply(&maker.give(Input::Create { new: soon, idempotency: None, reply: ReplyTo(0) }));
+        let Ok(Done::Created { offer: short, .. }) = made else { panic!("{made:?}") };
+        let (short, long) = (maker.own(short), maker.create());
+        let mut cheated = vec![maker.create_for(30 * MINUTE)];
+        cheated.extend((1..PROOFS_A_MAKER_MAX).map(|_| maker.create()));
+        for offer in [&short, &long].into_iter().chain(&cheated) {
+            hear(&mut node, offer);
+        }
+        for offer in &cheated {
+            let twin =
+                resigned(&Bench::new(1).master, offer, |body| body.memo = Some("another story".into()));
+            node.give(Input::Record(twin, Via::Dht));
+        }
+        let listed = |node: &Bench| {
+            let market = &node.core.state().market;
+            assert_eq!(market.available.len(), market.by_price.len());
+            market.available.values().map(|offer| offer.id).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(&node), []);
+        node.tick(31 * MINUTE);
+        assert_eq!(listed(&node), [long.id]);
+        assert_eq!(node.core.state().status(&short, node.now), OfferStatus::Expired);
+        node.restart();
+        node.tick(Duration::ZERO);
+        assert_eq!(listed(&node), [long.id]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! state is made of persistent maps: a clone costs a few pointers, shares everything that did not change, and is what readers
 //! are shown.
 
-use super::{limits, lists::Lists};
+use super::{Unlisted, limits, lists::Lists};
 use crate::{
     amount::Price,
     bep44::Target,
@@ -15,7 +15,7 @@ use crate::{
 use imbl::{OrdMap, OrdSet};
 use std::sync::Arc;
 
-use super::{OfferRef, Refusal};
+use super::{CommandError, OfferRef, Refusal};
 
 /// A fact that is made durable. What it says of one thing replaces what an earlier one said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +30,10 @@ pub enum Event {
     Heard(Arc<Offer>),
     /// Another maker's record died and is forgotten.
     Forgotten(Target),
-    /// A maker signed two values of one sequence: the proof.
+    /// The maker of the first one's record contradicts itself: the two versions, or records, that prove it.
     Equivocated(Arc<Offer>, Arc<Offer>),
+    /// A record is on no list any more, and what is held of it does not say why.
+    Unlisted(Target, Unlisted),
     /// An own bid as it is now.
     BidOut(Arc<BidOut>),
     /// An own refused bid is forgotten.
@@ -168,8 +170,12 @@ pub enum OfferStatus {
     Closed,
     /// Its time is over.
     Expired,
-    /// Its maker signed two contradicting versions: nobody should trust it.
+    /// Its maker signed two contradicting versions, or signs such ones all the time: nobody should trust it.
     Equivocated,
+    /// Its maker changed its price or quantity, which this version of the program does not follow: it cannot be taken here.
+    Changed,
+    /// Its maker does not sell for now, and may again.
+    Paused,
 }
 
 impl OfferStatus {
@@ -182,6 +188,8 @@ impl OfferStatus {
             Self::Closed => "closed",
             Self::Expired => "expired",
             Self::Equivocated => "equivocated",
+            Self::Changed => "changed",
+            Self::Paused => "paused",
         }
     }
 }
@@ -211,8 +219,12 @@ pub struct Market {
     pub stale: OrdSet<ClientId>,
     /// Which records a maker has.
     pub by_maker: OrdSet<(ClientId, Target)>,
-    /// Records that were signed twice.
+    /// Records whose makers contradict themselves, with the proof: the first of the two is the record's own.
     pub equivocated: OrdMap<Target, (Arc<Offer>, Arc<Offer>)>,
+    /// Records that are on no list for another reason. One that is not held is not listed when it comes, either.
+    pub unlisted: OrdMap<Target, Unlisted>,
+    /// How many proofs are held against a maker.
+    pub proofs_against: OrdMap<ClientId, usize>,
 }
 
 /// Everything that a node remembers.
@@ -273,14 +285,15 @@ impl State {
             }
             Event::OwnForgotten(id) => {
                 if let Some(own) = self.own.remove(id) {
-                    self.market.forget(own.offer.target());
+                    self.forget(own.offer.target());
                 }
             }
             Event::Heard(offer) => self.market.hold(offer),
-            Event::Forgotten(target) => self.market.forget(*target),
-            Event::Equivocated(first, second) => {
-                self.market.equivocated.insert(first.target(), (Arc::clone(first), Arc::clone(second)));
-                self.market.close(first.target());
+            Event::Forgotten(target) => self.forget(*target),
+            Event::Equivocated(first, second) => self.market.prove(first, second),
+            Event::Unlisted(target, why) => {
+                self.market.unlisted.insert(*target, *why);
+                self.market.close(*target);
             }
             Event::BidOut(bid) => self.hold_bid_out(bid),
             Event::BidOutForgotten(id) => {
@@ -397,22 +410,41 @@ impl State {
         !self.ahead.is_empty()
     }
 
-    /// The record that `reference` names. Of several with one id (its maker cheats) the one with the smallest hash.
-    pub fn find(&self, reference: OfferRef) -> Option<&Arc<Offer>> {
-        match reference {
-            OfferRef::Hash(target) => self.market.records.get(&target),
-            OfferRef::Id(id) => {
-                let from = (id, Target([0; 20]));
-                let (_, target) = self.market.by_id.range(from..).next().filter(|(found, _)| *found == id)?;
-                self.market.records.get(target)
+    fn forget(&mut self, target: Target) {
+        let Some(maker) = self.market.forget(target) else { return };
+        for offer in self.market.records_of(maker).cloned().collect::<Vec<_>>() {
+            if !self.sold.contains_key(&offer.target()) {
+                self.market.hold(&offer);
             }
         }
+    }
+
+    /// The record that `reference` names.
+    ///
+    /// # Errors
+    /// [`CommandError::OfferNotFound`], and [`CommandError::Ambiguous`] when an id names more than one record: its maker cheats,
+    /// and whoever named it saw one of them.
+    pub fn find(&self, reference: OfferRef) -> Result<&Arc<Offer>, CommandError> {
+        let target = match reference {
+            OfferRef::Hash(target) => Some(target),
+            OfferRef::Id(id) => {
+                let mut found = self.market.named(id);
+                match (found.next(), found.next()) {
+                    (Some(first), Some(second)) if !cfg!(mutant = "terms_ambiguous_id_taken") => {
+                        return Err(CommandError::Ambiguous { id, two_of_them: [first, second] });
+                    }
+                    (first, _) => first,
+                }
+            }
+        };
+        let held = target.and_then(|target| self.market.records.get(&target));
+        held.ok_or_else(|| CommandError::OfferNotFound(reference.to_string()))
     }
 
     /// How `offer` stands at `now`.
     pub fn status(&self, offer: &Offer, now: UnixMillis) -> OfferStatus {
         let target = offer.target();
-        if self.market.equivocated.contains_key(&target) {
+        if self.market.is_distrusted(offer) {
             return OfferStatus::Equivocated;
         }
         if self.sold.contains_key(&target) {
@@ -422,8 +454,10 @@ impl State {
             Some(Closed::Sold(_)) => OfferStatus::Sold,
             Some(Closed::Withdrawn) => OfferStatus::Withdrawn,
             Some(Closed::Recovered) => OfferStatus::Closed,
-            None if !offer.availability => OfferStatus::Closed,
-            None if !offer.is_available(now) => OfferStatus::Expired,
+            None if offer.is_closed() => OfferStatus::Closed,
+            None if offer.expires_at.is_none_or(|until| now >= until) => OfferStatus::Expired,
+            None if self.market.unlisted.contains_key(&target) => OfferStatus::Changed,
+            None if !offer.availability => OfferStatus::Paused,
             None => OfferStatus::Open,
         }
     }
@@ -443,7 +477,7 @@ impl Market {
             }
             self.unlist(&held);
         }
-        if offer.availability && !self.equivocated.contains_key(&target) {
+        if offer.availability && !self.is_distrusted(offer) && !self.unlisted.contains_key(&target) {
             let list = if self.stale.contains(&offer.client_id) {
                 &mut self.available_stale
             } else {
@@ -499,11 +533,10 @@ impl Market {
         self.stale.contains(&offer.client_id)
     }
 
-    /// Until when a record counts: one that was signed twice for as long as either value does.
+    /// Until when a record counts: one whose maker contradicts itself for as long as either of the two that prove it does.
     pub fn counts_until(&self, offer: &Offer) -> UnixMillis {
-        let values =
-            self.equivocated.get(&offer.target()).map(|(first, second)| first.dies_at.max(second.dies_at));
-        values.map_or(offer.dies_at, |until| until.max(offer.dies_at))
+        let marked = self.marked_until(&offer.target());
+        marked.map_or(offer.dies_at, |until| until.max(offer.dies_at))
     }
 
     /// What is held of a maker.
@@ -513,12 +546,15 @@ impl Market {
         own.filter_map(|(_, target)| self.records.get(target))
     }
 
-    fn forget(&mut self, target: Target) {
-        self.equivocated.remove(&target);
+    /// Returns the maker that is no outcast any more because of it.
+    fn forget(&mut self, target: Target) -> Option<ClientId> {
+        let freed = self.forget_proof(target);
+        self.unlisted.remove(&target);
         if let Some(offer) = self.records.remove(&target) {
             self.by_id.remove(&(offer.id, target));
             self.by_maker.remove(&(offer.client_id, target));
             self.unlist(&offer);
         }
+        freed
     }
 }

@@ -2,11 +2,11 @@
 
 use super::{
     BidOut, BidOutcome, BidState, CommandError, Core, Done, Effect, Event, Heard, IdempotencyKey, Made,
-    OfferRef, OfferStatus, Output, RefusalCode, ReplyTo, Span, Turn,
+    NewBid, OfferStatus, Output, RefusalCode, ReplyTo, Seen, Span, Turn,
     core::{Asking, Waiting},
     limits::{
         ASK_AGAIN_AFTER_DEADLINE_MAX, ASK_AGAIN_MAX, ASK_AGAIN_MIN, BIDS_IN_DOUBT_MAX, BIDS_IN_DOUBT_SHARE,
-        BIDS_OUT_REFUSED_MAX, WAITERS_A_BID_MAX,
+        BIDS_OUT_REFUSED_MAX, CHANGE_IS_NEWS_FOR, WAITERS_A_BID_MAX,
     },
     message::refused,
     timers::Timer,
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     amount::Price,
     identity::{ClientId, Signed},
-    market::{Acceptance, BID_VALID_FOR_MAX, Bid, BidId, TradeReceipt},
+    market::{Acceptance, BID_VALID_FOR_MAX, Bid, BidId, Offer, Side, Terms, TradeReceipt},
 };
 use rand::RngExt;
 use std::{sync::Arc, time::Duration};
@@ -22,13 +22,13 @@ use std::{sync::Arc, time::Duration};
 impl Core {
     pub(super) fn place_bid(
         &mut self,
-        wanted: (OfferRef, Option<Price>, Duration),
+        new: NewBid,
         wait: Duration,
         idempotency: Option<IdempotencyKey>,
         to: ReplyTo,
         output: &mut Output,
     ) {
-        match self.try_place_bid(wanted, idempotency, output) {
+        match self.try_place_bid(new, idempotency, output) {
             Ok((bid, again)) => self.wait(bid, again, wait, to, output),
             Err(error) => output.effects.push(Effect::Reply { to, reply: Err(error) }),
         }
@@ -36,7 +36,7 @@ impl Core {
 
     fn try_place_bid(
         &mut self,
-        (reference, price, valid_for): (OfferRef, Option<Price>, Duration),
+        NewBid { offer: reference, price, seen, valid_for }: NewBid,
         idempotency: Option<IdempotencyKey>,
         output: &mut Output,
     ) -> Result<(BidId, bool), CommandError> {
@@ -47,15 +47,16 @@ impl Core {
             };
         }
         self.may_trade()?;
-        let offer =
-            self.state.find(reference).ok_or_else(|| CommandError::OfferNotFound(reference.to_string()))?;
-        let offer = Arc::clone(offer);
+        let offer = Arc::clone(self.state.find(reference)?);
         if offer.client_id == self.client_id {
             return Err(CommandError::OwnOffer(offer.id));
         }
-        match self.state.status(&offer, self.now) {
-            OfferStatus::Open => {}
-            status => {
+        match (self.state.status(&offer, self.now), self.other_than_seen(&offer, &seen, price)) {
+            (OfferStatus::Open | OfferStatus::Changed, Some(why)) => {
+                return Err(CommandError::TermsChanged { offer: offer.id, sequence: offer.sequence, why });
+            }
+            (OfferStatus::Open, None) => {}
+            (status, _) => {
                 return Err(CommandError::OfferNotAvailable { offer: offer.id, status: status.as_str() });
             }
         }
@@ -111,6 +112,35 @@ impl Core {
             return Ok(());
         }
         Err(CommandError::MakerLimit { maker, held: of_maker, max })
+    }
+
+    /// In what `offer` is other than what the bid's owner says to have seen, or may be, as a clause.
+    fn other_than_seen(&self, offer: &Offer, seen: &Seen, price: Option<Price>) -> Option<String> {
+        if cfg!(mutant = "terms_seen_are_ignored") {
+            return None;
+        }
+        let Terms { side, btc_quantity, currency, .. } = offer.terms;
+        if let Some(seen) = seen.sequence.filter(|seen| *seen != offer.sequence) {
+            return Some(format!("the bid names sequence {seen}"));
+        }
+        if let Some(seen) = seen.side.filter(|seen| *seen != side) {
+            let does = |side| if side == Side::Sell { "sells" } else { "buys" };
+            return Some(format!("the maker {}, and the bid says that it {}", does(side), does(seen)));
+        }
+        if let Some(seen) = seen.btc_quantity.filter(|seen| *seen != btc_quantity) {
+            return Some(format!("it is for {btc_quantity} BTC, and the bid names {seen}"));
+        }
+        if let Some(seen) = seen.currency.filter(|seen| *seen != currency) {
+            return Some(format!("it is in {currency}, and the bid names {seen}"));
+        }
+        // Whoever names the version, or everything that it signs, cannot mean another.
+        let is_named = seen.sequence.is_some()
+            || (seen.side.and(seen.btc_quantity).and(seen.currency).is_some() && price.is_some());
+        let is_news = self.changes.are_news(&offer.target(), self.now);
+        (is_news && !is_named && !cfg!(mutant = "terms_changed_a_moment_ago")).then(|| {
+            let seconds = CHANGE_IS_NEWS_FOR.as_secs();
+            format!("its maker wrote a new version within the last {seconds} s, and the bid does not say which its owner saw")
+        })
     }
 
     /// Asks the maker about a bid without an answer, unless that is under way.

@@ -1,12 +1,13 @@
 //! A bench for the unit tests of this folder: a core, the log of its events, and short names for what tests do all the time.
 
 use super::{
-    BidAnswer, Core, Done, Effect, Event, Heard, IdempotencyKey, Input, NotNow, OfferRef, Output, Refusal,
-    RefusalCode, Reply, ReplyTo,
+    BidAnswer, Core, Done, Effect, Event, Heard, IdempotencyKey, Input, NewBid, NotNow, OfferRef, Output,
+    Refusal, RefusalCode, Reply, ReplyTo, Seen,
 };
 use crate::{
-    identity::{KeyPair, MasterKey, Network, Signed},
-    market::{Acceptance, Bid, BidId, Currency, NewOffer, Offer, OfferId, Side, Terms},
+    bep44::{VerifiedItem, bencode_bytes},
+    identity::{Domain, KeyPair, MasterKey, Network, Signed},
+    market::{Acceptance, Bid, BidId, Currency, NewOffer, Offer, OfferBody, OfferId, Side, Terms},
     time::UnixMillis,
 };
 use std::{sync::Arc, time::Duration};
@@ -122,9 +123,12 @@ impl Bench {
         idempotency: Option<IdempotencyKey>,
     ) -> Output {
         self.give(Input::PlaceBid {
-            offer: OfferRef::Id(offer.id),
-            price: None,
-            valid_for: 10 * MINUTE,
+            new: NewBid {
+                offer: OfferRef::Id(offer.id),
+                price: None,
+                seen: Seen::default(),
+                valid_for: 10 * MINUTE,
+            },
             wait,
             idempotency,
             reply: ReplyTo(2),
@@ -144,6 +148,27 @@ impl Bench {
     pub(super) fn hears(&mut self, bid: BidId, heard: Option<Heard>) -> Output {
         self.give(Input::BidAnswered { bid, heard })
     }
+}
+
+/// What a cheat signs: `offer` changed, under the record's key or another one.
+pub(super) fn resigned(maker: &MasterKey, offer: &Offer, change: impl FnOnce(&mut OfferBody)) -> Arc<Offer> {
+    let mut body: OfferBody = (**offer).clone();
+    change(&mut body);
+    signed_by(&maker.record_key(offer.id.0), body)
+}
+
+/// Another record of the same maker and id.
+pub(super) fn namesake(maker: &MasterKey, offer: &Offer, n: u8) -> Arc<Offer> {
+    let key = MasterKey::from_bytes([n; 32]).record_key(offer.id.0);
+    let statement = [&key.public().0[..], offer.id.0.as_bytes()].concat();
+    let proof = Domain { network: &network(), kind: "proof" }.sign(&maker.client_key(), &statement);
+    signed_by(&key, OfferBody { proof, ..(**offer).clone() })
+}
+
+fn signed_by(key: &KeyPair, body: OfferBody) -> Arc<Offer> {
+    let v = bencode_bytes(&serde_json::to_vec(&body).unwrap());
+    let item = VerifiedItem::sign(key, b"", body.sequence as i64, v).unwrap();
+    Arc::new(Offer::read(item, &network(), None).unwrap())
 }
 
 /// The only reply in `output`.

@@ -71,6 +71,7 @@ impl Core {
         match event {
             Event::Own(own) => self.time_record(&own.offer),
             Event::Heard(offer) => self.time_record(offer),
+            Event::Unlisted(target, why) => self.set_timer(why.until(), Timer::Die(*target)),
             Event::BidOut(bid) if matches!(bid.outcome, BidOutcome::Refused(_)) => {
                 self.set_timer(bid.bid.valid_until.plus(BID_OUT_KEPT_FOR), Timer::ForgetBidOut(bid.bid.id));
             }
@@ -209,20 +210,18 @@ impl Core {
     }
 
     fn die(&mut self, target: Target, output: &mut Output) {
-        let Some(offer) = self.state.market.records.get(&target).filter(|offer| offer.is_dead(self.now))
-        else {
+        let market = &self.state.market;
+        let (held, marked) = (market.records.get(&target), market.marked_until(&target));
+        if held.is_none() && marked.is_none() || held.is_some_and(|offer| !offer.is_dead(self.now)) {
             return;
-        };
-        if let Some((first, second)) = self.state.market.equivocated.get(&target) {
-            // The proof outlives both versions, or the longer-lived one would be listed again.
-            let last = first.dies_at.max(second.dies_at);
-            if last > self.now {
-                return self.set_timer(last, Timer::Die(target));
-            }
         }
-        let id = offer.id;
-        match self.state.own.get(&id).filter(|own| own.offer.target() == target) {
-            Some(own) => {
+        // What was said of it outlives both versions, or the longer-lived one would be listed again.
+        if let Some(last) = marked.filter(|last| *last > self.now) {
+            return self.set_timer(last, Timer::Die(target));
+        }
+        let own = held.and_then(|offer| Some((offer.id, self.state.own.get(&offer.id)?)));
+        match own.filter(|(_, own)| own.offer.target() == target) {
+            Some((id, own)) => {
                 // An offer that took a trade with it is told by the trade from now on.
                 debug_assert!(
                     !matches!(own.closed, Some(Closed::Sold(trade)) if !self.state.trades.contains_key(&trade))
@@ -232,7 +231,15 @@ impl Core {
             }
             None => {
                 self.pressure.forget(&target);
+                let proven = market.equivocated.get(&target).map(|(first, _)| first.client_id);
+                let outcast = proven.filter(|maker| market.is_outcast(maker));
                 self.emit(Event::Forgotten(target), output);
+                if let Some(maker) = outcast.filter(|maker| !self.state.market.is_outcast(maker)) {
+                    // It is listed again, also what has expired meanwhile.
+                    for offer in self.state.market.records_of(maker).cloned().collect::<Vec<_>>() {
+                        self.time_record(&offer);
+                    }
+                }
             }
         }
     }

@@ -4,12 +4,14 @@
 //! a trade only as [`crate::identity::Signed`]. Who may accept what, and when, is `exchange`'s business.
 
 mod bid;
+mod contradiction;
 mod id;
 mod offer;
 mod trade;
 mod via;
 
 pub use bid::{BID_VALID_FOR_MAX, Bid, BidId};
+pub use contradiction::Contradiction;
 pub use id::{IdMint, OfferId};
 pub use offer::{
     Acceptance, Currency, LIFETIME_MAX, MEMO_BYTES_MAX, NewOffer, Offer, OfferBody,

@@ -175,8 +175,12 @@ pub struct OfferBody {
     pub terms: Terms,
     /// BEP44's `seq`: max(the previous one + 1, milliseconds of the maker's clock), below 2^53.
     pub sequence: u64,
-    /// Whether it can be taken.
+    /// Whether it can be taken. Where it is false and the record is not closed, it may be taken again later.
     pub availability: bool,
+    /// Nobody will ever take it again: no later version can say otherwise. Written only when it is true. What was closed before
+    /// there was this field is read by [`OfferBody::is_closed`].
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub closed: bool,
     /// From when on it cannot be taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<UnixMillis>,
@@ -247,6 +251,7 @@ impl Offer {
             // Never below the id's own time, also when the mint ran ahead of the clock.
             sequence: now.max(id.created_at()).0,
             availability: true,
+            closed: false,
             expires_at: Some(new.expires_at),
             dies_at: new.dies_at,
             acceptance: Some(new.acceptance),
@@ -271,6 +276,7 @@ impl Offer {
         let body = OfferBody {
             sequence: (self.body.sequence + raised).max(now.0 * raised),
             availability: false,
+            closed: true,
             expires_at: None,
             acceptance: None,
             memo: None,
@@ -320,6 +326,12 @@ impl Offer {
     }
 
     fn parse(item: VerifiedItem, network: &Network) -> Result<Self, RecordError> {
+        let body = Self::peek(&item, network)?;
+        Ok(Self { item, body })
+    }
+
+    /// What an item says, whoever signed it.
+    pub(super) fn peek(item: &MutableItem, network: &Network) -> Result<OfferBody, RecordError> {
         let malformed = |reason: &str| RecordError::Malformed(reason.into());
         let json = bdecode_bytes(&item.v).ok_or_else(|| malformed("its value is not one byte string"))?;
         let mut body: OfferBody =
@@ -336,7 +348,7 @@ impl Offer {
             return Err(field("sequence", "differs from the item's seq"));
         }
         check(&body)?;
-        Ok(Self { item, body })
+        Ok(body)
     }
 
     /// The signed DHT item.
@@ -372,6 +384,11 @@ impl std::ops::Deref for Offer {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
 fn proof_statement(record_key: &PublicKey, id: OfferId) -> [u8; 48] {
     let mut statement = [0; 48];
     statement[..32].copy_from_slice(&record_key.0);
@@ -396,6 +413,9 @@ fn check(body: &OfferBody) -> Result<(), RecordError> {
             "dies_at",
             format!("is more than {} days after creation", LIFETIME_MAX.as_secs() / 86400),
         ));
+    }
+    if body.closed && body.availability {
+        return Err(field("closed", "is true of an offer that can be taken"));
     }
     match body.expires_at {
         None if body.availability => return Err(field("expires_at", "is missing")),

@@ -8,10 +8,9 @@ use super::{
     writer::{Message, Responder},
 };
 use crate::{
-    amount::Price,
     exchange::{
-        BidAnswer, CommandError, Core, Counters, Heard, IdempotencyKey, Input, NotNow, OfferRef, Reply,
-        ReplyTo, State,
+        BidAnswer, CommandError, Core, Counters, Heard, IdempotencyKey, Input, NewBid, NotNow, OfferRef,
+        Reply, ReplyTo, State,
     },
     identity::{ClientId, Network, Signed},
     market::{Bid, BidId, NewOffer, Offer, OfferId, TradeReceipt, Via},
@@ -89,15 +88,8 @@ impl Exchange {
 
     /// Bids on an offer. The reply comes when the maker has answered or `wait` is over; the bid's outcome, which may be
     /// "in doubt", is in the snapshot.
-    pub async fn bid(
-        &self,
-        offer: OfferRef,
-        price: Option<Price>,
-        valid_for: Duration,
-        wait: Duration,
-        idempotency: Option<IdempotencyKey>,
-    ) -> Reply {
-        self.command(|reply| Input::PlaceBid { offer, price, valid_for, wait, idempotency, reply }).await
+    pub async fn bid(&self, new: NewBid, wait: Duration, idempotency: Option<IdempotencyKey>) -> Reply {
+        self.command(|reply| Input::PlaceBid { new, wait, idempotency, reply }).await
     }
 
     /// No longer waits for the answer to an own bid.

@@ -275,8 +275,8 @@ impl Ears {
     fn is_news(&self, item: &VerifiedItem) -> Option<Unjudged> {
         let known = self.exchange.snapshot().state.market.records.get(&item.target()).cloned();
         let is_news = known.as_ref().is_none_or(|known| {
-            let known = known.item();
-            item.seq > known.seq || (item.seq == known.seq && item.v != known.v)
+            let held = known.item();
+            item.seq > held.seq || (item.seq == held.seq && item.v != held.v) || known.may_contradict(item)
         });
         is_news.then(|| Unjudged { item: item.clone(), known })
     }

@@ -6,14 +6,15 @@ use super::{
     StoreError,
     row::{Columns, LeftOut, Table, read_all, read_cache},
     tables::{
-        AHEAD, BIDS_GIVEN_UP, BIDS_IN, BIDS_OUT, EQUIVOCATIONS, IDEMPOTENCY_KEYS, OWN_OFFERS, PUBLISHED,
-        RECORDS, TRADES,
+        AHEAD, BIDS_GIVEN_UP, BIDS_IN, BIDS_OUT, CONTRADICTIONS, EQUIVOCATIONS, IDEMPOTENCY_KEYS, OWN_OFFERS,
+        PUBLISHED, RECORDS, TRADES, UNLISTED,
     },
 };
 use crate::{
     bep44::{MutableItem, Target},
     exchange::{
-        BidIn, BidOut, BidOutcome, Closed, Event, Idempotent, Made, OwnOffer, Published, Refusal, RefusalCode,
+        BidIn, BidOut, BidOutcome, Closed, Event, Idempotent, Made, OwnOffer, Published, Refusal,
+        RefusalCode, Unlisted,
     },
     identity::{Network, PublicKey, Signed, SignedText, Statement, decode_hex},
     market::{Bid, BidId, Offer, OfferId, TradeId, TradeReceipt},
@@ -62,7 +63,8 @@ pub(super) fn all(
         Ok(())
     })?;
     let mut proofs = Proofs::default();
-    read_all((conn, path), &EQUIVOCATIONS, |row| proofs.read(row, network))?;
+    read_all((conn, path), &EQUIVOCATIONS, |row| proofs.add(equivocation(row, network)?))?;
+    read_all((conn, path), &CONTRADICTIONS, |row| proofs.add(contradiction(row, network)?))?;
     let mut events = Vec::new();
     read_all((conn, path), &OWN_OFFERS, |row| {
         events.push(own_offer(row, network, &mut published)?);
@@ -84,6 +86,7 @@ pub(super) fn all(
             Ok(())
         })
     };
+    each(&UNLISTED, &mut unlisted)?;
     each(&TRADES, &mut trade)?;
     each(&BIDS_OUT, &mut |row| bid_out(row, &given_up))?;
     each(&BIDS_IN, &mut bid_in)?;
@@ -125,7 +128,7 @@ fn records(conn: &Connection, path: &Path, network: &Network) -> Result<(Vec<Rea
     })
 }
 
-/// Records that were signed twice. A proof may outlive the version that is held of its record.
+/// Records whose makers contradict themselves. A proof may outlive the version that is held of its record.
 #[derive(Default)]
 struct Proofs {
     /// In the order in which they were found.
@@ -136,8 +139,8 @@ struct Proofs {
 }
 
 impl Proofs {
-    fn read(&mut self, row: &mut Columns<'_>, network: &Network) -> Result<(), String> {
-        let (first, second) = equivocation(row, network)?;
+    #[expect(clippy::unnecessary_wraps, reason = "rows are read by it")]
+    fn add(&mut self, (first, second): (Arc<Offer>, Arc<Offer>)) -> Result<(), String> {
         self.alone.insert(first.target());
         self.of.insert(first.target());
         self.found.push((first, second));
@@ -236,6 +239,21 @@ fn equivocation(row: &mut Columns<'_>, network: &Network) -> Result<(Arc<Offer>,
     Ok((offer(first, network)?, offer(second, network)?))
 }
 
+fn contradiction(row: &mut Columns<'_>, network: &Network) -> Result<(Arc<Offer>, Arc<Offer>), String> {
+    row.text()?;
+    Ok((offer(item(row)?, network)?, offer(item(row)?, network)?))
+}
+
+fn unlisted(row: &mut Columns<'_>) -> Result<Event, String> {
+    let (target, why, until): (Target, _, _) = (row.parse()?, row.text()?, UnixMillis(row.int()?));
+    let why = match why {
+        "repriced" => Unlisted::Repriced { until },
+        "contradicted" => Unlisted::Contradicted { until },
+        other => return Err(format!("{other:?} is no reason to leave a record out")),
+    };
+    Ok(Event::Unlisted(target, why))
+}
+
 fn signed<T: Statement>(row: &mut Columns<'_>) -> Result<Signed<T>, String> {
     let source = SignedText { text: row.text()?.to_owned(), sig: row.parse()? };
     Signed::from_own_store(source).map_err(|e| e.to_string())
@@ -258,7 +276,8 @@ fn outcome(row: &mut Columns<'_>) -> Result<Option<Result<TradeId, Refusal>>, St
         ("refused", None, Some(code), Some(detail)) => {
             let code: value::StrDeserializer<'_, value::Error> = code.into_deserializer();
             let code = RefusalCode::deserialize(code).map_err(|e| e.to_string())?;
-            Ok(Some(Err(Refusal { code, detail: detail.to_owned() })))
+            // Older programs stored whatever came.
+            Ok(Some(Err(Refusal { code, detail: detail.to_owned() }.bounded())))
         }
         other => Err(format!("the outcome {other:?} has no meaning")),
     }

@@ -6,10 +6,11 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 use std::{path::Path, time::Duration};
 
 /// The schema changes, oldest first. One that was ever released is never edited: a later one follows it.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_offers_bids_trades.sql"),
     include_str!("migrations/0002_heads.sql"),
     include_str!("migrations/0003_bids_given_up.sql"),
+    include_str!("migrations/0004_contradictions.sql"),
 ];
 /// The schema that this program writes, kept in SQLite's `user_version`.
 pub(super) const SCHEMA: i64 = MIGRATIONS.len() as i64;

@@ -9,6 +9,12 @@ pub(super) static PUBLISHED: Table = table!("published", ["id"], ["seq", "stored
 pub(super) static RECORDS: Table = table!("records", ["target"], ["k", "seq", "v", "sig"]);
 pub(super) static EQUIVOCATIONS: Table =
     table!("equivocations", ["target"], ["k", "seq", "v", "sig", "other_v", "other_sig"]);
+pub(super) static CONTRADICTIONS: Table = table!(
+    "contradictions",
+    ["target"],
+    ["k", "seq", "v", "sig", "other_k", "other_seq", "other_v", "other_sig"]
+);
+pub(super) static UNLISTED: Table = table!("unlisted", ["target"], ["why", "until"]);
 pub(super) static AHEAD: Table = table!("ahead", ["target"], ["k", "seq", "v", "sig"]);
 pub(super) static TRADES: Table =
     table!("trades", ["id", "taker", "bid_id"], ["text", "sig", "bid_text", "bid_sig"]);

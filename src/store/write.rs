@@ -3,13 +3,13 @@
 use super::{
     row::Row,
     tables::{
-        AHEAD, BIDS_GIVEN_UP, BIDS_IN, BIDS_OUT, EQUIVOCATIONS, IDEMPOTENCY_KEYS, OWN_OFFERS, PUBLISHED,
-        RECORDS, TRADES,
+        AHEAD, BIDS_GIVEN_UP, BIDS_IN, BIDS_OUT, CONTRADICTIONS, IDEMPOTENCY_KEYS, OWN_OFFERS, PUBLISHED,
+        RECORDS, TRADES, UNLISTED,
     },
 };
 use crate::{
     exchange::{
-        BidIn, BidOut, BidOutcome, Closed, Event, Idempotent, Made, OwnOffer, Published, Refusal,
+        BidIn, BidOut, BidOutcome, Closed, Event, Idempotent, Made, OwnOffer, Published, Refusal, Unlisted,
         limits::AHEAD_MAX,
     },
     identity::encode_hex,
@@ -27,12 +27,21 @@ pub(super) fn apply(conn: &Connection, event: &Event) -> Result<()> {
         Event::Forgotten(target) => {
             let target = target.to_string();
             run(conn, "DELETE FROM records WHERE target = ?1", [&target])?;
-            run(conn, "DELETE FROM equivocations WHERE target = ?1", [&target])
+            run(conn, "DELETE FROM equivocations WHERE target = ?1", [&target])?;
+            run(conn, "DELETE FROM contradictions WHERE target = ?1", [&target])?;
+            run(conn, "DELETE FROM unlisted WHERE target = ?1", [&target])
         }
-        Event::Equivocated(first, second) => item(Row::default().text(first.target()), first)
-            .blob(&second.item().v)
-            .text(second.item().sig)
-            .upsert(conn, &EQUIVOCATIONS),
+        Event::Equivocated(first, second) => {
+            let row = item(Row::default().text(first.target()), first);
+            item(row, second).upsert(conn, &CONTRADICTIONS)
+        }
+        Event::Unlisted(target, why) => {
+            let word = match why {
+                Unlisted::Repriced { .. } => "repriced",
+                Unlisted::Contradicted { .. } => "contradicted",
+            };
+            Row::default().text(target).text(word).int(why.until().0).upsert(conn, &UNLISTED)
+        }
         Event::BidOut(bid) => bid_out(conn, bid),
         Event::BidOutForgotten(id) => run(conn, "DELETE FROM bids_out WHERE id = ?1", [id.to_string()]),
         Event::BidIn(bid) => bid_in(conn, bid),
@@ -53,7 +62,7 @@ fn run(conn: &Connection, sql: &str, params: impl Params) -> Result<()> {
 }
 
 /// A DHT item's columns: k, seq, v, sig.
-fn item(row: Row, offer: &Offer) -> Row {
+pub(super) fn item(row: Row, offer: &Offer) -> Row {
     let item = offer.item();
     row.text(item.k).int(offer.sequence).blob(&item.v).text(item.sig)
 }

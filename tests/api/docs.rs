@@ -48,7 +48,9 @@ fn the_first_example_is_the_plain_one() {
         body["examples"].as_object().unwrap().values().next().unwrap()["value"].clone()
     };
     assert_eq!(first("/api/v1/offers"), json!({"btc_quantity": "0.5", "offer_price": "64000"}));
-    assert_eq!(first("/api/v1/offers/{id}/bids"), json!({}));
+    // What that offer is to whoever looks at it.
+    let seen = json!({"side": "sell", "btc_quantity": "0.5", "currency": "USD", "price": "64000"});
+    assert_eq!(first("/api/v1/offers/{id}/bids"), seen);
 }
 
 #[test]

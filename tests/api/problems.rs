@@ -140,9 +140,10 @@ async fn a_node_cannot_bid_on_its_own_offer_and_its_bids_are_checked() {
     for body in ["", "{}", r#"{"price":"65000","valid_for_ms":1000,"wait_ms":0}"#] {
         assert_problem(api.post(&bids, body).send().await.unwrap(), 409, "own_offer").await;
     }
-    let body = r#"{"price":"x","valid_for_ms":86400001,"wait_ms":30001,"side":"buy"}"#;
+    let body =
+        r#"{"price":"x","valid_for_ms":86400001,"wait_ms":30001,"side":"lend","sequence":0,"colour":"red"}"#;
     let problem = assert_problem(api.post(&bids, body).send().await.unwrap(), 422, "validation_failed").await;
-    assert_eq!(problem["errors"].as_array().unwrap().len(), 4);
+    assert_eq!(problem["errors"].as_array().unwrap().len(), 6);
     for value in ["-1", "1000.5", "\"5000\"", "999", "1e2", "1e99", "99999999999999999999"] {
         let body = format!("{{\"valid_for_ms\":{value}}}");
         assert_problem(api.post(&bids, body).send().await.unwrap(), 422, "validation_failed").await;

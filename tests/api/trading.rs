@@ -94,6 +94,47 @@ async fn a_bid_at_the_price_is_a_trade_that_both_sides_show_and_anybody_can_chec
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_bid_that_names_another_offer_than_there_is_buys_nothing_and_shows_what_there_is() {
+    let (_maker, taker, id) = listed(GOOD).await;
+    let path = format!("/api/v1/offers/{id}/bids");
+    let offer = taker.get_json(&format!("/api/v1/offers/{id}")).await;
+    for body in [
+        json!({"sequence": 1}),
+        json!({"side": "buy"}),
+        json!({"btc_quantity": 0.25}),
+        json!({"currency": "EUR", "price": "64000"}),
+    ] {
+        let problem = assert_problem(bid(&taker, &id, &body.to_string()).await, 409, "terms_changed").await;
+        assert_eq!(problem["offer"]["sequence"], offer["sequence"], "{body}");
+    }
+    let with_tag = |tag: String, key: &'static str| {
+        taker.post(&path, "{}").header("if-match", tag).header("idempotency-key", key).send()
+    };
+    let other = with_tag("\"1\"".into(), "first").await.unwrap();
+    let problem = assert_problem(other, 412, "sequence_mismatch").await;
+    assert_eq!(problem["offer"]["id"], id);
+    assert_problem(with_tag("nope".into(), "first").await.unwrap(), 400, "invalid_header").await;
+    for bad in [json!({"sequence": 0}), json!({"sequence": "1"}), json!({"side": "sells"})] {
+        assert_problem(bid(&taker, &id, &bad.to_string()).await, 422, "validation_failed").await;
+    }
+    assert_eq!(taker.get_json("/api/v1/bids").await["items"], json!([]), "nothing was bid");
+    let tag = format!("\"{}\"", offer["sequence"]);
+    let body =
+        json!({"sequence": offer["sequence"], "side": "sell", "btc_quantity": "0.5", "currency": "USD"});
+    let send = || {
+        let asked = taker.post(&path, body.to_string()).header("if-match", tag.clone());
+        asked.header("idempotency-key", "second").send()
+    };
+    let made = send().await.unwrap();
+    assert_eq!(made.status(), StatusCode::CREATED);
+    let made: Value = made.json().await.unwrap();
+    // Its offer is sold, at another sequence; the request is the same all the same.
+    assert_eq!(send().await.unwrap().json::<Value>().await.unwrap(), made);
+    let late = assert_problem(bid(&taker, &id, "{}").await, 409, "offer_not_available").await;
+    assert_eq!(late["offer"]["status"], "sold");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_maker_that_is_gone_leaves_the_bid_in_doubt() {
     let (maker, taker, id) = listed(GOOD).await;
     maker.node.stop().await;

@@ -8,14 +8,14 @@ use super::{
 use std::time::{Duration, Instant};
 
 /// A node, and one that trades with it.
-fn pair(dir: &std::path::Path) -> (NodeProcess, NodeProcess) {
+pub(crate) fn pair(dir: &std::path::Path) -> (NodeProcess, NodeProcess) {
     let maker = NodeProcess::start(&dir.join("maker"), &[]);
     let dht = maker.json(&["status"])["dht"]["address"].as_str().unwrap().to_owned();
     let taker = NodeProcess::start_beside(&dir.join("taker"), &dht, &[]);
     (maker, taker)
 }
 
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < Duration::from_mins(1), "{what} did not happen within a minute");
@@ -68,8 +68,9 @@ fn a_day_of_trading_is_listed_by_both_sides_and_advice_leads_back_to_the_node() 
     let (code, _, err) = taker.run(&["offers", "list", "--sort", "price"]);
     assert!(code == 2 && err.contains("--currency"), "{err}");
 
-    for offer in [&sell, &buy] {
-        let (code, _, err) = taker.run(&["offers", "bid", offer]);
+    let as_listed = ["--side", "sell", "--quantity", "0.5", "--price", "64000", "--currency", "USD"];
+    for (offer, seen) in [(&sell, &as_listed[..]), (&buy, &[])] {
+        let (code, _, err) = taker.run(&[&["offers", "bid", offer], seen].concat());
         assert_eq!(code, 0, "{err}");
     }
     let maker_id = maker.json(&["status"])["client_id"].as_str().unwrap()[..16].to_owned();
@@ -118,6 +119,38 @@ fn a_day_of_trading_is_listed_by_both_sides_and_advice_leads_back_to_the_node() 
     );
     let (code, out, _) = typed(err.lines().last().unwrap());
     assert!(code == 3 && out.contains(&rows[1][0]), "{out}");
+    taker.stop();
+}
+
+#[test]
+fn a_bid_says_what_was_seen_and_its_owner_is_told_what_there_is_instead() {
+    let dir = tempfile::tempdir().unwrap();
+    let (maker, taker) = pair(dir.path());
+    let made = maker.json(&["offers", "create", "--quantity", "0.5", "--price", "64000"]);
+    let (id, sequence) = (made["id"].as_str().unwrap(), &made["sequence"]);
+    until("the offer to be listed", || taker.run(&["offers", "show", id]).0 == 0);
+    let (_, _, advice) = taker.run(&["offers", "show", id]);
+    assert!(advice.contains(&format!("`vintner offers bid {id} --if-sequence {sequence} ")), "{advice}");
+    let (_, _, quiet) = maker.run(&["offers", "show", id]);
+    assert!(quiet.is_empty(), "a maker is not told to bid: {quiet}");
+    let others: [(&[&str], &str); 4] = [
+        (&["--if-sequence", "1"], "sequence_mismatch"),
+        (&["--side", "buy"], "terms_changed"),
+        (&["--quantity", "0.25"], "terms_changed"),
+        (&["--currency", "EUR", "--price", "64000"], "terms_changed"),
+    ];
+    for (seen, code) in others {
+        let (exit, out, err) = taker.run(&[&["offers", "bid", id], seen].concat());
+        assert!(exit == 1 && out.is_empty() && err.contains(&format!("({code})")), "{seen:?} {err}");
+        let now = format!("it is now: sell 0.5 BTC at 64000 USD, open, sequence {sequence}\n");
+        assert!(err.contains(&now), "{seen:?} {err}");
+        let (exit, out, err) = typed(err.lines().last().unwrap());
+        assert!(exit == 0 && out.contains(id), "{seen:?} {err}");
+    }
+    assert_eq!(taker.json(&["bids", "list"])["items"], serde_json::json!([]), "nothing was bid");
+    let (exit, out, err) = typed(&advice);
+    assert!(exit == 0 && out.contains("accepted"), "{out} {err}");
+    maker.stop();
     taker.stop();
 }
 

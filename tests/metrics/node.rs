@@ -168,9 +168,8 @@ async fn a_bid_without_an_answer_is_in_the_outbox_and_ages() {
     listed_everywhere(&net.nodes, offer).await;
     net.nodes.remove(0).stop().await;
     let price = Some("100".parse().unwrap());
-    let firm = Duration::from_mins(5);
     let reference = vintner::exchange::OfferRef::Id(offer);
-    net.nodes[0].exchange().bid(reference, price, firm, Duration::ZERO, None).await.unwrap();
+    net.nodes[0].exchange().bid(new_bid(reference, price), Duration::ZERO, None).await.unwrap();
 
     tokio::time::sleep(Duration::from_millis(20)).await;
     let page = api.metrics().await;

@@ -215,8 +215,8 @@ async fn bid_on_a_liar(answer: impl Fn(Signed<Bid>) -> BidAnswer + Send + Sync +
 }
 
 async fn ask(node: &Node, offer: OfferId) -> BidOutcome {
-    let (firm, wait) = (Duration::from_mins(5), Duration::from_secs(3));
-    match node.exchange().bid(OfferRef::Id(offer), None, firm, wait, None).await.unwrap() {
+    let wait = Duration::from_secs(3);
+    match node.exchange().bid(new_bid(OfferRef::Id(offer), None), wait, None).await.unwrap() {
         Done::Bid { bid, .. } => outcome(node, bid),
         other => panic!("{other:?}"),
     }

@@ -102,9 +102,9 @@ async fn a_maker_that_is_down_leaves_the_bid_in_doubt_until_it_is_back() {
     let maker_id = net.nodes[0].exchange().client_id();
     net.nodes[0].stop().await;
 
-    let (firm, wait) = (Duration::from_mins(5), Duration::from_millis(300));
+    let wait = Duration::from_millis(300);
     let taker = net.nodes[1].clone();
-    let placed = taker.exchange().bid(OfferRef::Id(offer), None, firm, wait, None).await;
+    let placed = taker.exchange().bid(new_bid(OfferRef::Id(offer), None), wait, None).await;
     let Ok(Done::Bid { bid, .. }) = placed else { panic!("{placed:?}") };
     assert_eq!(outcome(&taker, bid), BidOutcome::InDoubt);
 

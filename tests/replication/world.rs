@@ -43,6 +43,8 @@ pub struct Record {
     pub item: MutableItem,
     pub twin: Option<MutableItem>,
     pub dies_at: UnixMillis,
+    /// Stands for what is fixed for a record's life: two versions that differ in it are a proof of fraud.
+    pub terms: u8,
 }
 
 impl Record {
@@ -105,7 +107,7 @@ pub struct World {
     events: HashMap<u64, Event>,
     next_event: u64,
     /// Everything that was really signed.
-    genuine: HashMap<CopyHash, (ClientId, UnixMillis)>,
+    genuine: HashMap<CopyHash, (ClientId, UnixMillis, u8)>,
     heads: BTreeSet<Arc<[u8]>>,
     pub trace: u64,
     pub handled: u64,
@@ -440,7 +442,10 @@ impl World {
         let (now, maker, dies_at) = (self.now, record.maker, record.dies_at);
         let held = self.nodes[n].replica.get(&target);
         let is_fraud = record.twin.is_some()
-            || held.is_some_and(|held| held.item.seq == record.item.seq && held.item.v != record.item.v);
+            || held.is_some_and(|held| {
+                let two_values = held.item.seq == record.item.seq && held.item.v != record.item.v;
+                two_values || held.terms != record.terms
+            });
         if is_fraud {
             if held.is_some_and(|held| held.twin.is_some()) {
                 return;
@@ -469,13 +474,13 @@ impl World {
         let seq = before.as_ref().map_or(0, |held| held.item.seq + 1).max(wall.0 as i64);
         let dies_at = before.as_ref().map_or(wall.plus(lives), |held| held.dies_at);
         self.old.extend(before);
-        let record = self.sign(n, key, seq, dies_at);
+        let record = self.sign(n, key, seq, dies_at, 0);
         self.accept(n, record, Via::Own);
         key
     }
 
     /// A record that a node signs, told to nobody.
-    pub fn sign(&mut self, n: usize, key: [u8; 32], seq: i64, dies_at: UnixMillis) -> Record {
+    pub fn sign(&mut self, n: usize, key: [u8; 32], seq: i64, dies_at: UnixMillis, terms: u8) -> Record {
         let v: [u8; 32] = self.rng.random();
         let value: Vec<u8> = v.iter().cycle().take(600).copied().collect();
         let item = MutableItem {
@@ -486,8 +491,8 @@ impl World {
             salt: [].into(),
         };
         let maker = self.nodes[n].id;
-        self.genuine.insert(CopyHash::of_items([&item]), (maker, dies_at));
-        Record { maker, item, twin: None, dies_at }
+        self.genuine.insert(CopyHash::of_items([&item]), (maker, dies_at, terms));
+        Record { maker, item, twin: None, dies_at, terms }
     }
 
     /// Whether a record is dead for its maker.
@@ -499,14 +504,19 @@ impl World {
             .is_none_or(|held| held.dies_at <= self.wall(n) || held.twin.is_some())
     }
 
-    /// A maker signs another value of its newest sequence, and somebody hears of it through the DHT.
+    /// A maker signs another value of its newest sequence, or a later or earlier version on other terms, and somebody hears of it through the DHT.
     pub fn cheat(&mut self, n: usize, key: [u8; 32]) {
         let target = Target::of_key(&key, b"");
         let Some(held) = self.nodes[n].replica.get(&target).cloned() else { return };
         if self.is_dead(n, key) {
             return;
         }
-        let other = self.sign(n, key, held.item.seq, held.dies_at);
+        let (seq, terms) = match self.rng.random_range(0..3) {
+            0 => (held.item.seq, 0),
+            1 => (held.item.seq + 1, 1),
+            _ => (held.item.seq - 1, 1),
+        };
+        let other = self.sign(n, key, seq, held.dies_at, terms);
         let up = self.up();
         if let Some(to) = up.get(self.rng.random_range(0..up.len().max(1))).copied().filter(|to| *to != n) {
             self.cheats.insert(self.nodes[n].id);
@@ -532,13 +542,13 @@ impl World {
             .flatten()
             .map(|item| self.genuine.get(&CopyHash::of_items([item])).copied())
             .collect::<Option<Vec<_>>>();
-        let Some(&[(maker, dies_at), ..]) = found.as_deref() else {
+        let Some(&[(maker, dies_at, terms), ..]) = found.as_deref() else {
             return self.give(n, Input::Judged { copy, verdict: Verdict::Forged });
         };
         let stamp = record.stamp().unwrap();
         self.give(n, Input::Judged { copy, verdict: Verdict::Genuine { maker, stamp, dies_at } });
         let Carried { item, twin } = record;
-        self.accept(n, Record { maker, item, twin, dies_at }, via);
+        self.accept(n, Record { maker, item, twin, dies_at, terms }, via);
     }
 
     fn happen(&mut self, Event { node, run, what }: Event) {

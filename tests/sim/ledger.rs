@@ -85,6 +85,8 @@ pub(super) struct Ledger {
     facts: Vec<(usize, Fact)>,
     commands: BTreeMap<u64, Command>,
     made: BTreeMap<(usize, String), String>,
+    /// The last version of each record of another that a node took in since it started.
+    seen: BTreeMap<(usize, Target), Offer>,
     /// The latest that each node's clock has shown: what died by it is gone, also when the clock is set back.
     latest: BTreeMap<usize, UnixMillis>,
 }
@@ -107,6 +109,7 @@ impl Ledger {
     /// The node stopped: whoever waited has lost the connection.
     pub(super) fn hung_up(&mut self, node: usize) {
         self.commands.retain(|_, command| command.node != node);
+        self.seen.retain(|(of, _), _| *of != node);
     }
 
     pub(super) fn store_lost(&mut self, node: usize) {
@@ -134,11 +137,13 @@ impl Ledger {
                     let soon = clock.plus(Duration::from_mins(6)).0;
                     // What a proof of fraud is about is held and not listed, whatever time it claims.
                     let market = &nodes[node].store.state.market;
-                    let is_proof = market.equivocated.contains_key(&offer.target());
+                    let is_proof = market.is_contradicted(&offer.target());
                     self.check(offer.sequence <= soon || is_proof, || {
                         format!("node {node} believes the future")
                     });
+                    self.takes_in(node, nodes, offer);
                 }
+                Event::Forgotten(target) => _ = self.seen.remove(&(node, *target)),
                 Event::Traded(receipt) if receipt.trade().maker == nodes[node].id => {
                     self.sold_by(receipt, clock);
                 }
@@ -150,6 +155,37 @@ impl Ledger {
                 _ => {}
             }
         }
+    }
+
+    /// What never changes did not change, and what is listed is the only record of its id and at its first price.
+    fn takes_in(&mut self, node: usize, nodes: &[Node], offer: &Offer) {
+        let state = nodes[node].core.as_ref().map_or(&nodes[node].store.state, |core| core.state());
+        let (market, target) = (&state.market, offer.target());
+        let is_listed = |target| market.available.contains_key(&(offer.id, target));
+        let (mine, last) = ((node, Target([0; 20])), (node, Target([0xff; 20])));
+        let namesake = self.seen.range(mine..=last).find(|((_, other), seen)| {
+            *other != target && seen.id == offer.id && is_listed(*other) && is_listed(target)
+        });
+        let namesake = namesake.map(|((_, other), _)| *other);
+        self.check(namesake.is_none(), || {
+            format!("node {node} lists {target} and {namesake:?}, which have one id")
+        });
+        let before = self.seen.insert((node, target), offer.clone());
+        let Some(before) = before.filter(|_| !market.is_contradicted(&target)) else { return };
+        let fixed = |offer: &Offer| {
+            (offer.id, offer.client_id, offer.terms.side, offer.terms.currency, offer.dies_at, offer.proof)
+        };
+        self.check(fixed(&before) == fixed(offer), || {
+            format!("node {node} takes a version of {target} that changes what is fixed")
+        });
+        let (was_open, is_open) = (before.availability, offer.availability);
+        self.check(was_open || !is_open || before.sequence > offer.sequence, || {
+            format!("node {node} opens {target} again, which was closed")
+        });
+        let same_price = before.terms == offer.terms;
+        self.check(same_price || !is_listed(target), || {
+            format!("node {node} lists {target} at another price than before")
+        });
     }
 
     fn sold_by(&mut self, receipt: &TradeReceipt, clock: UnixMillis) {
@@ -437,6 +473,10 @@ pub(super) fn consistent(state: &State) -> Result<(), String> {
             "list by price",
             state.market.by_price.len() == state.market.available.len() + state.market.available_stale.len(),
         ),
+        (
+            "proofs_against",
+            state.market.proofs_against.values().sum::<usize>() == state.market.equivocated.len(),
+        ),
         ("by_id", state.market.by_id.len() == state.market.records.len()),
         ("bids_by_offer", state.bids_by_offer.len() == state.bids_in.len() + state.bids_out.len()),
         ("trades_of", state.trades_of.len() == 2 * state.trades.len()),
@@ -447,7 +487,8 @@ pub(super) fn consistent(state: &State) -> Result<(), String> {
                 offer.availability
                     && state.market.records.get(target) == Some(offer)
                     && !state.sold.contains_key(target)
-                    && !state.market.equivocated.contains_key(target)
+                    && !state.market.is_distrusted(offer)
+                    && !state.market.unlisted.contains_key(target)
             }),
         ),
     ];

@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 use vintner::{
     amount::Price,
+    bep44::{VerifiedItem, bencode_bytes},
     exchange::{BidAnswer, Refusal, RefusalCode},
-    identity::{ClientId, KeyPair, MasterKey, Network, Signed},
+    identity::{ClientId, Domain, KeyPair, MasterKey, Network, Signed},
     market::{
-        Acceptance, Bid, BidId, Currency, IdMint, NewOffer, Offer, OfferId, Side, Terms, TradeId,
+        Acceptance, Bid, BidId, Currency, IdMint, NewOffer, Offer, OfferBody, OfferId, Side, Terms, TradeId,
         TradeReceipt,
     },
     time::UnixMillis,
@@ -38,6 +39,33 @@ pub fn new_offer(side: Side, units: u64, now: UnixMillis, open: Duration, grave:
         dies_at: now.plus(open + grave),
         memo: None,
     }
+}
+
+/// How a maker breaks its word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trick {
+    /// It sells, and the next version buys.
+    OtherSide,
+    OtherCurrency,
+    /// The next version dies before the first.
+    DiesSooner,
+    /// No proof of fraud, and not listed.
+    OtherPrice,
+    /// It closes the record and opens it again.
+    OpensAgain,
+    /// Two records of one id, at two prices.
+    TwoRecords,
+}
+
+impl Trick {
+    pub const ALL: [Self; 6] = [
+        Self::OtherSide,
+        Self::OtherCurrency,
+        Self::DiesSooner,
+        Self::OtherPrice,
+        Self::OpensAgain,
+        Self::TwoRecords,
+    ];
 }
 
 /// A maker that cheats.
@@ -75,6 +103,67 @@ impl Crook {
     pub fn one_face_dies_sooner(&mut self, at: UnixMillis, sooner: Duration) -> [Arc<Offer>; 2] {
         let id = self.mint.next(&network(), &self.key.public(), at);
         [self.make_for(at, id, "this", sooner / 2), self.make(at, id, "that")]
+    }
+
+    /// Versions, or records, that no honest maker signs: in the order in which they were signed.
+    pub fn breaks_its_word(&mut self, trick: Trick, at: UnixMillis) -> Vec<Arc<Offer>> {
+        let id = self.mint.next(&network(), &self.key.public(), at);
+        let first = self.make(at, id, "this");
+        let soon = at.plus(Duration::from_millis(400));
+        let key = self.master.record_key(id.0);
+        let later = |change: &dyn Fn(&mut OfferBody)| {
+            self.sign(&key, &first, &|body| {
+                body.sequence = soon.0;
+                change(body);
+            })
+        };
+        match trick {
+            Trick::OtherSide => {
+                let more = "21".parse().unwrap();
+                let second = later(&|body| {
+                    (body.terms.side, body.terms.btc_quantity) = (Side::Buy, more);
+                });
+                vec![first, second]
+            }
+            Trick::OtherCurrency => {
+                let second = later(&|body| body.terms.currency = "EUR".parse().unwrap());
+                vec![first, second]
+            }
+            Trick::DiesSooner => {
+                let end = at.plus(Duration::from_secs(40));
+                let second = later(&|body| (body.expires_at, body.dies_at) = (Some(end), end));
+                vec![first, second]
+            }
+            Trick::OtherPrice => {
+                let second = later(&|body| body.terms.offer_price = price(200));
+                vec![first, second]
+            }
+            Trick::OpensAgain => {
+                let closed = Arc::new(first.close(&self.master, at).unwrap());
+                let again = later(&|_| {});
+                vec![first, closed, again]
+            }
+            Trick::TwoRecords => {
+                let other = MasterKey::from_bytes([77; 32]).record_key(id.0);
+                let statement = [&other.public().0[..], id.0.as_bytes()].concat();
+                let network = network();
+                let proof = Domain { network: &network, kind: "proof" }.sign(&self.key, &statement);
+                let second = self.sign(&other, &first, &|body| {
+                    body.proof = proof;
+                    body.terms.offer_price = price(999_999);
+                });
+                vec![first, second]
+            }
+        }
+    }
+
+    fn sign(&self, key: &KeyPair, offer: &Offer, change: &dyn Fn(&mut OfferBody)) -> Arc<Offer> {
+        let mut body: OfferBody = (**offer).clone();
+        change(&mut body);
+        assert_eq!(body.client_id, self.key.public());
+        let v = bencode_bytes(&serde_json::to_vec(&body).unwrap());
+        let item = VerifiedItem::sign(key, b"", body.sequence as i64, v).unwrap();
+        Arc::new(Offer::read(item, &network(), None).unwrap())
     }
 
     /// An offer that nobody may list before its time.

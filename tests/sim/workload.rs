@@ -2,13 +2,13 @@
 
 use super::{
     ledger::Wish,
-    people::{Twist, new_offer, price, stranger_bid},
+    people::{Trick, Twist, new_offer, price, stranger_bid},
     world::{Asker, World},
 };
 use rand::{Rng, RngExt};
 use std::{sync::Arc, time::Duration};
 use vintner::{
-    exchange::{BidOutcome, IdempotencyKey, Input, OfferRef, ReplyTo},
+    exchange::{BidOutcome, IdempotencyKey, Input, NewBid, OfferRef, ReplyTo, Seen},
     market::{Offer, Side, Via},
 };
 
@@ -110,9 +110,7 @@ impl World {
                 let key = idempotency.clone();
                 let wish = Wish::Bid { key: key.as_ref().map(|key| key.key.clone()) };
                 self.command(n, wish, |reply| Input::PlaceBid {
-                    offer: reference,
-                    price,
-                    valid_for,
+                    new: NewBid { offer: reference, price, seen: Seen::default(), valid_for },
                     wait,
                     idempotency: key,
                     reply,
@@ -186,12 +184,15 @@ impl World {
 
     fn crook_publishes(&mut self) {
         let now = self.nodes[0].clock(self.now);
-        if self.rng.random_bool(0.5) {
-            for face in self.crook.two_faced(now) {
-                self.spread(&face);
+        let offers = match self.rng.random_range(0..4) {
+            0 => self.crook.two_faced(now).to_vec(),
+            1 => vec![self.crook.future_offer(now)],
+            _ => {
+                let trick = Trick::ALL[self.rng.random_range(0..Trick::ALL.len())];
+                self.crook.breaks_its_word(trick, now)
             }
-        } else {
-            let offer = self.crook.future_offer(now);
+        };
+        for offer in offers {
             self.spread(&offer);
         }
     }

@@ -663,11 +663,23 @@ impl World {
             }
         }
         let crook = self.crook.key.public();
-        for (offer, _) in self.history.iter().zip(0..).filter(|(o, _)| o.client_id == crook) {
-            let twice = self.history.iter().any(|other| other.target() == offer.target() && other != offer);
+        for offer in self.history.iter().filter(|offer| offer.client_id == crook) {
+            // Two values of one record, or two records of one id: no node, whatever it heard first, lists either.
+            let other = |other: &&Arc<Offer>| {
+                let is_fraud = if other.target() == offer.target() {
+                    let fixed = |offer: &Offer| (offer.terms.side, offer.terms.currency, offer.dies_at);
+                    fixed(other) != fixed(offer)
+                        || other.sequence == offer.sequence && other != &offer
+                        || other.sequence > offer.sequence && other.availability && !offer.availability
+                } else {
+                    other.id == offer.id
+                };
+                other.client_id == crook && is_fraud
+            };
             let listed = state.market.available.contains_key(&(offer.id, offer.target()));
+            let is_fraud = listed && self.history.iter().any(|o| other(&o));
             self.ledger
-                .check(!(twice && listed), || format!("node {n} lists a record that was signed twice"));
+                .check(!is_fraud, || format!("node {n} lists {}, which is proven fraud", offer.target()));
         }
     }
 
@@ -693,7 +705,8 @@ impl World {
             let Some(core) = self.nodes[n].core.as_ref() else { continue };
             let s = core.state();
             let left = [s.own.len(), s.market.records.len(), s.market.available.len(), s.idempotency.len()];
-            let more = [s.market.equivocated.len(), s.market.by_id.len(), s.bids_in_refused];
+            let marked = s.market.equivocated.len() + s.market.unlisted.len() + s.market.proofs_against.len();
+            let more = [marked, s.market.by_id.len(), s.bids_in_refused];
             let refused = s
                 .bids_out
                 .values()

@@ -17,8 +17,9 @@ use std::{
 };
 use tempfile::TempDir;
 use vintner::{
+    amount::Price,
     dht::{Dht, DhtConfig},
-    exchange::{BidOutcome, Done, OfferRef},
+    exchange::{BidOutcome, Done, NewBid, OfferRef, Seen},
     identity::Network,
     market::{Acceptance, BidId, Currency, NewOffer, OfferId, Side, Terms},
     node::{Node, NodeConfig},
@@ -131,6 +132,11 @@ pub async fn create(node: &Node, price: &str) -> OfferId {
     }
 }
 
+/// A bid of somebody who does not say what he saw.
+pub fn new_bid(offer: OfferRef, price: Option<Price>) -> NewBid {
+    NewBid { offer, price, seen: Seen::default(), valid_for: Duration::from_mins(5) }
+}
+
 /// Bids the offer's price and waits for the answer.
 pub async fn bid(
     node: &Node,
@@ -138,8 +144,7 @@ pub async fn bid(
     price: &str,
 ) -> Result<(BidId, BidOutcome), vintner::exchange::CommandError> {
     let price = Some(price.parse().unwrap());
-    let (firm, wait) = (Duration::from_mins(5), Duration::from_secs(10));
-    match node.exchange().bid(OfferRef::Id(offer), price, firm, wait, None).await? {
+    match node.exchange().bid(new_bid(OfferRef::Id(offer), price), Duration::from_secs(10), None).await? {
         Done::Bid { bid, .. } => Ok((bid, outcome(node, bid))),
         other => panic!("bid: {other:?}"),
     }

@@ -34,7 +34,7 @@ impl World {
         let market = &self.nodes[n].store.state.market;
         for (target, offer) in &market.records {
             let held = stamp(offer);
-            let twice = market.equivocated.contains_key(target);
+            let twice = market.is_contradicted(target);
             let stamp = if twice { Stamp { version: Version::FRAUD, ..held } } else { held };
             let (maker, dies_at) = (offer.client_id, market.counts_until(offer));
             core.handle(now, wall, Input::Restored { maker, stamp, dies_at });
@@ -266,8 +266,12 @@ impl World {
             self.tell(|| format!("node {n} was brought a forgery {via:?}"));
             return self.give(n, Input::Judged { copy, verdict: Verdict::Forged });
         };
+        let other = other.flatten();
+        if other.as_ref().is_some_and(|other| one.contradicts(other).is_none()) {
+            return self.give(n, Input::Judged { copy, verdict: Verdict::Forged });
+        }
         let (maker, mut dies_at) = (one.client_id, one.dies_at);
-        match other.flatten() {
+        match other {
             Some(other) => {
                 dies_at = dies_at.max(other.dies_at);
                 self.deliver(n, Trade::Fraud([one, other], via));

@@ -2,7 +2,7 @@
 //! to others.
 
 use super::{
-    people::{Twist, stranger_bid},
+    people::{Trick, Twist, stranger_bid},
     plan::Mischief,
     trade::stamp,
     world::{What, World},
@@ -95,6 +95,7 @@ impl World {
             Mischief::Forge => self.forge(n, dice),
             Mischief::Replay => self.replay(n, dice),
             Mischief::Equivocate => self.equivocate(n, dice),
+            Mischief::BreakWord => self.break_word(n, dice),
             Mischief::Future => self.future(n, dice),
             Mischief::Flood => self.flood(n, dice),
             Mischief::StrangeBids => self.strange_bids(n, dice),
@@ -161,12 +162,26 @@ impl World {
         if hours == 1 {
             faces = crook.one_face_dies_sooner(at, Duration::from_secs(40));
         }
-        for face in &faces {
+        self.tell_some(n, &faces, dice);
+    }
+
+    fn break_word(&mut self, n: usize, dice: &mut StdRng) {
+        let at = self.clock(n);
+        let trick = Trick::ALL[dice.random_range(0..Trick::ALL.len())];
+        let Some(crook) = &mut self.peers[n].crook else { return };
+        let offers = crook.breaks_its_word(trick, at);
+        self.tell(|| format!("node {n} breaks its word: {trick:?} of {}", offers[0].target()));
+        self.tell_some(n, &offers, dice);
+    }
+
+    /// Each of these is known to its maker, and one of them to each of some others.
+    fn tell_some(&mut self, n: usize, faces: &[Arc<Offer>], dice: &mut StdRng) {
+        for face in faces {
             self.adopt(n, face);
             self.history.push(Arc::clone(face));
         }
         for to in 0..self.nodes.len() {
-            let face = Arc::clone(&faces[dice.random_range(0..2)]);
+            let face = Arc::clone(&faces[dice.random_range(0..faces.len())]);
             if to == n {
                 continue;
             }

@@ -44,6 +44,8 @@ pub(crate) enum Mischief {
     Replay,
     /// Two values of one sequence, each told to some; the other one dies sooner now and then.
     Equivocate,
+    /// Versions and records that no honest maker signs, each told to some.
+    BreakWord,
     /// A record from the future.
     Future,
     /// Names of nothing, noise, and questions without end.
@@ -204,12 +206,13 @@ impl Plan {
             _ if self.evil == 0 => Deed::Create { short: false },
             _ => {
                 node = rng.random_range(0..self.evil);
-                Deed::Cheat(match rng.random_range(0..6) {
+                Deed::Cheat(match rng.random_range(0..8) {
                     0 => Mischief::Forge,
                     1 => Mischief::Replay,
                     2 => Mischief::Equivocate,
                     3 => Mischief::Future,
                     4 => Mischief::Flood,
+                    5 | 6 => Mischief::BreakWord,
                     _ => Mischief::StrangeBids,
                 })
             }

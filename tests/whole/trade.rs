@@ -10,8 +10,8 @@ use rand::{RngExt, rngs::StdRng};
 use std::{sync::Arc, time::Duration};
 use vintner::{
     exchange::{
-        BatchError, BidAnswer, Core as Exchange, Effect, Event, Input, NotNow, OfferRef, Output, ReplyTo,
-        rebuild, run_batch,
+        BatchError, BidAnswer, Core as Exchange, Effect, Event, Input, NewBid, NotNow, OfferRef, Output,
+        ReplyTo, Seen, rebuild, run_batch,
     },
     identity::Signed,
     market::{Bid, Offer, Side},
@@ -82,9 +82,7 @@ impl World {
             let valid_for = Duration::from_millis(dice.random_range(1_000..120_000));
             let wait = Duration::from_millis(dice.random_range(0..30_000));
             self.command(n, Wish::Bid { key: None }, |reply| Input::PlaceBid {
-                offer: reference,
-                price,
-                valid_for,
+                new: NewBid { offer: reference, price, seen: Seen::default(), valid_for },
                 wait,
                 idempotency: None,
                 reply,
@@ -411,6 +409,7 @@ fn briefly(event: &Event) -> String {
         Event::Forgotten(target) => format!("the end of {target:.8}"),
         Event::BidOut(bid) => format!("bid {} {:?}", bid.bid.id.0, bid.outcome),
         Event::BidIn(bid) => format!("bid {} answered {:?}", bid.bid.id.0, bid.answer.is_ok()),
+        Event::Unlisted(target, why) => format!("that {target:.8} is not listed: {why:?}"),
         other => format!("{other:.40?}"),
     }
 }

@@ -26,11 +26,10 @@ impl World {
         };
         let market = &core.state().market;
         let live = market.records.iter().filter(|(target, offer)| {
-            market.equivocated.contains_key(*target)
-                || !offer.is_dead(clock) && !self.is_disputed(offer.dies_at)
+            market.is_contradicted(target) || !offer.is_dead(clock) && !self.is_disputed(offer.dies_at)
         });
         let fraud = |target: &Target| Stamp { target: *target, version: Version::FRAUD };
-        let twice = |target: &Target| market.equivocated.contains_key(target);
+        let twice = |target: &Target| market.is_contradicted(target);
         live.map(|(target, offer)| (*target, if twice(target) { fraud(target) } else { stamp(offer) }))
             .collect()
     }
@@ -100,7 +99,7 @@ impl World {
         let core = self.peers[n].core.as_mut()?;
         let behind = core.behind().find(|head| !evil.contains(&head.maker)).cloned();
         let is_in_index = |target: &Target, held: Stamp, core: &mut Core| {
-            let version = if market.equivocated.contains_key(target) { Version::FRAUD } else { held.version };
+            let version = if market.is_contradicted(target) { Version::FRAUD } else { held.version };
             core.index().newest(target) == Some(version)
         };
         let mut live = market.records.iter().filter(|(_, offer)| !offer.is_dead(clock));

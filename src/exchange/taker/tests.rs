@@ -1,9 +1,9 @@
 use super::*;
 use crate::exchange::{
-    BidAnswer, Input, Refusal,
-    testing::{Bench, HOUR, MINUTE, NOW, asked, bid, has_reply, key, network, new_offer, reply},
+    BidAnswer, Input, OfferRef, Refusal,
+    testing::{Bench, HOUR, MINUTE, NOW, asked, bid, has_reply, key, network, new_offer, reply, resigned},
 };
-use crate::market::{NewOffer, Offer, Via};
+use crate::market::{NewOffer, Via};
 
 /// A maker, a taker that knows the maker's offer, and the offer.
 fn pair() -> (Bench, Bench, Arc<Offer>) {
@@ -42,9 +42,12 @@ fn bids_that_cannot_be_made_are_refused_at_home() {
     let unknown = Bench::new(3).create();
     assert!(matches!(reply(&taker.bid_on(&unknown, MINUTE, None)), Err(CommandError::OfferNotFound(_))));
     let cheap = Input::PlaceBid {
-        offer: OfferRef::Hash(offer.target()),
-        price: Some("99".parse().unwrap()),
-        valid_for: MINUTE,
+        new: NewBid {
+            offer: OfferRef::Hash(offer.target()),
+            price: Some("99".parse().unwrap()),
+            seen: Seen::default(),
+            valid_for: MINUTE,
+        },
         wait: MINUTE,
         idempotency: None,
         reply: ReplyTo(2),
@@ -267,4 +270,82 @@ fn a_bid_is_asked_first_once_and_after_a_restart_never() {
     taker.now = taker.core.next_timeout().unwrap();
     assert_eq!(turns(&taker.tick(Duration::ZERO)), [Turn::Again]);
     assert_eq!(turns(&taker.restart()), [Turn::Again]);
+}
+
+/// Bids on `offer` for what `seen` says, and for nothing else.
+fn bid_as_seen(taker: &mut Bench, offer: &Offer, price: Option<&str>, seen: Seen) -> Result<(), String> {
+    let price = price.map(|price| price.parse().unwrap());
+    let new = NewBid { offer: OfferRef::Hash(offer.target()), price, seen, valid_for: MINUTE };
+    let bid = Input::PlaceBid { new, wait: Duration::ZERO, idempotency: None, reply: ReplyTo(2) };
+    match reply(&taker.give(bid)) {
+        Ok(_) => Ok(()),
+        Err(CommandError::TermsChanged { why, .. }) => Err(why),
+        Err(other) => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_bid_is_for_what_its_owner_saw_or_not_made() {
+    let (_, mut taker, offer) = pair();
+    let all = Seen {
+        sequence: Some(offer.sequence),
+        side: Some(Side::Sell),
+        btc_quantity: Some(offer.terms.btc_quantity),
+        currency: Some(offer.terms.currency),
+    };
+    for (other, says) in [
+        (Seen { sequence: Some(7), ..all }, "names sequence 7"),
+        (Seen { side: Some(Side::Buy), ..all }, "says that it buys"),
+        (Seen { btc_quantity: "2".parse().ok(), ..all }, "names 2"),
+        (Seen { currency: "EUR".parse().ok(), ..all }, "names EUR"),
+    ] {
+        let why = bid_as_seen(&mut taker, &offer, None, other).unwrap_err();
+        assert!(why.contains(says), "{why}");
+    }
+    assert!(taker.core.state().bids_out.is_empty());
+    assert_eq!(bid_as_seen(&mut taker, &offer, None, all), Ok(()));
+    assert_eq!(
+        bid_as_seen(&mut taker, &offer, None, Seen::default()),
+        Ok(()),
+        "a first listing is no change"
+    );
+}
+
+#[test]
+fn after_a_change_a_bid_that_does_not_say_what_its_owner_saw_waits() {
+    let (maker, mut taker, offer) = pair();
+    let changed = resigned(&maker.master, &offer, |body| {
+        body.sequence += 1;
+        body.memo = Some("cash only".into());
+    });
+    taker.give(Input::Record(Arc::clone(&changed), Via::Dht));
+    let nothing = Seen::default();
+    assert!(bid_as_seen(&mut taker, &changed, None, nothing).unwrap_err().contains("new version"));
+    assert!(bid_as_seen(&mut taker, &changed, Some("100"), nothing).is_err(), "a price alone says little");
+    let named = Seen { sequence: Some(changed.sequence), ..nothing };
+    assert_eq!(bid_as_seen(&mut taker, &changed, None, named), Ok(()));
+    let terms = Seen {
+        sequence: None,
+        side: Some(Side::Sell),
+        btc_quantity: Some(offer.terms.btc_quantity),
+        currency: Some(offer.terms.currency),
+    };
+    assert_eq!(bid_as_seen(&mut taker, &changed, Some("100"), terms), Ok(()));
+    taker.now = taker.now.plus(CHANGE_IS_NEWS_FOR);
+    assert_eq!(bid_as_seen(&mut taker, &changed, None, nothing), Ok(()));
+}
+
+#[test]
+fn a_request_that_is_repeated_is_the_bid_that_it_made_whatever_the_offer_is_now() {
+    let (maker, mut taker, offer) = pair();
+    let seen = Seen { sequence: Some(offer.sequence), ..Seen::default() };
+    let new = NewBid { offer: OfferRef::Id(offer.id), price: None, seen, valid_for: MINUTE };
+    let bid = |taker: &mut Bench| {
+        let (new, idempotency) = (new.clone(), Some(key("k", 1)));
+        reply(&taker.give(Input::PlaceBid { new, wait: Duration::ZERO, idempotency, reply: ReplyTo(2) }))
+    };
+    let Ok(Done::Bid { bid: made, again: false }) = bid(&mut taker) else { panic!() };
+    let changed = resigned(&maker.master, &offer, |body| body.sequence += 1);
+    taker.give(Input::Record(changed, Via::Dht));
+    assert_eq!(bid(&mut taker), Ok(Done::Bid { bid: made, again: true }));
 }

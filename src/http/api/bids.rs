@@ -3,26 +3,26 @@
 use super::{
     bid_list::BidQuery,
     docs,
-    fields::{Fields, amount, milliseconds},
+    fields::{self, Fields, amount, choice, milliseconds, word},
     page::PageQuery,
     problem::{Code, Problem},
-    request::{Command, Id, query},
+    request::{Command, Id, Versions, query, versions},
 };
 use crate::{
     exchange::{
-        BidOutcome, CommandError, Done, OfferRef, State as Market,
+        BidOutcome, CommandError, Done, NewBid, OfferRef, Seen, State as Market,
         limits::{BID_OUT_KEPT_FOR, BID_WAIT_MAX},
     },
-    http::types::{BidView, Page, text},
+    http::types::{BidView, OfferView, Page, text},
     identity::PublicKey,
-    market::{BID_VALID_FOR_MAX, BidId, OfferId},
+    market::{BID_VALID_FOR_MAX, BidId, OfferId, Side},
     node::{Node, Snapshot, clock},
     time::UnixMillis,
 };
 use axum::{
     Json,
     extract::{RawQuery, State},
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use std::{
@@ -44,19 +44,24 @@ const LOOK_AGAIN_AFTER_SECONDS: &str = "1";
 /// Bid on an offer
 ///
 /// The node signs the bid, makes it durable, and asks the maker's node until it has its signed answer; the caller waits for it
-/// `wait_ms`. An empty object bids the offer's own price. A node's own offer is refused (`own_offer`): bid from another node.
+/// `wait_ms`. Without `price` it bids the offer's own. Say which version you saw, by `If-Match` or `sequence`, so that nothing else can be
+/// bought: an offer that changed meanwhile is refused (`terms_changed`, or `sequence_mismatch` for `If-Match`), with the offer as it
+/// is. `side`, `btc_quantity` and `currency` are compared as well where they are given. A bid that names neither a version nor all of
+/// these and a price is refused for 10 s after the offer changed here. A node's own offer is refused (`own_offer`): bid from another node.
 ///
 /// `202` means that the maker has not answered yet: the bid stays firm until `valid_until`, so the offer may have been bought.
 /// Look at the bid again; do not place another one.
 #[utoipa::path(post, path = "/offers/{id}/bids", operation_id = "place_bid", tag = "bids",
     params(
         ("id" = text::OfferName, Path, description = docs::OFFER_ID),
+        ("If-Match" = Option<text::EntityTags>, Header, description = "The offer's `ETag` as you saw it: bid only while the offer still has it"),
         ("Idempotency-Key" = Option<text::IdempotencyText>, Header, description = docs::IDEMPOTENCY_KEY),
     ),
     request_body(content = docs::NewBidBody, content_type = "application/json", examples(
-        ("asking_price" = (summary = "At the offer's own price", value = json!({}))),
+        ("as_seen" = (summary = "At the price that was seen, and only for what was seen", value = json!({
+            "side": "sell", "btc_quantity": "0.5", "currency": "USD", "price": "64000"}))),
         ("better_price" = (summary = "Above the asking price, firm for a minute", value = json!({
-            "price": "64500", "valid_for_ms": 60000, "wait_ms": 10000}))),
+            "side": "sell", "btc_quantity": "0.5", "currency": "USD", "price": "64500", "valid_for_ms": 60000, "wait_ms": 10000}))),
     )),
     responses(
         (status = 201, description = "Accepted: the trade is in the answer", body = BidView, headers(
@@ -68,10 +73,16 @@ const LOOK_AGAIN_AFTER_SECONDS: &str = "1";
 pub(super) async fn place(
     State(node): State<Node>,
     Id(offer): Id<OfferRef>,
+    headers: HeaderMap,
     command: Command,
 ) -> Result<Response, Problem> {
     let mut fields = Fields::of_body(&command.body)?;
     let price = fields.optional("price", amount);
+    let sequence = fields.optional("sequence", fields::sequence);
+    let sides = [("sell", Side::Sell), ("buy", Side::Buy)];
+    let side = fields.optional("side", |raw| choice(&fields::text(raw)?, &sides));
+    let btc_quantity = fields.optional("btc_quantity", amount);
+    let currency = fields.optional("currency", word);
     let valid_for_max = BID_VALID_FOR_MAX.as_millis() as u64;
     let valid_for = fields.optional("valid_for_ms", milliseconds(VALID_FOR_MIN_MS..=valid_for_max));
     let wait = fields.optional("wait_ms", milliseconds(0..=BID_WAIT_MAX.as_millis() as u64));
@@ -79,11 +90,52 @@ pub(super) async fn place(
     let valid_for = Duration::from_millis(valid_for.unwrap_or(VALID_FOR_MS));
     let wait = Duration::from_millis(wait.unwrap_or(WAIT_MS));
     let exchange = node.exchange();
-    let bid = match exchange.bid(offer, price, valid_for, wait, command.idempotency).await? {
-        Done::Bid { bid, .. } => bid,
-        done => unreachable!("a bid is answered by {done:?}"),
+    let version =
+        Matched::of(&headers, exchange.snapshot().state.find(offer).ok().map(|offer| offer.sequence))?;
+    // Where both are given both must be so: of two that differ, one is not.
+    let differs = version.sequence.zip(sequence).is_some_and(|(tag, field)| tag != field);
+    let named = if differs { sequence } else { version.sequence.or(sequence) };
+    let seen = Seen { sequence: named, side, btc_quantity, currency };
+    let new = NewBid { offer, price, seen, valid_for };
+    let bid = match exchange.bid(new, wait, command.idempotency).await {
+        Ok(Done::Bid { bid, .. }) => bid,
+        Ok(done) => unreachable!("a bid is answered by {done:?}"),
+        Err(error) => return Err(not_bid_on(&node, offer, error, version.mismatch)),
     };
     placed(&exchange.snapshot(), exchange.client_id(), bid)
+}
+
+/// What `If-Match` says of the offer that it is about.
+#[derive(Default)]
+struct Matched {
+    /// The version that is meant. Of one that is not there, some other: the writer refuses the bid then, unless it was made before.
+    sequence: Option<u64>,
+    /// What is told when it is not there.
+    mismatch: Option<Problem>,
+}
+
+impl Matched {
+    fn of(headers: &HeaderMap, actual: Option<u64>) -> Result<Self, Problem> {
+        let wanted = versions(headers, &header::IF_MATCH)?.filter(|wanted| *wanted != Versions::Any);
+        let Some(wanted) = wanted else { return Ok(Self::default()) };
+        let mismatch = actual.and_then(|actual| wanted.mismatch(actual));
+        // No record has the sequence 0, so one that comes between this look and the writer's is not taken for the one that was meant.
+        let matched = actual.filter(|_| mismatch.is_none());
+        Ok(Self { sequence: Some(matched.unwrap_or(0)), mismatch })
+    }
+}
+
+/// Why a bid was not made; where the offer itself is the reason, with the offer as it is now.
+fn not_bid_on(node: &Node, offer: OfferRef, error: CommandError, mismatch: Option<Problem>) -> Problem {
+    let about_the_offer =
+        matches!(error, CommandError::TermsChanged { .. } | CommandError::OfferNotAvailable { .. });
+    if !about_the_offer {
+        return error.into();
+    }
+    let snapshot = node.exchange().snapshot();
+    let now = snapshot.state.find(offer).ok();
+    let view = now.map(|offer| OfferView::of(&snapshot.state, offer, node.exchange().now()));
+    mismatch.unwrap_or_else(|| error.into()).with_offer(view)
 }
 
 fn placed(snapshot: &Snapshot, me: PublicKey, id: BidId) -> Result<Response, Problem> {
@@ -121,12 +173,15 @@ pub(super) async fn list(
 ) -> Result<Json<Page<BidView>>, Problem> {
     let snapshot = node.exchange().snapshot();
     let state = &snapshot.state;
-    let found = state.find(offer).map(|offer| offer.id);
-    let id = match (found, offer) {
-        (Some(id), _) => id,
+    let id = match (state.find(offer), offer) {
+        (Ok(offer), _) => offer.id,
         // Bids outlive the record that they were made on.
-        (None, OfferRef::Id(id)) if bids_on(state, id, None).next().is_some() => id,
-        (None, offer) => return Err(CommandError::OfferNotFound(offer.to_string()).into()),
+        (Err(CommandError::OfferNotFound(_)), OfferRef::Id(id))
+            if bids_on(state, id, None).next().is_some() =>
+        {
+            id
+        }
+        (Err(error), _) => return Err(error.into()),
     };
     let page = PageQuery::of(&query(raw), &("bids on", id))?;
     Ok(Json(bid_page(state, id, page)))

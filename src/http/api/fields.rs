@@ -7,7 +7,7 @@ use super::problem::{Code, Problem};
 use crate::{
     amount::{FromNumber, whole_number},
     http::types::FieldError,
-    time::UnixMillis,
+    time::{UNIX_MILLIS_MAX, UnixMillis},
 };
 use serde::{
     Deserialize, Deserializer,
@@ -240,6 +240,11 @@ pub(super) fn parsed<T: FromStr<Err: fmt::Display>>(text: String) -> Result<T, S
 /// A whole number of milliseconds within a range; to JSON 5000.0 is one, too.
 pub(super) fn milliseconds(range: RangeInclusive<u64>) -> impl FnOnce(&RawValue) -> Result<u64, String> {
     move |value| within(whole_number(value.get()), range)
+}
+
+/// The sequence of a record.
+pub(super) fn sequence(value: &RawValue) -> Result<u64, String> {
+    within(whole_number(value.get()), 1..=UNIX_MILLIS_MAX.0)
 }
 
 /// A whole number within a range, from the text of a query: digits and nothing else, so no sign.

@@ -8,7 +8,7 @@ use super::{
     request::{Command, Id, Versions, query, versions},
 };
 use crate::{
-    exchange::{CommandError, Done, OfferRef, OfferStatus, State as Market},
+    exchange::{Done, OfferRef, OfferStatus, State as Market},
     http::types::{OfferView, Page, text},
     market::{Acceptance, Currency, LIFETIME_MAX, MEMO_BYTES_MAX, NewOffer, Offer, Side, Terms},
     node::Node,
@@ -107,7 +107,7 @@ pub(super) async fn show(
     let seen = versions(&headers, &header::IF_NONE_MATCH)?;
     let mut response = show_offer(&node, offer)?;
     let (snapshot, now) = (node.exchange().snapshot(), node.exchange().now());
-    let unchanged = snapshot.state.find(offer).is_some_and(|offer| {
+    let unchanged = snapshot.state.find(offer).is_ok_and(|offer| {
         let seen = seen.as_ref().is_some_and(|seen| seen.name(offer.sequence));
         seen && says_itself(&snapshot.state, offer, now)
     });
@@ -141,7 +141,7 @@ pub(super) async fn withdraw(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let exchange = node.exchange();
-    let sequence = exchange.snapshot().state.find(offer).map(|offer| offer.sequence);
+    let sequence = exchange.snapshot().state.find(offer).map(|offer| offer.sequence).ok();
     let if_sequence = match (versions(&headers, &header::IF_MATCH)?, sequence) {
         (Some(wanted), Some(actual)) => match wanted.mismatch(actual) {
             Some(problem) => return Err(problem),
@@ -156,8 +156,7 @@ pub(super) async fn withdraw(
 
 fn show_offer(node: &Node, reference: OfferRef) -> Result<Response, Problem> {
     let snapshot = node.exchange().snapshot();
-    let offer =
-        snapshot.state.find(reference).ok_or_else(|| CommandError::OfferNotFound(reference.to_string()))?;
+    let offer = snapshot.state.find(reference)?;
     let view = OfferView::of(&snapshot.state, offer, node.exchange().now());
     let etag = [(header::ETAG, ascii(format!("\"{}\"", view.sequence))?)];
     Ok((etag, Json(view)).into_response())

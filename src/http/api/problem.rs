@@ -3,7 +3,7 @@
 
 use crate::{
     exchange::{CommandError, Refusal, RefusalCode},
-    http::types::{FieldError, ProblemView, ReasonView},
+    http::types::{FieldError, OfferView, ProblemView, ReasonView},
     market::{BidId, RecordError, Side},
     node::ConfirmError,
 };
@@ -85,6 +85,10 @@ codes! {
     OfferNotAvailable = "offer_not_available", CONFLICT, false, "The offer cannot be taken any more";
     /// A withdrawal of an own offer that is sold, withdrawn, closed or expired already.
     OfferClosed = "offer_closed", CONFLICT, false, "The offer is closed already";
+    /// The offer is another than the bid's owner saw, or may be.
+    TermsChanged = "terms_changed", CONFLICT, false, "The offer has changed";
+    /// An id names more than one record.
+    Ambiguous = "ambiguous", CONFLICT, false, "The id names more than one offer";
     /// A bid that its maker has answered is not given up.
     BidAnswered = "bid_answered", CONFLICT, false, "The bid is answered";
     /// The maker of the bid's offer may still come back.
@@ -183,6 +187,7 @@ pub(super) struct Problem {
     errors: Vec<FieldError>,
     bid: Option<BidId>,
     reasons: Vec<ReasonView>,
+    offer: Option<Box<OfferView>>,
 }
 
 impl Problem {
@@ -195,7 +200,14 @@ impl Problem {
             errors: Vec::new(),
             bid: None,
             reasons: Vec::new(),
+            offer: None,
         }
+    }
+
+    /// With the offer as it is now.
+    #[must_use]
+    pub(super) fn with_offer(self, offer: Option<OfferView>) -> Self {
+        Self { offer: offer.map(Box::new), ..self }
     }
 
     /// With everything that is wrong, field by field.
@@ -239,6 +251,7 @@ impl Problem {
             retryable: self.code.retryable() && self.bid.is_none(),
             instance: self.bid.map(|bid| format!("/api/v1/bids/{bid}")),
             bid_id: self.bid.map(|bid| bid.to_string()),
+            offer: self.offer.clone(),
             errors: self.errors.clone(),
             reasons: self.reasons.clone(),
         }
@@ -254,6 +267,8 @@ impl From<CommandError> for Problem {
             CommandError::OwnOffer(_) => Code::OwnOffer,
             CommandError::OfferNotAvailable { .. } => Code::OfferNotAvailable,
             CommandError::OfferClosed { .. } => Code::OfferClosed,
+            CommandError::TermsChanged { .. } => Code::TermsChanged,
+            CommandError::Ambiguous { .. } => Code::Ambiguous,
             CommandError::NotOwnBid(_) => Code::BidNotFound,
             CommandError::BidAnswered { .. } => Code::BidAnswered,
             CommandError::GiveUpTooEarly { .. } => Code::GiveUpTooEarly,

@@ -64,8 +64,12 @@ pub enum OfferStatus {
     Closed,
     /// Its time is over.
     Expired,
-    /// Its maker signed two contradicting versions: nobody should trust it.
+    /// Its maker signed versions that contradict each other: nobody should trust it. There is proof, which other nodes get as well.
     Equivocated,
+    /// Its maker changed its price or quantity, which this version of the program does not follow: it cannot be taken here.
+    Changed,
+    /// Its maker does not sell for now, and may again.
+    Paused,
 }
 
 impl OfferStatus {
@@ -78,6 +82,8 @@ impl OfferStatus {
             Self::Closed => "closed",
             Self::Expired => "expired",
             Self::Equivocated => "equivocated",
+            Self::Changed => "changed",
+            Self::Paused => "paused",
         }
     }
 }
@@ -91,6 +97,8 @@ impl From<exchange::OfferStatus> for OfferStatus {
             exchange::OfferStatus::Closed => Self::Closed,
             exchange::OfferStatus::Expired => Self::Expired,
             exchange::OfferStatus::Equivocated => Self::Equivocated,
+            exchange::OfferStatus::Changed => Self::Changed,
+            exchange::OfferStatus::Paused => Self::Paused,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Errors as the REST API shows them: RFC 9457, with a stable code.
 
-use super::{ReasonView, text};
+use super::{OfferView, ReasonView, text};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -45,6 +45,9 @@ pub struct ProblemView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<text::Id>)]
     pub bid_id: Option<String>,
+    /// The offer as it is now, when the bid was for another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<Box<OfferView>>,
     /// Everything that is wrong with the request, field by field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,

@@ -81,6 +81,7 @@ impl Judge {
         let (maker, mut dies_at) = (offer.client_id, offer.dies_at);
         let taken = match record.twin.map(read) {
             None => self.exchange.record(offer, via),
+            Some(Ok(twin)) if offer.contradicts(&twin).is_none() => return Verdict::Forged,
             Some(Ok(twin)) => {
                 dies_at = dies_at.max(twin.dies_at);
                 self.exchange.fraud([offer, twin], via)
@@ -124,11 +125,12 @@ fn known(market: &Market, record: &Carried, stamp: Stamp) -> Option<Verdict> {
         stamp: Stamp { version, ..stamp },
         dies_at: market.counts_until(held),
     };
-    if market.equivocated.contains_key(&stamp.target) {
+    if market.is_contradicted(&stamp.target) {
         return Some(genuine(Version::FRAUD));
     }
+    // An older version is looked at, and checked only when it would prove something.
     let is_known = record.twin.is_none()
-        && (held.item().seq > record.item.seq
+        && ((held.item().seq > record.item.seq && !held.may_contradict(&record.item))
             || (held.item().seq == record.item.seq && held.item().v == record.item.v));
     is_known.then(|| Version::of(held.item()).map(genuine)).flatten()
 }

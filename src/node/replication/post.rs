@@ -147,7 +147,7 @@ impl Queue {
     }
 }
 
-/// The newest version of a record, or both values of one that was signed twice.
+/// The newest version of a record, or the proof that its maker contradicts itself.
 pub(super) fn carried(market: &Market, target: &Target) -> Option<Carried> {
     if let Some((first, second)) = market.equivocated.get(target) {
         let [item, twin] = [first, second].map(|offer| offer.item().clone().into_inner());

@@ -423,7 +423,7 @@ async fn sought(seeking: &mut Option<JoinHandle<Sought>>) -> Sought {
 /// Tells the core what the store held.
 fn restore(state: &State, give: &mut impl FnMut(Input)) {
     for (target, offer) in &state.market.records {
-        let is_fraud = state.market.equivocated.contains_key(target);
+        let is_fraud = state.market.is_contradicted(target);
         let version = if is_fraud { Some(Version::FRAUD) } else { Version::of(offer.item()) };
         if let Some(version) = version {
             let stamp = Stamp { target: *target, version };

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    exchange::{CommandError, Done, IdempotencyKey, OfferRef},
+    exchange::{CommandError, Done, IdempotencyKey, NewBid, OfferRef, Seen},
     market::{Acceptance, Currency, IdMint, NewOffer, Side, Terms},
     replication::core::{Head, Root},
 };
@@ -182,7 +182,8 @@ async fn who_waits_for_a_maker_when_the_node_stops_hears_of_his_stored_bid() {
     let waiting = tokio::spawn({
         let exchange = exchange.clone();
         let minute = Duration::from_mins(1);
-        async move { exchange.bid(reference, None, minute, minute, None).await }
+        let new = NewBid { offer: reference, price: None, seen: Seen::default(), valid_for: minute };
+        async move { exchange.bid(new, minute, None).await }
     });
     while exchange.snapshot().state.bids_in_doubt == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;

@@ -254,7 +254,7 @@ impl Index {
         true
     }
 
-    /// Notes that the maker of a record that is held signed two values of one sequence. Returns whether that is news.
+    /// Notes that the maker of a record that is held contradicts itself in it. Returns whether that is news.
     /// It counts for as long as the longer-lived of the two.
     pub fn hold_fraud(&mut self, target: Target, dies_at: UnixMillis) -> bool {
         let Some(maker) = self.owners.get(&target).copied() else { return false };

@@ -421,7 +421,7 @@ impl Core {
         self.job_progress(maker, &stamp.target);
     }
 
-    /// The maker of a record signed two values of one sequence; both are kept.
+    /// The maker of a record contradicts itself in it; the proof is kept.
     fn fraud(&mut self, target: Target, dies_at: UnixMillis) {
         if !cfg!(mutant = "replica_keeps_fraud_to_itself")
             && self.index.hold_fraud(target, dies_at)

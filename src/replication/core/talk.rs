@@ -24,12 +24,12 @@ use std::sync::Arc;
 /// The longest head: all its fields, four IPv6 addresses and the signature.
 const HEAD_BYTES_MAX: usize = 32 + 8 + 8 + 4 + 32 + 1 + 4 * 19 + 64;
 
-/// A record as it arrived, or the proof that its maker signed two values of one sequence. Nothing about it is known to be true.
+/// A record as it arrived, or the proof that its maker contradicts itself in it. Nothing about it is known to be true.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Carried {
     /// The record.
     pub item: MutableItem,
-    /// The other value.
+    /// What it contradicts: another version, or another record with the same id.
     pub twin: Option<MutableItem>,
 }
 
@@ -49,8 +49,11 @@ impl Carried {
         let item = reader.item()?;
         let twin = if reader.flag()? { Some(reader.item()?) } else { None };
         match &twin {
-            Some(twin) if (twin.k, twin.seq) != (item.k, item.seq) || twin.v == item.v => {
+            Some(twin) if (twin.k, &twin.v) == (item.k, &item.v) => {
                 Err(Malformed("a proof of fraud that proves nothing"))
+            }
+            Some(twin) if twin.seq != item.seq && cfg!(mutant = "replica_proof_of_two_versions_refused") => {
+                Err(Malformed("a proof of fraud of two versions"))
             }
             _ => Ok(Self { item, twin }),
         }

@@ -32,7 +32,7 @@ pub struct Version {
 }
 
 impl Version {
-    /// What everybody who knows that a maker signed two values of one sequence holds of that record.
+    /// What everybody who knows that a maker contradicts itself holds of that record.
     pub const FRAUD: Self = Self { sequence: u64::MAX, value: ValueHash([0xff; VALUE_HASH_BYTES]) };
 
     /// Whether a head that says until then all that is held counts this, too.

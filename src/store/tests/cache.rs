@@ -82,7 +82,7 @@ fn a_damaged_record_of_others_is_dropped_counted_and_told_again() {
 fn a_proof_of_fraud_does_not_lose_its_record() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, _) = with_records(dir.path());
-    let proofs = rows(&store, "equivocations");
+    let proofs = rows(&store, "contradictions");
     assert!(proofs > 0);
     let before = state_of(&mut store);
     store.conn.execute_batch("UPDATE records SET crc = 0").unwrap();
@@ -172,9 +172,19 @@ fn heads_are_bounded_and_the_oldest_go_first() {
 #[test]
 fn a_store_of_the_schema_before_heads_is_taken_over_with_all_that_is_in_it() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut store, records) = with_records(dir.path());
-    let state = state_of(&mut store);
-    store.conn.execute_batch("DROP TABLE heads; DROP TABLE bids_given_up; PRAGMA user_version = 1").unwrap();
+    let (mut store, _) = with_records(dir.path());
+    // Other proofs than of two values of one sequence there were not.
+    store.conn.execute_batch("DELETE FROM contradictions WHERE seq <> other_seq").unwrap();
+    let (state, records) = (state_of(&mut store), heard(&mut store, NOBODY_DEAD));
+    assert!(!state.market.equivocated.is_empty());
+    // As they were written then.
+    for (first, second) in state.market.equivocated.values() {
+        let row = write::item(Row::default().text(first.target()), first);
+        let row = row.blob(&second.item().v).text(second.item().sig);
+        row.upsert(&store.conn, &tables::EQUIVOCATIONS).unwrap();
+    }
+    let later = "DROP TABLE heads; DROP TABLE bids_given_up; DROP TABLE contradictions; DROP TABLE unlisted;";
+    store.conn.execute_batch(&format!("{later} PRAGMA user_version = 1")).unwrap();
     drop(store);
     let mut store = open(dir.path());
     assert_eq!(store.status().schema_version, schema::SCHEMA);

@@ -2,8 +2,8 @@
 
 use crate::{
     exchange::{
-        BidAnswer, BidState, Core, Effect, Event, Heard, IdempotencyKey, Input, OfferRef, Output, ReplyTo,
-        Span, State,
+        BidAnswer, BidState, Core, Effect, Event, Heard, IdempotencyKey, Input, NewBid, OfferRef, Output,
+        ReplyTo, Seen, Span, State,
     },
     identity::{MasterKey, Network, Signed},
     market::{Acceptance, Bid, BidId, Currency, NewOffer, Offer, Side, Terms, Via},
@@ -96,9 +96,12 @@ impl Pair {
             },
             30..60 => match offer {
                 Some(offer) => Input::PlaceBid {
-                    offer: OfferRef::Hash(offer.target()),
-                    price: None,
-                    valid_for: Duration::from_secs(self.rng.random_range(1..100)),
+                    new: NewBid {
+                        offer: OfferRef::Hash(offer.target()),
+                        price: None,
+                        seen: Seen::default(),
+                        valid_for: Duration::from_secs(self.rng.random_range(1..100)),
+                    },
                     wait: Duration::ZERO,
                     idempotency: self.key(),
                     reply,

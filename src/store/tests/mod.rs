@@ -4,6 +4,7 @@ mod cache;
 mod copies;
 mod driven;
 mod files;
+mod first;
 mod power_loss;
 
 use super::*;

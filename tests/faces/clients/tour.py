@@ -81,7 +81,12 @@ until("the taker to hold the offer", lambda: isinstance(show_offer.sync(str(made
 low = refused(place_bid.sync(str(made.id), client=taker, body=NewBidBody(price=63999.99)), 409, "price_below_ask")
 assert not low.retryable
 refused(place_bid.sync(str(made.id), client=maker, body=NewBidBody()), 409, "own_offer")
-bid = is_a(BidView, place_bid.sync(str(made.id), client=taker, body=NewBidBody(price="64000", wait_ms=20000)))
+other_version = refused(place_bid.sync(str(made.id), client=taker, body=NewBidBody(sequence=1)), 409, "terms_changed")
+assert other_version.offer.sequence == made.sequence, other_version
+other_tag = place_bid.sync(str(made.id), client=taker, body=NewBidBody(), if_match='"1"')
+refused(other_tag, 412, "sequence_mismatch")
+as_seen = NewBidBody(sequence=made.sequence, side=made.side, btc_quantity="0.5", price="64000", wait_ms=20000)
+bid = is_a(BidView, place_bid.sync(str(made.id), client=taker, body=as_seen))
 assert (bid.status, bid.price, bid.trade.role) == (BidStatus.ACCEPTED, "64000", Role.TAKER), bid
 assert show_bid.sync(bid.id, client=taker) == bid
 assert [entry.id for entry in list_bids.sync(str(made.id), client=maker).items] == [bid.id]

@@ -74,7 +74,9 @@ async function tour (): Promise<void> {
     by.POST('/api/v1/offers/{id}/bids', { ...named(made.id), body })
   assert(!refused(await bid(taker, { price: 63999.99 }), 409, 'price_below_ask').retryable, 'retryable')
   refused(await bid(maker, {}), 409, 'own_offer')
-  const placed = await bid(taker, { price: '64000', wait_ms: 20000 })
+  const other_version = refused(await bid(taker, { sequence: 1 }), 409, 'terms_changed')
+  assert(other_version.offer?.sequence === made.sequence, other_version)
+  const placed = await bid(taker, { sequence: made.sequence, side: made.side, btc_quantity: '0.5', price: '64000', wait_ms: 20000 })
   const sold = placed.data
   assert(sold?.status === 'accepted' && sold.trade?.role === 'taker' && sold.price === '64000', placed.error ?? sold)
   const bids = await maker.GET('/api/v1/offers/{id}/bids', named(made.id))

@@ -44,7 +44,8 @@ pub(in crate::http::api) struct NewOfferBody {
     acceptance: Option<String>,
 }
 
-/// A bid. All fields may be left out.
+/// A bid. All fields may be left out. What is said of the offer is what you saw when you decided: if it is not so any more, the bid is
+/// refused (`terms_changed`), with the offer as it is.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(dead_code, reason = "a schema, as above")]
@@ -52,6 +53,17 @@ pub(in crate::http::api) struct NewBidBody {
     /// The price for one bitcoin that you pay (or ask, when the maker buys); the offer's own by default.
     #[schema(value_type = Option<Amount>)]
     price: (),
+    /// The version of the offer that you saw, its `sequence`; `If-Match` with its `ETag` says the same.
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991_u64)]
+    sequence: Option<u64>,
+    /// What the maker does, as you saw it.
+    side: Option<Side>,
+    /// The offer's quantity, as you saw it.
+    #[schema(value_type = Option<Amount>)]
+    btc_quantity: (),
+    /// The offer's currency, as you saw it.
+    #[schema(value_type = Option<CurrencyCode>)]
+    currency: (),
     /// How long the bid is firm, in milliseconds; 300000 by default, five minutes.
     #[schema(minimum = 1000, maximum = 86_400_000)]
     valid_for_ms: Option<u64>,

@@ -121,7 +121,7 @@ fn a_list_that_says_it_is_long_reserves_nothing() {
 }
 
 #[test]
-fn a_proof_of_fraud_is_two_values_of_one_sequence_under_one_key() {
+fn a_proof_of_fraud_is_two_that_differ_in_their_key_or_value() {
     let item = MutableItem {
         k: PublicKey([1; 32]),
         seq: 7,
@@ -132,11 +132,13 @@ fn a_proof_of_fraud_is_two_values_of_one_sequence_under_one_key() {
     let with = |twin: MutableItem| {
         write_frame(&[Message::Record(Carried { item: item.clone(), twin: Some(twin) })]).0
     };
-    let good = MutableItem { v: vec![2].into(), ..item.clone() };
-    assert!(read_frame(&with(good.clone())).is_ok());
-    for bad in
-        [item.clone(), MutableItem { seq: 8, ..good.clone() }, MutableItem { k: PublicKey([3; 32]), ..good }]
-    {
+    let other = MutableItem { v: vec![2].into(), ..item.clone() };
+    let later = MutableItem { seq: 8, ..other.clone() };
+    let namesake = MutableItem { k: PublicKey([3; 32]), ..other.clone() };
+    for good in [other, later, namesake] {
+        assert!(read_frame(&with(good)).is_ok());
+    }
+    for bad in [item.clone(), MutableItem { seq: 8, ..item.clone() }] {
         assert!(read_frame(&with(bad)).is_err());
     }
 }
