@@ -7,6 +7,8 @@ mod everyday;
 mod payloads;
 #[path = "support/ports.rs"]
 mod ports;
+#[path = "cli/strangers.rs"]
+mod strangers;
 
 use std::{
     fs,

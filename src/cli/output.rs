@@ -2,7 +2,7 @@
 
 use crate::{
     identity::ClientId,
-    shown::{harmless, harmless_lines},
+    shown::{harmless, harmless_json, harmless_lines},
 };
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -31,10 +31,10 @@ pub(crate) fn not_written(error: std::io::Error) -> anyhow::Error {
     )
 }
 
-/// Prints JSON.
+/// Prints JSON. Whoever reads it gets every character as it came; a terminal that shows it obeys none.
 pub(crate) fn print_json<T: Serialize>(value: &T) -> Result<()> {
     let text = serde_json::to_string_pretty(value).context("the answer cannot be written as JSON")?;
-    print(&format!("{text}\n"))
+    print(&format!("{}\n", harmless_json(&text)))
 }
 
 /// Prints a line of a program that goes on in any case: its work is not to print.

@@ -48,7 +48,8 @@ pub(crate) async fn run(client: &Client) -> Result<Exit> {
 fn reasons(reasons: &[ReasonView]) -> String {
     let line = |reason: &ReasonView| {
         let ReasonView { code, level, since, meaning, advice, detail } = reason;
-        let [meaning, advice, detail] = [meaning, advice, detail].map(|text| harmless(text));
+        let [code, level, meaning, advice, detail] =
+            [code, level, meaning, advice, detail].map(|text| harmless(text));
         format!("{level} {code} since {since}: {detail}\n      {meaning}\n      next: {advice}\n")
     };
     reasons.iter().map(line).collect()

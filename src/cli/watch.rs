@@ -13,7 +13,7 @@ use super::{
 use crate::{
     http::types::{OfferView, Page},
     node::clock,
-    shown::harmless,
+    shown::{harmless, harmless_json},
 };
 use anyhow::Result;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -136,7 +136,7 @@ impl Face {
                 format!("{} {}", change.sign(), harmless(row(offer).join("  ").trim_end()))
             }),
             Self::Json => lines(before, page, |change, offer| {
-                json!({"change": change.name(), "offer": offer}).to_string()
+                harmless_json(&json!({"change": change.name(), "offer": offer}).to_string()).into_owned()
             }),
         };
         match write(&text) {
