@@ -3,7 +3,8 @@
 //! Pure. Whoever knows something about the node writes it into [`Facts`]; [`conditions`] says what of it is a reason to tell the owner,
 //! and [`Account`] since when, so that what comes and goes within seconds is no news. Every place that tells how the node stands shows
 //! the reasons of this account and no others: `/readyz`, `/api/v1/node`, `vintner status`, `doctor`, `healthcheck`, the metrics, and
-//! the log, once when a reason begins and once when it ends.
+//! the log, once when a reason begins and once when it ends. At the first look nothing is waited for, so that whoever asks a node that
+//! has just started hears what it lacks; the log alone waits a few seconds then, since most of it comes by itself.
 //!
 //! A reason has one code. What it means and what to do is in one table, [`code`], from which `docs/operating.md` has its own. What
 //! cannot be known is no reason.

@@ -4,12 +4,17 @@ use super::{Code, Facts, Reason, conditions};
 use crate::time::{Now, UnixMillis};
 use std::{collections::BTreeMap, time::Duration};
 
-/// What a look at the facts has changed: what the log tells.
+/// How long after the first look a node counts as starting: much is so for a moment then, and goes by itself.
+const STARTS_FOR: Duration = Duration::from_secs(10);
+/// How long a reason that begins meanwhile must last before the log has it.
+const LASTS: Duration = Duration::from_secs(3);
+
+/// What a look at the facts has changed: what the log tells. What begins at a start and is gone within seconds is not in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Reasons that there were not before.
+    /// Reasons that were not told before.
     pub begun: Vec<Reason>,
-    /// Reasons that there are no longer, and how long there were.
+    /// Reasons that were told and that there are no longer, and how long there were.
     pub ended: Vec<(Reason, Duration)>,
 }
 
@@ -17,7 +22,7 @@ pub struct Changes {
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     noted: BTreeMap<Code, Noted>,
-    has_looked: bool,
+    first_look: Option<Now>,
 }
 
 /// A condition that was met a moment ago.
@@ -28,13 +33,16 @@ struct Noted {
     met_last: Now,
     detail: String,
     is_reason: bool,
+    /// It is in the log that it began, so that its end belongs there too.
+    told: bool,
 }
 
 impl Account {
     /// Takes the facts of this moment. `now` never goes back; `wall` may.
     pub fn look(&mut self, now: Now, wall: UnixMillis, facts: &Facts) -> Changes {
         let mut changes = Changes::default();
-        let first = !std::mem::replace(&mut self.has_looked, true);
+        let is_first = self.first_look.is_none();
+        let first_look = *self.first_look.get_or_insert(now);
         for (code, detail) in conditions(facts, wall) {
             let fresh = || Noted {
                 since: wall,
@@ -42,11 +50,15 @@ impl Account {
                 met_last: now,
                 detail: String::new(),
                 is_reason: false,
+                told: false,
             };
             let noted = self.noted.entry(code).or_insert_with(fresh);
             (noted.met_last, noted.detail) = (now, detail);
-            if !noted.is_reason && (first || now.since(noted.met_since) >= code.begins_after()) {
-                noted.is_reason = true;
+            let lasted = now.since(noted.met_since);
+            noted.is_reason |= is_first || lasted >= code.begins_after();
+            let is_of_the_start = noted.met_since.since(first_look) < STARTS_FOR;
+            if noted.is_reason && !noted.told && (lasted >= LASTS || !is_of_the_start) {
+                noted.told = true;
                 changes.begun.push(noted.reason(code));
             }
         }
@@ -54,7 +66,7 @@ impl Account {
             let gone_for = now.since(noted.met_last);
             let lingers = noted.is_reason && gone_for < code.ends_after() && !is_surely_over(*code, facts);
             let stays = noted.met_last == now || lingers;
-            if !stays && noted.is_reason {
+            if !stays && noted.told {
                 changes.ended.push((noted.reason(*code), now.since(noted.met_since)));
             }
             stays

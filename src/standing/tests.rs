@@ -169,47 +169,63 @@ fn each_fact_is_its_reason_and_no_other() {
     assert_eq!(with(|f| (f.outbox.in_doubt, f.outbox.in_doubt_for) = (1, 10 * minute)), [C::OutboxStuck]);
 }
 
-/// What began, what ended after how many seconds, and what there is since which second.
+/// What the log tells: what began, what ended after how many seconds. And what there is since which second.
 type Told = (Vec<&'static str>, Vec<(&'static str, u64)>, Vec<(&'static str, u64)>);
+
+/// An account whose `look` takes seconds since the start.
+fn looks() -> impl FnMut(u64, &Facts) -> Told {
+    let mut account = Account::default();
+    move |s, facts| {
+        let (now, wall) = (Now::from_start(Duration::from_secs(s)), WALL.plus(Duration::from_secs(s)));
+        let Changes { begun, ended } = account.look(now, wall, facts);
+        (
+            begun.iter().map(|reason| reason.code.as_str()).collect(),
+            ended.iter().map(|(reason, lasted)| (reason.code.as_str(), lasted.as_secs())).collect(),
+            account.reasons().iter().map(|r| (r.code.as_str(), r.since.since(WALL).as_secs())).collect(),
+        )
+    }
+}
 
 #[test]
 fn a_reason_begins_once_and_ends_once_and_what_flickers_is_none() {
-    let mut account = Account::default();
-    let at = |s: u64| (Now::from_start(Duration::from_secs(s)), WALL.plus(Duration::from_secs(s)));
-    let mut look = |s: u64, facts: &Facts| -> Told {
-        let (now, wall) = at(s);
-        let Changes { begun, ended } = account.look(now, wall, facts);
-        let names = |reasons: Vec<Code>| reasons.iter().map(|code| code.as_str()).collect::<Vec<_>>();
-        let begun = names(begun.iter().map(|reason| reason.code).collect());
-        let ended: Vec<_> =
-            ended.iter().map(|(reason, lasted)| (reason.code.as_str(), lasted.as_secs())).collect();
-        (
-            begun,
-            ended,
-            account.reasons().iter().map(|r| (r.code.as_str(), r.since.since(WALL).as_secs())).collect(),
-        )
-    };
+    let mut look = looks();
     let (well, mut dht, mut few) = (well(), well(), well());
     dht.dht.nodes = 0;
     few.replica.neighbours = 1;
-    let first = look(0, &dht);
-    assert_eq!(
-        first,
-        (vec!["no_dht_node"], vec![], vec![("no_dht_node", 0)]),
-        "at the start nothing is waited for"
-    );
-    assert_eq!(look(1, &dht), (vec![], vec![], vec![("no_dht_node", 0)]), "told once");
-    assert_eq!(look(2, &well), (vec![], vec![("no_dht_node", 2)], vec![]));
-    assert_eq!(look(3, &dht), (vec![], vec![], vec![]), "a moment without an answer is none later");
-    assert_eq!(look(4, &well), (vec![], vec![], vec![]));
-    for s in 10..70 {
+    assert_eq!(look(0, &well), (vec![], vec![], vec![]));
+    assert_eq!(look(100, &dht), (vec![], vec![], vec![]), "a moment without an answer is none");
+    assert_eq!(look(101, &well), (vec![], vec![], vec![]));
+    for s in 110..170 {
         assert_eq!(look(s, &few), (vec![], vec![], vec![]), "{s}");
     }
-    assert_eq!(look(70, &few), (vec!["few_neighbours"], vec![], vec![("few_neighbours", 10)]));
-    assert_eq!(look(71, &well), (vec![], vec![], vec![("few_neighbours", 10)]), "it may come back at once");
-    assert_eq!(look(72, &few), (vec![], vec![], vec![("few_neighbours", 10)]));
-    assert_eq!(look(73, &well).1, []);
-    assert_eq!(look(77, &well), (vec![], vec![("few_neighbours", 67)], vec![]));
+    assert_eq!(look(170, &few), (vec!["few_neighbours"], vec![], vec![("few_neighbours", 110)]));
+    assert_eq!(look(171, &well), (vec![], vec![], vec![("few_neighbours", 110)]), "it may come back at once");
+    assert_eq!(look(172, &few), (vec![], vec![], vec![("few_neighbours", 110)]), "told once");
+    assert_eq!(look(173, &well).1, []);
+    assert_eq!(look(177, &well), (vec![], vec![("few_neighbours", 67)], vec![]));
+}
+
+#[test]
+fn at_the_start_everything_is_shown_at_once_and_logged_only_if_it_lasts() {
+    let (well, mut dht, mut behind) = (well(), well(), well());
+    dht.dht.nodes = 0;
+    behind.store.behind = true;
+    let mut look = looks();
+    let shown = (vec![], vec![], vec![("no_dht_node", 0)]);
+    assert_eq!(look(0, &dht), shown, "whoever asks hears it at once");
+    assert_eq!(look(2, &dht), shown);
+    assert_eq!(look(3, &well), (vec![], vec![], vec![]), "what was not logged ends without a word");
+    assert_eq!(look(9, &behind), (vec![], vec![], vec![("store_behind", 9)]), "still at the start");
+    assert_eq!(look(12, &behind), (vec!["store_behind"], vec![], vec![("store_behind", 9)]));
+    assert_eq!(look(13, &well), (vec![], vec![("store_behind", 4)], vec![]));
+    let at_once = (vec!["store_behind"], vec![], vec![("store_behind", 14)]);
+    assert_eq!(look(14, &behind), at_once, "later nothing is waited for");
+
+    let mut look = looks();
+    assert_eq!(look(0, &dht).0, [""; 0]);
+    assert_eq!(look(3, &dht), (vec!["no_dht_node"], vec![], vec![("no_dht_node", 0)]), "it lasts");
+    assert_eq!(look(4, &dht), (vec![], vec![], vec![("no_dht_node", 0)]), "told once");
+    assert_eq!(look(5, &well), (vec![], vec![("no_dht_node", 5)], vec![]));
 }
 
 #[test]
@@ -225,13 +241,14 @@ fn a_neighbour_that_is_lost_again_ends_nothing_and_one_that_has_told_all_does_at
         let of = |code| code == Code::NoneReachable;
         (begun.iter().any(|reason| of(reason.code)), ended.iter().any(|(reason, _)| of(reason.code)))
     };
-    assert_eq!(look(0, 0, false, false), (true, false));
-    for s in 1..30 {
+    look(0, 4, true, false);
+    assert_eq!(look(99, 0, false, false), (true, false));
+    for s in 100..130 {
         assert_eq!(look(s, usize::from(s % 5 == 0), false, false), (false, false), "{s}");
     }
-    assert_eq!(look(30, 1, true, false), (false, true), "it has told all");
-    assert_eq!(look(31, 0, false, false), (true, false));
-    assert_eq!(look(32, 0, false, true), (false, true), "nobody is expected any more");
+    assert_eq!(look(130, 1, true, false), (false, true), "it has told all");
+    assert_eq!(look(131, 0, false, false), (true, false));
+    assert_eq!(look(132, 0, false, true), (false, true), "nobody is expected any more");
 }
 
 #[test]
