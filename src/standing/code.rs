@@ -113,7 +113,7 @@ codes! {
     PrivateAddresses = "private_addresses", Sync, after 0 s, until 0 s:
         "other nodes were found only at addresses that this node does not connect to, so that it cannot tell what it lacks";
         "give --allow-private if that network is yours; a node that listens on loopback only needs --rpc and --dht \
-         on 0.0.0.0 as well";
+         on 0.0.0.0 as well; if there is nobody of it any more, say so with `vintner node confirm-alone`";
     HeadsRefused = "heads_refused", Sync, after 0 s, until 5 s:
         "what others say of their offers is refused, because its time does not fit this machine's clock";
         "set this machine's clock by the network's time: `timedatectl set-ntp true`";

@@ -121,11 +121,12 @@ fn none_reachable(facts: &Facts, wall: UnixMillis) -> Option<String> {
     ))
 }
 
-/// With neighbours, what those others offer comes through them; and an address that a stranger named is no reason by itself.
+/// With neighbours, what those others offer comes through them; an address that a stranger named is no reason by itself, and no word
+/// against the owner's that there is nobody.
 fn private_addresses(facts: &Facts) -> Option<String> {
     let ReachFacts { not_connected_to, this_machine_only, .. } = &facts.reach;
     let [first, more @ ..] = &not_connected_to[..] else { return None };
-    if facts.replica.neighbours > 0 {
+    if facts.replica.neighbours > 0 || facts.others.alone_since.is_some() {
         return None;
     }
     let (were, such_as) = match more.len() {

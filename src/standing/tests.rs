@@ -58,6 +58,12 @@ fn nodes_at_private_addresses_and_nobody_who_gets_through_are_told_and_the_unkno
         "{said}"
     );
     assert!(private(0, true).contains("listens on loopback only"));
+    let alone = with(|facts| {
+        (facts.replica.neighbours, facts.replica.neighbours_wanted) = (0, 0);
+        facts.reach.not_connected_to.clone_from(&found);
+        facts.others.alone_since = Some(WALL);
+    });
+    assert_eq!(alone, [], "the owner has said that none of them is of this network");
     let reach = |reachability: Reachability| with(|facts| facts.reach.reachability = reachability);
     assert_eq!((reach(Reachability::Unknown), reach(Reachability::Reached)), (vec![], vec![]));
     assert_eq!(reach(Reachability::Nowhere), [Code::Unreachable]);
