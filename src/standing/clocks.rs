@@ -1,8 +1,8 @@
-//! This machine's clock beside others', by the times that they sign. Most network prefixes decide, so that nobody who has many nodes in
-//! one place does.
+//! This machine's clock beside others', by the times that they sign. Most places decide, so that nobody who has many nodes in one place
+//! does: a place is a network prefix, in private ranges a host, and on loopback a port.
 
 use super::facts::ClockVote;
-use crate::address::{Prefix, is_private};
+use crate::address::{Host, Prefix, is_private};
 use std::collections::BTreeMap;
 
 /// How this machine's clock stands.
@@ -14,14 +14,32 @@ pub struct Clock {
     pub voices: usize,
 }
 
+/// What has one voice, however many nodes it has.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    Public(Prefix),
+    Private(Host),
+    /// Here nodes of many owners share a host: in tests and devnets.
+    Loopback(Host, u16),
+}
+
+impl Place {
+    fn of(vote: &ClockVote) -> Self {
+        let (ip, host) = (vote.ip.to_canonical(), Host::of(vote.ip));
+        match () {
+            () if ip.is_loopback() => Self::Loopback(host, vote.port),
+            () if is_private(ip) => Self::Private(host),
+            () => Self::Public(Prefix::of(ip)),
+        }
+    }
+}
+
 /// The middle of all voices; `None` where there is none.
 #[must_use]
 pub fn compare(votes: &[ClockVote]) -> Option<Clock> {
-    let mut places: BTreeMap<(bool, u64, u16), Vec<i64>> = BTreeMap::new();
+    let mut places: BTreeMap<Place, Vec<i64>> = BTreeMap::new();
     for vote in votes {
-        let Prefix(prefix) = Prefix::of(vote.ip);
-        let place = if is_private(vote.ip) { (true, prefix, vote.port) } else { (false, prefix, 0) };
-        places.entry(place).or_default().push(vote.ahead_ms);
+        places.entry(Place::of(vote)).or_default().push(vote.ahead_ms);
     }
     let voices: Vec<i64> = places.into_values().filter_map(middle).collect();
     let count = voices.len();

@@ -113,9 +113,9 @@ pub struct ReachFacts {
 /// What one other node's clock showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockVote {
-    /// Where the node answered: nodes of one network prefix have one voice together.
+    /// Where the node answered: nodes of one network prefix have one voice together, in private ranges those of one host.
     pub ip: IpAddr,
-    /// Its port: on loopback and in private ranges many nodes share an address, and each has a voice.
+    /// Its port: on loopback, where many nodes share an address, each has a voice.
     pub port: u16,
     /// Its clock less this machine's, in milliseconds.
     pub ahead_ms: i64,

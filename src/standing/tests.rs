@@ -142,6 +142,9 @@ fn clocks_are_compared_by_most_prefixes() {
         [Code::ClockAhead],
         "on loopback each port is a place"
     );
+    let at_home = [("10.9.0.1", 1, 9_000), ("10.9.0.1", 2, 9_000), ("10.9.0.2", 1, 0), ("10.9.0.3", 1, 0)];
+    let at_home = at_home.iter().map(|(ip, port, ahead)| vote(ip, *port, *ahead)).collect::<Vec<_>>();
+    assert_eq!(compare(&at_home), Some(Clock { ahead_ms: 0, voices: 3 }), "in private ranges a host is one");
 }
 
 #[test]
