@@ -79,9 +79,9 @@ pub struct ReplicaFacts {
 /// Heads that nodes signed with a time that does not fit this machine's clock, brought by the very nodes that signed them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HeadFacts {
-    /// Nodes whose last head lies too far in the future.
+    /// Neighbours whose last head lies too far in the future.
     pub future: usize,
-    /// Nodes whose last head counted as long silent when it came.
+    /// Neighbours whose last head counted as long silent when it came.
     pub past: usize,
 }
 

@@ -258,9 +258,9 @@ pub struct Status {
     /// Since it was last without neighbours, the heads of one of them have come, a comparison with one has ended, and all was held that
     /// either showed.
     pub caught_up: bool,
-    /// Nodes whose own head is refused because its time lies in the future.
+    /// Neighbours whose own head is refused because its time lies in the future.
     pub heads_future: usize,
-    /// Nodes that count as silent by the time of the head that they have just brought.
+    /// Neighbours that count as silent by the time of the head that they have just brought.
     pub heads_past: usize,
     /// Records that are held, and the dead that are still known.
     pub records: usize,

@@ -15,7 +15,8 @@ pub const SILENT_KNOWN_FOR: Duration = Duration::from_hours(24);
 pub const SKEW: Duration = Duration::from_mins(1);
 /// How long it counts as lately that a maker fell silent: who falls silent together is noticed within a head's interval.
 pub const LATELY: Duration = Duration::from_mins(10);
-/// Nodes that are remembered because the time in their own head does not fit.
+/// Nodes that are remembered because the time in their own head does not fit. Neighbours among them count, which are fewer; the others
+/// may become neighbours a moment later.
 pub const OFF_TIME_MAX: usize = 64;
 /// How long: two heads.
 pub const OFF_TIME_FOR: Duration = Duration::from_secs(130);
@@ -39,6 +40,9 @@ pub const STRANGERS_MAX: usize = 1_000;
 pub const NEIGHBOURS: usize = 5;
 /// Neighbours that it has at most, others' wishes included.
 pub const NEIGHBOURS_MAX: usize = 8;
+/// Makers that are looked at, once a second, for how many of them could be neighbours: of so many that live five are found, and where
+/// most are silent or in one place the count may be too small.
+pub const COULD_BE_LOOKED_AT_MAX: usize = 1_000;
 /// Neighbours in one network prefix, on the public network: one hosting company's customer must not be all that is heard.
 pub const NEIGHBOURS_A_PREFIX_MAX: usize = 2;
 /// Makers whose news a neighbour gets by name only: 2 MB a neighbour at most. What more it prunes it gets all the same.

@@ -116,6 +116,13 @@ impl Makers {
         self.known.values().filter(move |maker| maker.stale == stale).filter_map(|maker| maker.head.as_ref())
     }
 
+    /// The heads that are fresh, of `most` makers that come after this one, and after the last the first.
+    pub(super) fn fresh_heads_after(&self, id: &ClientId, most: usize) -> impl Iterator<Item = &SignedHead> {
+        let after = self.known.range((Bound::Excluded(*id), Bound::Unbounded));
+        let looked_at = after.chain(self.known.range(..=*id)).take(most);
+        looked_at.filter(|(_, maker)| !maker.stale).filter_map(|(_, maker)| maker.head.as_ref())
+    }
+
     /// A record of this maker is held: without a head it counts as fresh for a while from now on.
     pub(super) fn holds(&mut self, maker: ClientId, now: Now, timers: &mut Timers) {
         if self.known.len() < MAKERS_MAX {
@@ -330,10 +337,15 @@ impl Core {
     fn look_at_time(&mut self, maker: ClientId, off: Option<OffTime>) {
         match off {
             None => _ = self.off_time.remove(&maker),
-            Some(off) if self.off_time.len() < OFF_TIME_MAX || self.off_time.contains_key(&maker) => {
+            Some(off) => {
+                if self.off_time.len() >= OFF_TIME_MAX && !self.off_time.contains_key(&maker) {
+                    // Not a neighbour, of which there are fewer than there is room for.
+                    let others = self.off_time.iter().filter(|(id, _)| !self.neighbours.contains(id));
+                    let oldest = others.min_by_key(|(_, (at, _))| *at).map(|(id, _)| *id);
+                    oldest.and_then(|id| self.off_time.remove(&id));
+                }
                 self.off_time.insert(maker, (self.now, off));
             }
-            Some(_) => {}
         }
     }
 

@@ -218,7 +218,8 @@ impl Core {
 
     /// How it stands.
     pub fn status(&self) -> Status {
-        let off = |kind| self.off_time.values().filter(|(_, off)| *off == kind).count();
+        let is_off = |peer: &ClientId, kind| self.off_time.get(peer).is_some_and(|(_, off)| *off == kind);
+        let off = |kind| self.neighbours.ids().filter(|peer| is_off(peer, kind)).count();
         Status {
             neighbours: self.neighbours.ids().collect(),
             makers: self.makers.len(),

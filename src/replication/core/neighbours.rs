@@ -8,8 +8,8 @@
 use super::{
     Asked, Core, Effect, SignedHead, Timer, UncheckedHead, Via,
     limits::{
-        ADDRESSES_KNOWN_MAX, BACK_OFF_MAX, BACK_OFF_MIN, BAN, JOINS_MAX, LAZY_MAX, NEIGHBOURS,
-        NEIGHBOURS_A_PREFIX_MAX, NEIGHBOURS_MAX, PING_AFTER, SEEK_AT_LEISURE_EVERY, SEEK_EVERY,
+        ADDRESSES_KNOWN_MAX, BACK_OFF_MAX, BACK_OFF_MIN, BAN, COULD_BE_LOOKED_AT_MAX, JOINS_MAX, LAZY_MAX,
+        NEIGHBOURS, NEIGHBOURS_A_PREFIX_MAX, NEIGHBOURS_MAX, PING_AFTER, SEEK_AT_LEISURE_EVERY, SEEK_EVERY,
         STRANGERS_MAX,
     },
     talk::{Answer, Carried, Message, News, Question},
@@ -335,7 +335,9 @@ impl Core {
             *same += 1;
             is_private(ip) || *same <= NEIGHBOURS_A_PREFIX_MAX
         };
-        self.makers.heads(false).filter(|head| may_be(head)).take(NEIGHBOURS).count()
+        // Each node begins elsewhere, so that nobody is overlooked by all.
+        let heads = self.makers.fresh_heads_after(&self.me, COULD_BE_LOOKED_AT_MAX);
+        heads.filter(|head| may_be(head)).take(NEIGHBOURS).count()
     }
 
     fn ask_to_join(&mut self) {

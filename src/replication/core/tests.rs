@@ -464,3 +464,47 @@ fn a_tree_that_does_not_bring_what_the_dht_brought_is_mended() {
         assert_eq!(bench.core.tree.missing.len(), 0);
     }
 }
+
+#[test]
+fn clocks_that_are_off_count_while_their_nodes_are_neighbours_and_crowd_no_neighbour_out() {
+    let mut bench = Bench::alone();
+    let met = |bench: &mut Bench, n: u8, accepted| {
+        bench.peer = KeyPair::from_seed(&[n; 32]);
+        let client = bench.peer.public();
+        bench.give(Input::Met { client, addresses: vec![([127, 0, 0, 1], 5000 + u16::from(n)).into()] });
+        let at = WALL.plus(Duration::from_hours(2));
+        let head = Head { at, ..Head::clone(&bench.head(7)) }.sign(&network(), &bench.peer).bytes().clone();
+        let join = bench.take(|question| matches!(question, Question::Join { .. }));
+        bench.answer(join, Answer::Joined { accepted, head });
+    };
+    for n in 0..limits::OFF_TIME_MAX as u8 + 6 {
+        met(&mut bench, 100 + n, false);
+    }
+    assert_eq!(bench.core.status().heads_future, 0, "strangers");
+    met(&mut bench, 2, true);
+    assert_eq!(bench.core.status().heads_future, 1);
+    for n in 0..limits::OFF_TIME_MAX as u8 + 6 {
+        met(&mut bench, 10 + n, false);
+    }
+    assert_eq!((bench.core.status().heads_future, bench.core.off_time.len()), (1, limits::OFF_TIME_MAX));
+}
+
+#[test]
+fn those_who_could_be_neighbours_are_looked_for_from_each_nodes_own_id_on_and_not_for_ever() {
+    let mut bench = Bench::alone();
+    let mut ids: Vec<ClientId> = (20..24)
+        .map(|n| {
+            bench.peer = KeyPair::from_seed(&[n; 32]);
+            bench.give(Input::RestoredHead(bench.head(7)));
+            bench.peer.public()
+        })
+        .collect();
+    ids.sort_unstable();
+    let found = |bench: &Bench, from: &ClientId, most| {
+        bench.core.makers.fresh_heads_after(from, most).map(|head| head.maker).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&bench, &ids[2], 9), [ids[3], ids[0], ids[1], ids[2]]);
+    assert_eq!(found(&bench, &ids[2], 2), [ids[3], ids[0]]);
+    bench.pass(limits::STALE_AFTER);
+    assert_eq!(found(&bench, &ids[2], 9), [], "they have fallen silent");
+}
