@@ -2,7 +2,7 @@
 //!
 //! It stands in the store's note [`META_OTHERS`], so that a node that starts while the others cannot be reached knows that there are some.
 
-use super::{Node, anchors::Anchor, clock};
+use super::{Node, anchors::Anchor, clock, writer::JournalError};
 use crate::{replication::core::SignedHead, time::UnixMillis};
 use std::{
     sync::{
@@ -104,7 +104,7 @@ pub enum ConfirmError {
     NotAlone(usize),
     /// The store did not take it.
     #[error("it was not stored: {0}; look at the disk and try again")]
-    NotStored(String),
+    NotStored(JournalError),
     /// More waits than the writer takes at a time, or it has ended.
     #[error("the node is busy, or is stopping; try again in a moment")]
     Busy,

@@ -68,7 +68,7 @@ pub trait Journal: Send + 'static {
 }
 
 /// Why something was not stored.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JournalError {
     /// No space: nothing was written, and the next try may succeed.
     #[error("the disk is full")]
@@ -109,7 +109,7 @@ pub(super) enum Message {
         probes: bool,
     },
     /// The same, and say whether it was stored.
-    NoteSurely(&'static str, String, oneshot::Sender<Result<(), String>>),
+    NoteSurely(&'static str, String, oneshot::Sender<Result<(), JournalError>>),
     /// Commit what is pending and end.
     Stop,
 }
@@ -345,7 +345,7 @@ impl<J: Journal> Writer<J> {
                     }
                 }
                 Message::NoteSurely(name, value, stored) => {
-                    let outcome = self.journal.note(name, &value).map_err(|error| error.to_string());
+                    let outcome = self.journal.note(name, &value);
                     // Whoever asked may have stopped waiting.
                     drop(stored.send(outcome));
                 }

@@ -5,7 +5,7 @@ use crate::{
     exchange::{CommandError, Refusal, RefusalCode},
     http::types::{FieldError, OfferView, ProblemView, ReasonView},
     market::{BidId, RecordError, Side},
-    node::ConfirmError,
+    node::{ConfirmError, JournalError},
 };
 use axum::{
     body::Body,
@@ -150,7 +150,8 @@ impl Code {
     pub(super) fn of_confirmation(error: &ConfirmError) -> Self {
         match error {
             ConfirmError::NotAlone(_) => Self::NotAlone,
-            ConfirmError::NotStored(_) => Self::StorageFull,
+            ConfirmError::NotStored(JournalError::Full) => Self::StorageFull,
+            ConfirmError::NotStored(_) => Self::Internal,
             ConfirmError::Busy => Self::Busy,
         }
     }
@@ -347,4 +348,17 @@ pub(super) fn ensure(response: Response, method: &axum::http::Method, path: &str
         problem.headers_mut().insert(name, value);
     }
     problem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_full_disk_is_told_as_one() {
+        let of = |error| Code::of_confirmation(&ConfirmError::NotStored(error));
+        assert_eq!(of(JournalError::Full), Code::StorageFull);
+        assert_eq!(of(JournalError::Failed("the disk is gone".into())), Code::Internal);
+        assert_eq!(of(JournalError::Unusable("the database was deleted".into())), Code::Internal);
+    }
 }

@@ -67,7 +67,9 @@ fn own_errors(operation: &str) -> &'static [Code] {
         ],
         "show_trade" => &[C::InvalidId, C::TradeNotFound],
         "recover_node" => &[C::MalformedJson, C::ValidationFailed, C::InvalidHeader],
-        "confirm_alone" => &[C::MalformedJson, C::ValidationFailed, C::InvalidHeader, C::NotAlone],
+        "confirm_alone" => {
+            &[C::MalformedJson, C::ValidationFailed, C::InvalidHeader, C::NotAlone, C::Internal]
+        }
         "readyz" => &[C::NotReady, C::NotSynced],
         _ => &[],
     }
