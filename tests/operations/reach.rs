@@ -2,7 +2,7 @@
 
 use super::testnet::{
     PATIENCE,
-    hosts::{Hosts, within},
+    hosts::{Hosts, forbidden, within, without},
     process::{NodeProcess, Process},
 };
 use serde_json::{Value, json};
@@ -83,6 +83,28 @@ async fn offer_arrives(maker: &NodeProcess, key: &str, at: &[&NodeProcess]) {
             assert!(started.elapsed() < LONG, "the offer of {} does not come to {}", maker.api, node.api);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+}
+
+#[test]
+fn a_test_that_cannot_have_namespaces_fails_unless_it_is_left_out_on_purpose_and_never_in_ci() {
+    let told = forbidden("reach::one", "unshare failed: Operation not permitted");
+    let sysctls = [
+        "kernel.apparmor_restrict_unprivileged_userns",
+        "kernel.unprivileged_userns_clone",
+        "user.max_user_namespaces",
+    ];
+    for part in sysctls.iter().chain(&["reach::one", "not permitted", "VINTNER_WITHOUT_NAMESPACES=1"]) {
+        assert!(told.contains(part), "{told}");
+    }
+    for (set, ci) in [("", ""), ("0", ""), ("", "true"), ("0", "true")] {
+        assert_eq!(without("reach::one", set, ci), Ok(None), "{set:?} {ci:?}");
+    }
+    for ci in ["", "0", "false"] {
+        assert!(without("reach::one", "1", ci).unwrap().unwrap().contains("reach::one"), "{ci:?}");
+    }
+    for (set, ci) in [("1", "true"), ("1", "1"), ("yes", "")] {
+        assert!(without("reach::one", set, ci).is_err(), "{set:?} {ci:?}");
     }
 }
 

@@ -2,7 +2,8 @@
 # Runs the test suites of stock Grenache packages with `vintner grape` in place of their grape: sh tests/suites/run.sh PROGRAM [SUITE...]
 #
 # The suites come with the packages, which npm installs at the versions of package-lock.json; nothing of them is kept here. They
-# use fixed ports (1337, 20000 to 20100, 30000 to 30002, 40001 to 40100): where the system allows it they get a network of their own.
+# use fixed ports (1337, 20000 to 20100, 30000 to 30002, 40001 to 40100), so they get a network of their own. Where the kernel allows none,
+# VINTNER_WITHOUT_NAMESPACES=1 has them use this machine's ports.
 set -eu
 cd "$(dirname "$0")"
 
@@ -51,12 +52,32 @@ suite() {
 }
 
 # A network of their own, with its loopback up, without being root.
-if [ -z "${VINTNER_ALONE:-}" ] && unshare --user --map-root-user --net sh -c 'ip link set lo up' >/dev/null 2>&1; then
-    VINTNER_ALONE=1
-    export VINTNER_ALONE
-    exec unshare --user --map-root-user --net sh -c 'ip link set lo up && exec sh ./run.sh "$0" "$@"' "$VINTNER" "$@"
+if [ -z "${VINTNER_ALONE:-}" ]; then
+    case ${VINTNER_WITHOUT_NAMESPACES:-0}:${CI:-} in
+        0:*)
+            why=$(unshare --user --map-root-user --net sh -c 'ip link set lo up' 2>&1) || {
+                echo "tests/suites: the suites need a network of their own, and cannot have one: $why; allow it (sysctl -w" \
+                    "kernel.apparmor_restrict_unprivileged_userns=0, kernel.unprivileged_userns_clone=1, or a larger" \
+                    "user.max_user_namespaces, whichever there is; in a container: --privileged; the command ip is of the" \
+                    "package iproute2), or let them use this machine's ports with VINTNER_WITHOUT_NAMESPACES=1" >&2
+                exit 1
+            }
+            VINTNER_ALONE=1
+            export VINTNER_ALONE
+            exec unshare --user --map-root-user --net sh -c 'ip link set lo up && exec sh ./run.sh "$0" "$@"' "$VINTNER" "$@"
+            ;;
+        1: | 1:0 | 1:false)
+            echo "tests/suites: no network of their own here, so ports 1337, 2000x, 3000x and 400xx have to be free" ;;
+        1:*)
+            echo "tests/suites: VINTNER_WITHOUT_NAMESPACES is set and so is CI; unset one of them" >&2
+            exit 1
+            ;;
+        *)
+            echo "tests/suites: VINTNER_WITHOUT_NAMESPACES is $VINTNER_WITHOUT_NAMESPACES; set it to 1, or not at all" >&2
+            exit 1
+            ;;
+    esac
 fi
-[ -n "${VINTNER_ALONE:-}" ] || echo "tests/suites: no network of their own here, so ports 1337, 2000x, 3000x and 400xx have to be free"
 
 for name in ${*:-grape link http http-0 ws}; do
     suite "$name"

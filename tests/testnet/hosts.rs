@@ -14,36 +14,30 @@ const INSIDE: &str = "VINTNER_TEST_INSIDE";
 /// The test's own address in the networks that it looks into, for the APIs of nodes.
 const OWN: &str = "50.0.0.1/32";
 
-/// Runs `test` in namespaces of its own; `name` is the test's name with its modules. Where the kernel allows none, that is said, and
-/// with `CI` set it is a failure.
+/// Leaves out the tests that need namespaces, which otherwise fail where there are none.
+const WITHOUT: &str = "VINTNER_WITHOUT_NAMESPACES";
+
+/// What `unshare` is asked for hosts.
+const FLAGS: [&str; 4] = ["--user", "--map-root-user", "--net", "--mount"];
+
+/// Runs `test` in namespaces of its own; `name` is the test's name with its modules. Where the kernel allows none, the test fails, unless
+/// it is left out on purpose.
 pub fn within<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Hosts) -> F) {
     if std::env::var(INSIDE).as_deref() == Ok(name) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         return runtime.unwrap().block_on(test(Hosts::new()));
     }
-    let unshare = |program: &str| {
-        let mut command = Command::new("unshare");
-        command.args(["--user", "--map-root-user", "--net", "--mount", "--", program]);
-        command
-    };
+    if is_left_out(name) {
+        return;
+    }
     if let Err(error) = Command::new("ip").arg("-V").output() {
         panic!("the command ip does not run ({error}); install the package iproute2");
     }
-    let forbidden = match unshare("true").output() {
-        Ok(output) if output.status.success() => None,
-        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => panic!("the command unshare does not run ({error}); install the package util-linux"),
-    };
-    if let Some(why) = forbidden {
-        let told = format!(
-            "{name} was left out, because this kernel allows no network namespaces of one's own: {why}"
-        );
-        assert!(std::env::var_os("CI").is_none(), "{told}");
-        eprintln!("{told}");
-        return;
-    }
+    must_be_allowed(name, &FLAGS);
     let own = std::env::current_exe().unwrap();
-    let output = unshare(own.to_str().unwrap())
+    let output = Command::new("unshare")
+        .args(FLAGS)
+        .arg(own)
         .args([name, "--exact", "--nocapture"])
         .env(INSIDE, name)
         .output()
@@ -51,6 +45,50 @@ pub fn within<F: Future<Output = ()>>(name: &str, test: impl FnOnce(Hosts) -> F)
     let said =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
+}
+
+/// Whether a test that needs namespaces is left out on purpose, which is then said.
+pub fn is_left_out(name: &str) -> bool {
+    let set = |name| std::env::var(name).unwrap_or_default();
+    match without(name, &set(WITHOUT), &set("CI")) {
+        Ok(None) => false,
+        Ok(Some(told)) => {
+            eprintln!("{told}");
+            true
+        }
+        Err(told) => panic!("{told}"),
+    }
+}
+
+/// What is said of a test that is left out; an error where nothing may be. The values of the two variables, empty when not set.
+pub fn without(name: &str, without: &str, ci: &str) -> Result<Option<String>, String> {
+    match (without, ci) {
+        ("" | "0", _) => Ok(None),
+        ("1", "" | "0" | "false") => Ok(Some(format!("{name} is left out: {WITHOUT} is set"))),
+        ("1", _) => {
+            Err(format!("{WITHOUT} is set and so is CI, where no test is left out; unset one of them"))
+        }
+        (other, _) => Err(format!("{WITHOUT} is {other:?}; set it to 1, or not at all")),
+    }
+}
+
+/// Fails where the kernel does not allow `unshare` with these flags.
+pub fn must_be_allowed(name: &str, flags: &[&str]) {
+    match Command::new("unshare").args(flags).args(["--", "true"]).output() {
+        Ok(output) if output.status.success() => {}
+        Ok(output) => panic!("{}", forbidden(name, String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) => panic!("the command unshare does not run ({error}); install the package util-linux"),
+    }
+}
+
+/// What is said of a test that cannot run.
+pub fn forbidden(name: &str, why: &str) -> String {
+    format!(
+        "{name} needs namespaces of its own, and this kernel allows none: {why}; allow them (sysctl -w \
+         kernel.apparmor_restrict_unprivileged_userns=0, kernel.unprivileged_userns_clone=1, or a larger \
+         user.max_user_namespaces, whichever there is; in a container: --privileged), or leave such tests out \
+         with {WITHOUT}=1"
+    )
 }
 
 /// The networks.

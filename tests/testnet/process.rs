@@ -39,10 +39,14 @@ impl Process {
     /// As `spawn`, where nobody else sees it, with a disk of its own of `mib` mebibytes at `dir`. The program keeps the process's number.
     pub fn spawn_on_disk(args: &[String], dir: &Path, mib: u32) -> Self {
         let mount = format!("mount -t tmpfs -o size={mib}m,mode=700 tmpfs \"$0\" && exec \"$@\"");
-        let flags = if rustix::process::getuid().is_root() { "-m" } else { "-rm" };
         let mut command = Command::new("unshare");
-        command.args([flags, "sh", "-c", &mount]).arg(dir).arg(BINARY).args(args);
+        command.args([Self::disk_flag(), "sh", "-c", &mount]).arg(dir).arg(BINARY).args(args);
         Self::of(&mut command)
+    }
+
+    /// What `unshare` is asked for such a disk.
+    pub fn disk_flag() -> &'static str {
+        if rustix::process::getuid().is_root() { "-m" } else { "-rm" }
     }
 
     /// Its number.
