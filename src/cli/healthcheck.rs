@@ -3,7 +3,7 @@
 //! One HTTP exchange by hand: the full client would read the system's certificates each time, for a question to loopback.
 
 use super::{Exit, output};
-use crate::http::types::ReasonView;
+use crate::{http::types::ReasonView, shown::harmless};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use serde_json::Value;
@@ -75,7 +75,10 @@ async fn ask_node(api: SocketAddr, published: Option<SocketAddr>) -> Result<Stri
 
 /// The account of how the node stands, one line a reason.
 fn list(reasons: &[ReasonView]) -> String {
-    let line = |reason: &ReasonView| format!("{} {}: {}\n", reason.level, reason.code, reason.detail);
+    let line = |ReasonView { level, code, detail, .. }: &ReasonView| {
+        let [level, code, detail] = [level, code, detail].map(|text| harmless(text));
+        format!("{level} {code}: {detail}\n")
+    };
     reasons.iter().map(line).collect()
 }
 
@@ -122,6 +125,23 @@ pub(super) async fn exchange(address: SocketAddr, head: String, body: &str) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        http::types::Time,
+        shown::payloads::{PAYLOADS, assert_harmless},
+        time::UnixMillis,
+    };
+
+    #[test]
+    fn a_reason_is_one_line_whatever_it_says() {
+        for payload in PAYLOADS {
+            let text = || (*payload).to_owned();
+            let (code, level, since) = (text(), text(), Time(UnixMillis(1_795_262_400_000)));
+            let reason = ReasonView { code, level, since, meaning: text(), advice: text(), detail: text() };
+            let told = list(&[reason]);
+            assert_eq!(told.matches('\n').count(), 1, "{told:?}");
+            told.lines().for_each(assert_harmless);
+        }
+    }
 
     #[test]
     fn an_address_that_listens_everywhere_is_asked_on_loopback() {

@@ -88,6 +88,29 @@ pub(crate) async fn confirm_alone(client: &Client) -> Result<Exit> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        http::types::Time,
+        shown::payloads::{PAYLOADS, assert_harmless},
+        time::UnixMillis,
+    };
+
+    #[test]
+    fn whatever_a_reason_says_it_stays_on_its_lines_and_a_terminal_obeys_none_of_it() {
+        for payload in PAYLOADS {
+            let text = || (*payload).to_owned();
+            let reason = ReasonView {
+                code: text(),
+                level: text(),
+                since: Time(UnixMillis(1_795_262_400_000)),
+                meaning: text(),
+                advice: text(),
+                detail: text(),
+            };
+            let told = reasons(&[reason.clone(), reason]);
+            assert_eq!(told.matches('\n').count(), 6, "{told:?}");
+            told.lines().for_each(assert_harmless);
+        }
+    }
 
     #[test]
     fn the_replica_is_told_on_one_line() {

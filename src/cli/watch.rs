@@ -132,12 +132,8 @@ impl Face {
     ) -> Result<Flow> {
         let text = match self {
             Self::Screen => screen(page, interval, terminal_size(), before.is_none()),
-            Self::Lines => lines(before, page, |change, offer| {
-                format!("{} {}", change.sign(), harmless(row(offer).join("  ").trim_end()))
-            }),
-            Self::Json => lines(before, page, |change, offer| {
-                harmless_json(&json!({"change": change.name(), "offer": offer}).to_string()).into_owned()
-            }),
+            Self::Lines => lines(before, page, |change, offer| told(change, &row(offer))),
+            Self::Json => lines(before, page, told_as_json),
         };
         match write(&text) {
             Ok(()) => Ok(Flow::Continue(())),
@@ -176,6 +172,16 @@ impl Change {
             Self::Went => "went",
         }
     }
+}
+
+/// A change as people read it, with the offer's cells.
+fn told(change: Change, row: &[String]) -> String {
+    format!("{} {}", change.sign(), harmless(row.join("  ").trim_end()))
+}
+
+/// A change as programs read it: they get every character.
+fn told_as_json(change: Change, offer: &OfferView) -> String {
+    harmless_json(&json!({"change": change.name(), "offer": offer}).to_string()).into_owned()
 }
 
 fn lines(
@@ -249,6 +255,7 @@ fn screen(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shown::payloads::{PAYLOADS, assert_harmless};
 
     fn offer(n: u8, sequence: u64, status: &str) -> OfferView {
         serde_json::from_value(json!({
@@ -282,6 +289,29 @@ mod tests {
         let open = |n| offer(n, 1, "open");
         assert_eq!(signs(&[open(3), open(2), open(1)], &[open(4), open(3), open(2)], true), ["+4"]);
         assert_eq!(signs(&[open(3), open(2), open(1)], &[open(4), open(3), open(1)], true), ["-2", "+4"]);
+    }
+
+    #[test]
+    fn whatever_an_offer_says_a_change_is_one_line_and_a_terminal_obeys_none_of_it() {
+        for payload in PAYLOADS {
+            let line = told(Change::Came, &["1".into(), (*payload).into()]);
+            assert_harmless(&line);
+            assert_ne!(line, format!("+ 1  {payload}"));
+            let said = OfferView { memo: Some((*payload).into()), ..offer(1, 1, "open") };
+            let page = Page { items: vec![said], next_cursor: None };
+            let text = lines(None, &page, |change, offer| told(change, &row(offer)));
+            assert_eq!(text.matches('\n').count(), 1, "{text:?}");
+            text.lines().for_each(assert_harmless);
+            let text = lines(None, &page, told_as_json);
+            let line = text.strip_suffix('\n').unwrap();
+            assert_harmless(line);
+            let change: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(change["offer"]["memo"], *payload);
+            let drawn = screen(&page, INTERVAL_MIN, (10, 500), false);
+            let drawn = drawn.replace("\x1b[H", "").replace("\x1b[K", "").replace("\x1b[J", "");
+            assert_eq!(drawn.matches('\n').count(), 3, "{drawn:?}");
+            drawn.lines().for_each(assert_harmless);
+        }
     }
 
     #[test]
