@@ -6,6 +6,7 @@ mod addresses;
 mod backup;
 mod disk;
 mod doctor;
+mod heads;
 mod packaging;
 mod reach;
 mod recover;

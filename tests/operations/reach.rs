@@ -1,9 +1,12 @@
 //! Where nodes are for others, and whether others reach them: processes on hosts in networks of their own.
 
-use super::testnet::{
-    PATIENCE,
-    hosts::{Hosts, forbidden, within, without},
-    process::{NodeProcess, Process},
+use super::{
+    run,
+    testnet::{
+        PATIENCE,
+        hosts::{Hosts, forbidden, within, without},
+        process::{NodeProcess, Process},
+    },
 };
 use serde_json::{Value, json};
 use std::{
@@ -195,6 +198,64 @@ async fn nobody_gets_through(hosts: Hosts) {
 }
 
 #[test]
+fn others_whose_connections_are_reset_leave_a_node_ready_and_not_synced() {
+    within("reach::others_whose_connections_are_reset_leave_a_node_ready_and_not_synced", resets);
+}
+
+/// As behind a firewall that lets UDP pass and resets every TCP connection to the other: beside each node, a host that has the other's
+/// address and listens nowhere takes what is sent there.
+async fn resets(hosts: Hosts) {
+    for network in ["left", "right", "net"] {
+        hosts.network(network);
+    }
+    for host in ["one", "two", "wall1", "wall2"] {
+        hosts.host(host);
+    }
+    hosts.plug("wall1", "left", "10.61.0.1", 24);
+    hosts.plug("one", "left", "10.61.0.2", 24);
+    hosts.plug("wall2", "right", "10.62.0.1", 24);
+    hosts.plug("two", "right", "10.62.0.2", 24);
+    hosts.plug("one", "net", "52.0.1.1", 0);
+    hosts.plug("two", "net", "53.0.1.1", 0);
+    let sides = [("one", "in1", "wall1", "in0", "53.0.1.1"), ("two", "in3", "wall2", "in2", "52.0.1.1")];
+    for (host, link, wall, wall_link, other) in sides {
+        hosts.ip(wall, &format!("route add default dev {wall_link}"));
+        hosts.ip(wall, &format!("addr add {other}/32 dev {wall_link}"));
+        hosts.ip(host, &format!("route add {other}/32 dev {link} table 7"));
+    }
+    let _grape = grape("one", "");
+    let nodes = Nodes::new();
+    let start =
+        |host, address| nodes.start(host, address, &[&OPEN[..], &["--bootstrap", "52.0.1.1:20001"]].concat());
+    let (one, two) = (start("one", "52.0.1.1"), start("two", "53.0.1.1"));
+    let is_beside = |view: &Value| neighbours(view) == 1 && view["replication"]["synced"] == true;
+    for node in [&one, &two] {
+        until("the other", node, is_beside).await;
+    }
+    for (host, .., other) in sides {
+        hosts.ip(host, &format!("rule add to {other} ipproto tcp lookup 7"));
+    }
+    for (node, other) in [(&one, "53.0.1.1:1337"), (&two, "52.0.1.1:1337")] {
+        let view = until("the other to be missed", node, |view| has(view, "none_reachable")).await;
+        assert_eq!((&view["ready"], &view["replication"]["synced"]), (&json!(true), &json!(false)));
+        let view = until("the reset to be told", node, |view| {
+            let reason =
+                view["reasons"].as_array().into_iter().flatten().find(|r| r["code"] == "none_reachable");
+            let detail = reason.and_then(|reason| reason["detail"].as_str()).unwrap_or_default();
+            detail.contains(other) && detail.contains("refused")
+        });
+        assert!(!has(&view.await, "no_dht_node"));
+    }
+    for (host, .., other) in sides {
+        hosts.ip(host, &format!("rule del to {other} ipproto tcp lookup 7"));
+    }
+    for node in [&one, &two] {
+        let view = until("the other again", node, is_beside).await;
+        assert!(!has(&view, "none_reachable"), "{view:#}");
+    }
+}
+
+#[test]
 fn nodes_at_private_addresses_that_are_not_allowed_are_named() {
     within("reach::nodes_at_private_addresses_that_are_not_allowed_are_named", not_allowed);
 }
@@ -225,6 +286,13 @@ async fn not_allowed(hosts: Hosts) {
     assert!(detail.starts_with("2 nodes were found at private addresses"), "{reason}");
     assert!(reason["advice"].as_str().unwrap().contains("--allow-private") && reason["level"] == "sync");
     assert_eq!(view["replication"]["synced"], false);
+    // Nobody signed that they are of this network: the owner's word counts.
+    let (exit, _, err) = run(&["node", "confirm-alone", "--api", three.url()]);
+    assert_eq!(exit, 0, "{err}");
+    until("the owner to be believed", &three, |view| {
+        !has(view, "private_addresses") && view["replication"]["synced"] == true
+    })
+    .await;
     drop(three);
     let three = start("three", "10.9.0.3", &["--allow-private"]);
     let view = until("a neighbour", &three, |view| neighbours(view) > 0).await;

@@ -12,7 +12,6 @@ use serde_json::Value;
 use std::{
     fs,
     path::Path,
-    process::{Command, Stdio},
     sync::{
         Arc,
         atomic::{AtomicI64, Ordering::Relaxed},
@@ -33,26 +32,17 @@ use vintner::{
 /// What begins a minute after it is so, or three, and as long again for a busy machine.
 const LONG: Duration = Duration::from_mins(5);
 
-/// Waits long: a clock that was shown counts until the same node shows another, or for two minutes.
-async fn patiently<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
-    let started = Instant::now();
-    while !condition().await {
-        assert!(started.elapsed() < LONG, "waited {LONG:?} in vain for {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 async fn reasons(node: &NodeProcess) -> Vec<Value> {
     let view = node.get("/node").await.unwrap_or_default();
     view["reasons"].as_array().cloned().unwrap_or_default()
 }
 
-async fn reason(node: &NodeProcess, code: Code) -> Option<Value> {
+pub(super) async fn reason(node: &NodeProcess, code: Code) -> Option<Value> {
     reasons(node).await.into_iter().find(|reason| reason["code"] == code.as_str())
 }
 
 /// Waits until the node has this reason, or has it no longer; gives it.
-async fn when(node: &NodeProcess, code: Code, is_reason: bool) -> Value {
+pub(super) async fn when(node: &NodeProcess, code: Code, is_reason: bool) -> Value {
     let started = Instant::now();
     loop {
         let found = reason(node, code).await;
@@ -70,7 +60,7 @@ fn has(node: &Node, code: Code) -> Option<String> {
 }
 
 /// The status of `/readyz` with this query.
-fn readyz(node: &NodeProcess, query: &str) -> String {
+pub(super) fn readyz(node: &NodeProcess, query: &str) -> String {
     let url = format!("{}/readyz{query}", node.url());
     let address: std::net::SocketAddr = url[7..].split('/').next().unwrap().parse().unwrap();
     let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -79,7 +69,7 @@ fn readyz(node: &NodeProcess, query: &str) -> String {
     std::io::read_to_string(stream).unwrap()
 }
 
-fn api(node: &NodeProcess) -> String {
+pub(super) fn api(node: &NodeProcess) -> String {
     node.url().trim_start_matches("http://").to_owned()
 }
 
@@ -193,7 +183,7 @@ async fn a_node_that_hears_records_of_another_network_says_which() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_differs_from_others_is_told_and_no_longer_when_it_is_set() {
-    let mut net = Net::start(2, 0).await;
+    let net = Net::start(2, 0).await;
     let ahead_ms = Arc::new(AtomicI64::new(7_200_000));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -214,16 +204,16 @@ async fn a_clock_that_differs_from_others_is_told_and_no_longer_when_it_is_set()
     let serving = serve(listener, config, Commands::default(), Workers::start(1).unwrap()).unwrap();
     until("the grapes to know each other", || async { net.grapes[0].announce(b"test", port).await.is_ok() })
         .await;
-    net.add_node().await;
-    let node = &net.nodes[0];
-    patiently("its clock to be behind", || async { has(node, Code::ClockBehind).is_some() }).await;
-    let told = has(node, Code::ClockBehind).unwrap();
-    assert!(told.contains("2 h behind") || told.contains("119 min behind"), "{told}");
+    let dir = tempfile::tempdir().unwrap();
+    let node = NodeProcess::start(dir.path(), &net.bootstrap.join(","));
+    let told = when(&node, Code::ClockBehind, true).await;
+    let detail = told["detail"].as_str().unwrap();
+    assert!(detail.contains("2 h behind") || detail.contains("119 min behind"), "{told}");
     ahead_ms.store(-300_000, Relaxed);
-    patiently("its clock to be ahead", || async { has(node, Code::ClockAhead).is_some() }).await;
-    patiently("one at a time", || async { has(node, Code::ClockBehind).is_none() }).await;
+    when(&node, Code::ClockAhead, true).await;
+    when(&node, Code::ClockBehind, false).await;
     ahead_ms.store(0, Relaxed);
-    patiently("its clock to be right", || async { has(node, Code::ClockAhead).is_none() }).await;
+    when(&node, Code::ClockAhead, false).await;
     serving.shutdown().await;
     net.stop().await;
 }
@@ -232,17 +222,10 @@ async fn a_clock_that_differs_from_others_is_told_and_no_longer_when_it_is_set()
 async fn what_waits_for_the_dht_too_long_is_told_and_the_log_has_each_reason_once() {
     let dirs = tempfile::tempdir().unwrap();
     let port = free_port();
-    let mut node = NodeProcess::start(&dirs.path().join("one"), &format!("127.0.0.1:{port}"));
-    node.process.kill_9();
+    let (args, at) = NodeProcess::arguments(&dirs.path().join("one"), &format!("127.0.0.1:{port}"));
     let log = dirs.path().join("log");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_vintner"))
-        .arg("node")
-        .args(node.settings())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
+    let process = Process::spawn_logging(&args, fs::File::create(&log).unwrap());
+    let node = NodeProcess::of(process, args, &at, None);
     when(&node, Code::NoDhtNode, true).await;
     let (exit, _, err) = run(&["healthcheck", "--api", &api(&node)]);
     assert!(exit == 1 && err.contains("fail no_dht_node: ") && err.contains("\nnext: "), "{exit} {err}");
@@ -262,8 +245,6 @@ async fn what_waits_for_the_dht_too_long_is_told_and_the_log_has_each_reason_onc
         assert_eq!(of.len(), 2, "once when it begins, once when it ends: {of:?}");
         assert!(of[1].contains("over after"), "{of:?}");
     }
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 fn lines(log: &Path) -> Vec<String> {
