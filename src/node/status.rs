@@ -64,7 +64,7 @@ pub struct ReplicaView {
     pub status: Status,
     /// What happened so far.
     pub counters: Counters,
-    /// Other nodes were looked for since the start, to the end.
+    /// Other nodes were looked for since the start, to the end, and the first that were met have said whether they become neighbours.
     pub looked: bool,
     /// The same, and there was a DHT to ask for them.
     pub looked_in_dht: bool,

@@ -270,3 +270,31 @@ async fn a_node_that_cannot_get_what_there_is_at_its_start_is_not_yet_synced() {
     teller.serving.shutdown().await;
     net.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_first_that_is_met_thinks_about_it_nobody_is_called_out_of_reach() {
+    let (net, dir) = (Net::start(2, 0).await, tempfile::tempdir().unwrap());
+    let teller = Teller::start((0, nothing()), Duration::from_secs(2)).await;
+    let (node, _) = beside(&net, dir.path(), &teller).await;
+    until("the API", || async { node.get("/node").await.is_some() }).await;
+    let (mut is_learning, started) = (false, Instant::now());
+    loop {
+        assert!(started.elapsed() < PATIENCE, "it never says yes");
+        let view = node.get("/node").await.unwrap();
+        if view["replication"]["neighbours"].as_array().is_some_and(|some| !some.is_empty()) {
+            break;
+        }
+        let told = reasons(&view);
+        assert!(!told.contains(&"none_reachable"), "{view:#}");
+        is_learning |= told.contains(&"not_yet_synced");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(is_learning);
+    synced(&node).await;
+    teller.serving.shutdown().await;
+    net.stop().await;
+}
+
+fn reasons(view: &Value) -> Vec<&str> {
+    view["reasons"].as_array().unwrap().iter().map(|reason| reason["code"].as_str().unwrap()).collect()
+}

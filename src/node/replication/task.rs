@@ -4,7 +4,7 @@ use super::{
     Hits, Inbox, Message,
     asks::{Ask, Asked, Asks, Came},
     judge::{Case, Judge},
-    limits::{AGAIN_AFTER, CLOSED_AFTER, KEEP_EVERY, TAKEN_AT_ONCE},
+    limits::{AGAIN_AFTER, CLOSED_AFTER, KEEP_EVERY, TAKEN_AT_ONCE, TALK_TIMEOUT},
     line::Line,
     post::{Post, carried},
     seek::{Seeker, Sought},
@@ -85,6 +85,8 @@ pub(in crate::node) struct Task {
     looked: bool,
     /// One of them with a DHT that could be asked.
     looked_in_dht: bool,
+    /// When somebody was met first.
+    met_at: Option<Instant>,
     /// Where nobody answered in the last of them.
     silent: Arc<[(SocketAddr, String)]>,
     rpc_port: u16,
@@ -167,6 +169,7 @@ impl Task {
             seeking: None,
             looked: false,
             looked_in_dht: false,
+            met_at: None,
             silent: Arc::default(),
             rpc_port,
             others,
@@ -297,7 +300,10 @@ impl Task {
                 self.give(Input::Asked { from, question, to });
             }
             Message::Garbled(from) => self.give(Input::Garbled(from)),
-            Message::Met { client, addresses } => self.give(Input::Met { client, addresses }),
+            Message::Met { client, addresses } => {
+                self.met_at.get_or_insert_with(Instant::now);
+                self.give(Input::Met { client, addresses });
+            }
             Message::Moved(addresses) => self.give(Input::Moved(addresses)),
         }
     }
@@ -353,7 +359,11 @@ impl Task {
                 status.neighbours.iter().filter_map(|peer| self.core.addresses_of(peer)).flatten();
             self.known.store(Arc::new(addresses.map(|address| address.ip().to_canonical()).collect()));
         }
-        let (looked, looked_in_dht, silent) = (self.looked, self.looked_in_dht, Arc::clone(&self.silent));
+        // Who was met first is being asked whether it becomes a neighbour: it is not known yet that nobody can be reached.
+        let asks = |at: &Instant| status.neighbours.is_empty() && at.elapsed() < TALK_TIMEOUT;
+        let is_done = !self.met_at.as_ref().is_some_and(asks);
+        let (looked, looked_in_dht) = (self.looked && is_done, self.looked_in_dht && is_done);
+        let silent = Arc::clone(&self.silent);
         self.view.store(Arc::new(ReplicaView { status, counters, looked, looked_in_dht, silent }));
     }
 
