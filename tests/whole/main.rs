@@ -16,9 +16,9 @@
 //!
 //! `plan.rs` makes the list of all that happens from the seed. All along `../sim/ledger.rs` watches: no offer has two trades, both sides of
 //! a trade agree, what was acknowledged is not lost, nobody holds what nobody signed, bounds hold. Then the world heals, and within
-//! three head intervals (`verdict.rs`) all honest nodes hold the same, list what is open and nothing else, know that they hold all, and
-//! take nobody for gone who is there. A node whose store is behind knows it soon after its next head. When a seed fails, `shrink.rs` looks for
-//! the few happenings that are enough.
+//! three head intervals (`verdict.rs`) all honest nodes hold the same, list what is open and nothing else, know that they hold all, tell
+//! their owners of nothing that hinders them, and take nobody for gone who is there. A node whose store is behind knows it soon after its
+//! next head. When a seed fails, `shrink.rs` looks for the few happenings that are enough.
 //!
 //! The same seed gives the same run. `VINTNER_SIM_SEEDS=5000` runs more of them, `VINTNER_SIM_NODES=60` larger networks,
 //! `VINTNER_SIM_SEED=17` replays one aloud, `VINTNER_SIM_SHRINK=0` does not look for a shorter one. `tests/mutants.sh` plants bugs and demands that this finds them.

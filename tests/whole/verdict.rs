@@ -4,7 +4,10 @@ use super::{trade::stamp, world::World};
 use std::collections::BTreeMap;
 use vintner::{
     bep44::Target,
+    identity::ClientId,
+    node::replica_facts,
     replication::core::{Core, Stamp, Version},
+    standing::{DhtFacts, Facts, Level, OtherFacts, StoreFacts, conditions},
     time::UnixMillis,
 };
 
@@ -90,13 +93,17 @@ impl World {
         None
     }
 
-    /// A node has neighbours, takes nobody for gone who is there, knows that it holds all, and says of itself what it holds.
+    /// A node has neighbours, takes nobody for gone who is there, knows that it holds all, and tells its owner so.
     fn stands_well(&mut self, n: usize) -> Option<String> {
-        let market = self.nodes[n].core.as_ref()?.state().market.clone();
+        let state = self.nodes[n].core.as_ref()?.state();
+        let (market, store_behind) = (state.market.clone(), state.is_behind());
         let evil: Vec<_> = (0..self.plan.evil).map(|n| self.nodes[n].id).collect();
         let gone = self.honest().find(|m| market.stale.contains(&self.nodes[*m].id));
         let clock = self.clock(n);
+        let others =
+            OtherFacts { heard_at: (self.nodes.len() > 1).then_some(clock), ..OtherFacts::default() };
         let core = self.peers[n].core.as_mut()?;
+        let trouble = trouble(core, &evil, store_behind, others, clock);
         let behind = core.behind().find(|head| !evil.contains(&head.maker)).cloned();
         let is_in_index = |target: &Target, held: Stamp, core: &mut Core| {
             let version = if market.is_contradicted(target) { Version::FRAUD } else { held.version };
@@ -107,8 +114,6 @@ impl World {
         let unknown = unknown.map(|(target, _)| *target);
         if let Some(m) = gone {
             Some(format!("node {n} takes node {m} for stale, which lives"))
-        } else if core.status().neighbours.is_empty() && self.nodes.len() > 1 {
-            Some(format!("node {n} has no neighbours"))
         } else if let Some(head) = behind {
             let held = core.index().summary(&head.maker, head.at);
             Some(format!(
@@ -120,8 +125,35 @@ impl World {
                 held.records,
                 if held.root == head.root { "the same" } else { "others" },
             ))
+        } else if let Some(target) = unknown {
+            Some(format!("node {n} holds {target}, and its index says something else"))
         } else {
-            unknown.map(|target| format!("node {n} holds {target}, and its index says something else"))
+            trouble.map(|told| format!("node {n} tells its owner: {told}"))
         }
     }
+}
+
+/// What the node tells its owner that hinders it, by the function by which a running node does.
+fn trouble(
+    core: &Core,
+    evil: &[ClientId],
+    store_behind: bool,
+    others: OtherFacts,
+    clock: UnixMillis,
+) -> Option<String> {
+    let mut replica = replica_facts(&core.status(), true, true);
+    if core.behind().any(|head| evil.contains(&head.maker)) {
+        // Who signs for what nobody can give keeps the others from holding all, and their owners are told so.
+        (replica.caught_up, replica.behind) = (true, 0);
+    }
+    let facts = Facts {
+        store: StoreFacts { behind: store_behind, ..StoreFacts::default() },
+        dht: DhtFacts { nodes: 1, ..DhtFacts::default() },
+        replica,
+        others,
+        ..Facts::default()
+    };
+    let grave = conditions(&facts, clock).into_iter().filter(|(code, _)| code.level() < Level::Warn);
+    let told: Vec<String> = grave.map(|(code, detail)| format!("{code}, {detail}")).collect();
+    (!told.is_empty()).then(|| told.join("; "))
 }
