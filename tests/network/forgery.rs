@@ -5,13 +5,13 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use vintner::{
     bep44::{MutableItem, Target, VerifiedItem, bdecode_bytes, bencode_bytes},
     dht::{Dht, Put},
-    exchange::{BidAnswer, BidOutcome, Done, OfferRef, Refusal, RefusalCode},
+    exchange::{BidAnswer, BidOutcome, CommandError, Done, OfferRef, OfferStatus, Refusal, RefusalCode},
     grenache::{
         envelope::VerifiedRequest,
         server::{self, Commands, ServerConfig},
         service::{LIMITS, RATE},
     },
-    identity::{MasterKey, Network, Signature, Signed, SignedText},
+    identity::{Domain, KeyPair, MasterKey, Network, Signature, Signed, SignedText},
     listener::Serving,
     market::{Bid, IdMint, Offer, OfferId, Trade, TradeId, TradeReceipt},
     node::{Node, clock},
@@ -41,12 +41,16 @@ impl Stranger {
 
     /// Re-signs an offer's JSON after a change, with the right record key.
     fn changed(&self, offer: &Offer, change: impl FnOnce(&mut serde_json::Value)) -> VerifiedItem {
+        Self::changed_by(&self.master.record_key(offer.id.0), offer, change)
+    }
+
+    fn changed_by(key: &KeyPair, offer: &Offer, change: impl FnOnce(&mut serde_json::Value)) -> VerifiedItem {
         let mut json: serde_json::Value =
             serde_json::from_slice(bdecode_bytes(&offer.item().v).unwrap()).unwrap();
         change(&mut json);
         let seq = json["sequence"].as_i64().unwrap();
         let v = bencode_bytes(&serde_json::to_vec(&json).unwrap());
-        VerifiedItem::sign(&self.master.record_key(offer.id.0), b"", seq, v).unwrap()
+        VerifiedItem::sign(key, b"", seq, v).unwrap()
     }
 
     /// Puts and announces, whether or not anybody accepts it.
@@ -162,6 +166,79 @@ async fn two_values_of_one_sequence_take_the_record_off_the_list() {
     net.stop().await;
 }
 
+/// Waits until every node knows that the maker of these contradicts itself.
+async fn found_out_everywhere(nodes: &[Node], targets: &[Target]) {
+    until("everybody to find it out", || async {
+        nodes.iter().all(|node| {
+            let state = &node.exchange().snapshot().state;
+            targets.iter().all(|target| state.market.is_contradicted(target))
+        })
+    })
+    .await;
+    for node in nodes {
+        let state = &node.exchange().snapshot().state;
+        assert!(state.market.available.is_empty());
+        for target in targets {
+            let held = state.find(OfferRef::Hash(*target)).unwrap();
+            assert_eq!(state.status(held, clock::now()), OfferStatus::Equivocated);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_maker_that_changes_sides_while_somebody_decides_sells_and_buys_nothing() {
+    let net = Net::start(2, 2).await;
+    let mut stranger = Stranger::join(&net).await;
+    let bait = stranger.offer_on(&network_name());
+    stranger.publish(bait.item().clone()).await;
+    listed_everywhere(&net.nodes, bait.id).await;
+    let switch = stranger.changed(&bait, |json| {
+        json["sequence"] = (bait.sequence + 1).into();
+        json["side"] = "buy".into();
+        json["btc_quantity"] = "21000000".into();
+    });
+    stranger.publish(switch).await;
+    found_out_everywhere(&net.nodes, &[bait.target()]).await;
+    for node in &net.nodes {
+        let bid = new_bid(OfferRef::Id(bait.id), Some("100".parse().unwrap()));
+        let refused = node.exchange().bid(bid, Duration::ZERO, None).await.unwrap_err();
+        let why = CommandError::OfferNotAvailable { offer: bait.id, status: "equivocated" };
+        assert_eq!(refused, why);
+    }
+    net.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_records_of_one_id_are_off_every_list_and_a_bid_by_that_id_takes_neither() {
+    let net = Net::start(2, 2).await;
+    let mut stranger = Stranger::join(&net).await;
+    let cheap = stranger.offer_on(&network_name());
+    stranger.publish(cheap.item().clone()).await;
+    listed_everywhere(&net.nodes, cheap.id).await;
+    let key = MasterKey::from_bytes([77; 32]).record_key(cheap.id.0);
+    let statement = [&key.public().0[..], cheap.id.0.as_bytes()].concat();
+    let network = network_name();
+    let proof = Domain { network: &network, kind: "proof" }.sign(&stranger.master.client_key(), &statement);
+    let dear = Stranger::changed_by(&key, &cheap, |json| {
+        json["proof"] = proof.to_string().into();
+        json["btc_quantity"] = "21000000".into();
+        json["offer_price"] = "999999".into();
+    });
+    let targets = [cheap.target(), dear.target()];
+    stranger.publish(dear).await;
+    found_out_everywhere(&net.nodes, &targets).await;
+    for node in &net.nodes {
+        let bid = |offer| node.exchange().bid(new_bid(offer, None), Duration::ZERO, None);
+        let refused = bid(OfferRef::Id(cheap.id)).await.unwrap_err();
+        assert!(matches!(refused, CommandError::Ambiguous { .. }), "{refused}");
+        for target in targets {
+            let refused = bid(OfferRef::Hash(target)).await.unwrap_err();
+            assert!(matches!(refused, CommandError::OfferNotAvailable { .. }), "{refused}");
+        }
+    }
+    net.stop().await;
+}
+
 /// A maker with its own key whose RPC answers whatever `answer` says.
 async fn lying_maker(
     stranger: &Stranger,
@@ -242,6 +319,15 @@ async fn an_honest_answer_of_the_same_kind_of_maker_is_believed() {
         BidAnswer::Refused(Refusal { code: RefusalCode::OfferNotAvailable, detail: "too late".into() })
     });
     assert!(matches!(refused.await, BidOutcome::Refused(_)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_refusal_that_is_a_book_three_hundred_bytes_are_kept() {
+    let refused = bid_on_a_liar(|_| {
+        BidAnswer::Refused(Refusal { code: RefusalCode::Refused, detail: "no ".repeat(10_000) })
+    });
+    let BidOutcome::Refused(refusal) = refused.await else { panic!("not refused") };
+    assert_eq!(refusal.detail, "no ".repeat(100));
 }
 
 #[tokio::test(flavor = "multi_thread")]
