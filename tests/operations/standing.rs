@@ -253,19 +253,35 @@ fn lines(log: &Path) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn neighbours_that_do_not_answer_are_missed_after_a_while_and_makers_that_fall_silent_together() {
-    let dirs = tempfile::tempdir().unwrap();
-    let (_grape, bootstrap) = grape();
-    let node = NodeProcess::start(&dirs.path().join("one"), &bootstrap);
-    let others = ["two", "three"].map(|name| NodeProcess::start(&dirs.path().join(name), &bootstrap));
+    // Each is a matter of minutes: both at once, in networks that do not know of each other.
+    tokio::join!(one_neighbour_is_missed(), all_makers_fall_silent());
+}
+
+/// A grape, a node, and its two neighbours.
+async fn three(dir: &Path) -> (Process, NodeProcess, [NodeProcess; 2]) {
+    let (grape, bootstrap) = grape();
+    let start = |name| NodeProcess::start(&dir.join(name), &bootstrap);
+    let (node, others) = (start("one"), ["two", "three"].map(start));
     until("both to be neighbours", || async {
         let view = node.get("/node").await.unwrap_or_default();
         view["replication"]["neighbours"].as_array().is_some_and(|some| some.len() == 2)
     })
     .await;
+    (grape, node, others)
+}
+
+async fn one_neighbour_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_grape, node, others) = three(dir.path()).await;
     others[0].process.signal("STOP");
     when(&node, Code::FewNeighbours, true).await;
     others[0].process.signal("CONT");
     when(&node, Code::FewNeighbours, false).await;
+}
+
+async fn all_makers_fall_silent() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_grape, node, others) = three(dir.path()).await;
     for other in &others {
         other.process.signal("STOP");
     }
