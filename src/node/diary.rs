@@ -106,7 +106,9 @@ fn write(me: ClientId, in_doubt: HashSet<BidId>, queue: &Receiver<Told>) {
             Ok(told) => {
                 tell(&mut page, told);
                 thread::sleep(COLLECTED_FOR);
-                queue.try_iter().for_each(|told| tell(&mut page, told));
+                for told in queue.try_iter() {
+                    tell(&mut page, told);
+                }
             }
             Err(RecvTimeoutError::Timeout) => page.strangers.sum_up(super::clock::now()),
             Err(RecvTimeoutError::Disconnected) => return page.strangers.tell(),
