@@ -158,7 +158,8 @@ enum SortArg {
 #[derive(Clone, Debug, Args)]
 #[command(
     after_help = "A bid is for what the offer is when the node signs it. Say what you saw, by --if-sequence, or by --side, --quantity, --price \
-    and --currency: if the offer is another by then, the bid is refused. One that says neither is refused for 10 s after a change.\n\n\
+    and --currency: if the offer is another by then, the bid is refused. One that names neither a sequence nor side and quantity \
+    is refused for 10 s after a change.\n\n\
     Exit codes: 0 sold to you, 1 refused, 3 in doubt (the maker has not answered; the node goes on asking)."
 )]
 struct BidArgs {

@@ -12,7 +12,6 @@ use super::{
     timers::Timer,
 };
 use crate::{
-    amount::Price,
     identity::{ClientId, Signed},
     market::{Acceptance, BID_VALID_FOR_MAX, Bid, BidId, Offer, Side, Terms, TradeReceipt},
 };
@@ -51,7 +50,7 @@ impl Core {
         if offer.client_id == self.client_id {
             return Err(CommandError::OwnOffer(offer.id));
         }
-        match (self.state.status(&offer, self.now), self.other_than_seen(&offer, &seen, price)) {
+        match (self.state.status(&offer, self.now), self.other_than_seen(&offer, &seen)) {
             (OfferStatus::Open | OfferStatus::Changed, Some(why)) => {
                 return Err(CommandError::TermsChanged { offer: offer.id, sequence: offer.sequence, why });
             }
@@ -115,7 +114,7 @@ impl Core {
     }
 
     /// In what `offer` is other than what the bid's owner says to have seen, or may be, as a clause.
-    fn other_than_seen(&self, offer: &Offer, seen: &Seen, price: Option<Price>) -> Option<String> {
+    fn other_than_seen(&self, offer: &Offer, seen: &Seen) -> Option<String> {
         if cfg!(mutant = "terms_seen_are_ignored") {
             return None;
         }
@@ -133,9 +132,9 @@ impl Core {
         if let Some(seen) = seen.currency.filter(|seen| *seen != currency) {
             return Some(format!("it is in {currency}, and the bid names {seen}"));
         }
-        // Whoever names the version, or everything that it signs, cannot mean another.
-        let is_named = seen.sequence.is_some()
-            || (seen.side.and(seen.btc_quantity).and(seen.currency).is_some() && price.is_some());
+        // Whoever names the version cannot mean another. Of the terms, side and quantity are enough: the currency never changes, and at
+        // another price than before nothing is listed.
+        let is_named = seen.sequence.is_some() || seen.side.and(seen.btc_quantity).is_some();
         let is_news = self.changes.are_news(&offer.target(), self.now);
         (is_news && !is_named && !cfg!(mutant = "terms_changed_a_moment_ago")).then(|| {
             let seconds = CHANGE_IS_NEWS_FOR.as_secs();

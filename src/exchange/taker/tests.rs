@@ -324,13 +324,10 @@ fn after_a_change_a_bid_that_does_not_say_what_its_owner_saw_waits() {
     assert!(bid_as_seen(&mut taker, &changed, Some("100"), nothing).is_err(), "a price alone says little");
     let named = Seen { sequence: Some(changed.sequence), ..nothing };
     assert_eq!(bid_as_seen(&mut taker, &changed, None, named), Ok(()));
-    let terms = Seen {
-        sequence: None,
-        side: Some(Side::Sell),
-        btc_quantity: Some(offer.terms.btc_quantity),
-        currency: Some(offer.terms.currency),
-    };
-    assert_eq!(bid_as_seen(&mut taker, &changed, Some("100"), terms), Ok(()));
+    let side = Seen { side: Some(Side::Sell), ..nothing };
+    assert!(bid_as_seen(&mut taker, &changed, Some("100"), side).is_err(), "nor does a side");
+    let terms = Seen { btc_quantity: Some(offer.terms.btc_quantity), ..side };
+    assert_eq!(bid_as_seen(&mut taker, &changed, None, terms), Ok(()));
     taker.now = taker.now.plus(CHANGE_IS_NEWS_FOR);
     assert_eq!(bid_as_seen(&mut taker, &changed, None, nothing), Ok(()));
 }

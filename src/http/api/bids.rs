@@ -46,8 +46,8 @@ const LOOK_AGAIN_AFTER_SECONDS: &str = "1";
 /// The node signs the bid, makes it durable, and asks the maker's node until it has its signed answer; the caller waits for it
 /// `wait_ms`. Without `price` it bids the offer's own. Say which version you saw, by `If-Match` or `sequence`, so that nothing else can be
 /// bought: an offer that changed meanwhile is refused (`terms_changed`, or `sequence_mismatch` for `If-Match`), with the offer as it
-/// is. `side`, `btc_quantity` and `currency` are compared as well where they are given. A bid that names neither a version nor all of
-/// these and a price is refused for 10 s after the offer changed here. A node's own offer is refused (`own_offer`): bid from another node.
+/// is. `side`, `btc_quantity` and `currency` are compared as well where they are given. A bid that names neither a version nor side and
+/// quantity is refused for 10 s after the offer changed here. A node's own offer is refused (`own_offer`): bid from another node.
 ///
 /// `202` means that the maker has not answered yet: the bid stays firm until `valid_until`, so the offer may have been bought.
 /// Look at the bid again; do not place another one.
