@@ -61,8 +61,10 @@ pub const PROOFS_A_MAKER_MAX: usize = 64;
 /// How long after a change of its terms a record is not taken by a bid that does not say what its owner saw: whoever read it before
 /// has decided by then, and a list that is kept up to date shows the change.
 pub const CHANGE_IS_NEWS_FOR: Duration = Duration::from_secs(10);
-/// Records whose terms changed lately, of which that is remembered; beyond it all bids must say what their owners saw.
-pub const CHANGES_MAX: usize = 10_000;
+/// Changes of terms that are remembered so long: 10 MB at most. Beyond it all bids must say what their owners saw.
+pub const CHANGES_MAX: usize = 50_000;
+/// Those of one maker; beyond it bids on all that it has must.
+pub const CHANGES_A_MAKER_MAX: usize = 1_000;
 /// How long a bid may be made from a clock that is ahead of the maker's.
 pub const BID_FROM_FUTURE_MAX: Duration = Duration::from_mins(5);
 /// The first pause before a bid without an answer is asked again; it doubles each time.

@@ -82,7 +82,7 @@ impl Core {
             self.emit(Event::Unlisted(target, Unlisted::Repriced { until: newest.dies_at }), output);
         }
         if held.sequence < other.sequence && other.amends(held) {
-            self.changes.note(target, self.now);
+            self.changes.note(held.client_id, target, self.now);
         }
     }
 

@@ -135,7 +135,7 @@ impl Core {
         // Whoever names the version cannot mean another. Of the terms, side and quantity are enough: the currency never changes, and at
         // another price than before nothing is listed.
         let is_named = seen.sequence.is_some() || seen.side.and(seen.btc_quantity).is_some();
-        let is_news = self.changes.are_news(&offer.target(), self.now);
+        let is_news = self.changes.are_news(offer.client_id, offer.target(), self.now);
         (is_news && !is_named && !cfg!(mutant = "terms_changed_a_moment_ago")).then(|| {
             let seconds = CHANGE_IS_NEWS_FOR.as_secs();
             format!("its maker wrote a new version within the last {seconds} s, and the bid does not say which its owner saw")

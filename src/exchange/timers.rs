@@ -6,6 +6,7 @@
 
 use super::{
     BidOutcome, Closed, Core, Effect, Event, Output, OwnOffer, ReplyTo,
+    changes::Changes,
     limits::{
         BID_IN_KEPT_FOR, BID_OUT_KEPT_FOR, CLOCK_BACK_MAX, IDEMPOTENCY_KEPT_FOR, KEPT_AFTER_LEAP, LEAP_MIN,
     },
@@ -116,6 +117,8 @@ impl Core {
         }
         self.now = now;
         self.forgets_from = UnixMillis(0);
+        // What changed by the wrong time would be news until that time comes.
+        self.changes = Changes::default();
         self.mint = IdMint::default();
         for id in self.state.own.keys().copied().collect::<Vec<_>>() {
             self.mint_has_made(id);

@@ -333,6 +333,19 @@ fn after_a_change_a_bid_that_does_not_say_what_its_owner_saw_waits() {
 }
 
 #[test]
+fn what_changed_by_a_clock_that_was_wrong_is_no_news_once_it_is_right() {
+    let (maker, mut taker, offer) = pair();
+    let changed = resigned(&maker.master, &offer, |body| {
+        body.sequence += 1;
+        body.memo = Some("cash only".into());
+    });
+    taker.give(Input::Record(Arc::clone(&changed), Via::Dht));
+    assert!(bid_as_seen(&mut taker, &changed, None, Seen::default()).is_err());
+    taker.now = taker.now.minus(HOUR);
+    assert_eq!(bid_as_seen(&mut taker, &changed, None, Seen::default()), Ok(()));
+}
+
+#[test]
 fn a_request_that_is_repeated_is_the_bid_that_it_made_whatever_the_offer_is_now() {
     let (maker, mut taker, offer) = pair();
     let seen = Seen { sequence: Some(offer.sequence), ..Seen::default() };
