@@ -67,8 +67,8 @@ pub struct Lasting;
 /// What a listener puts up with.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once. A further one takes the place of the one that has waited longest for a request, at least a second;
-    /// where there is none it waits. Each costs a task and up to `header_bytes_max`.
+    /// Connections at once. A further one takes the place of one that has waited for a request for a second (for its first one, and
+    /// from this machine: three); where there is none it waits. Each costs a task and up to `header_bytes_max`.
     pub connections_max: usize,
     /// Of these from one address (loopback excepted); further ones are closed at once.
     pub connections_per_ip_max: usize,
@@ -248,7 +248,15 @@ async fn accept(
         };
         let Some((stream, from, source)) = newcomer.take() else { continue };
         let (tls, app, stopped) = (tls.clone(), app.clone(), stopped.clone());
-        connections.spawn(connection(stream, from, tls, app, limits, stopped, (slot, room.enter(), source)));
+        connections.spawn(connection(
+            stream,
+            from,
+            tls,
+            app,
+            limits,
+            stopped,
+            (slot, room.enter(from.ip()), source),
+        ));
     };
     drop(listener);
     let _ = tokio::time::timeout(drain, async { while connections.join_next().await.is_some() {} }).await;
@@ -278,7 +286,9 @@ async fn connection(
             Some(tls) => Box::pin(tls::connection(stream, (from, &place), tls, app, limits, stopped)).await,
         }
     };
+    // In this order: a request that has come by now is read before the place is given away.
     tokio::select! {
+        biased;
         () = conversation => {}
         () = place.needed() => {}
     }
@@ -438,10 +448,10 @@ mod tests {
         let request =
             |ms: u32| format!("GET /{ms} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").into_bytes();
         let mut busy = connect().await.unwrap();
-        busy.write_all(&request(6000)).await.unwrap();
+        busy.write_all(&request(12_000)).await.unwrap();
         let mut answer = String::new();
         // The other place is held by one that says nothing, then by its successors.
-        for _ in 0..3 {
+        for _ in 0..2 {
             let silent = connect().await.unwrap();
             while traffic.accepted.get() - traffic.closed.get() < 2 {
                 tokio::time::sleep(Duration::from_millis(5)).await;

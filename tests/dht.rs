@@ -121,9 +121,10 @@ async fn nodes_with_ipv6_meet_over_it_and_serve_both_families() {
 async fn fifty_nodes_find_what_one_announced_and_put() {
     let all = network(50).await;
     let named = b"NEW_OFFER:4a533d47ec9c7d95b1ad75f576cffc641853b750";
-    assert!(all[7].announce(named, 4000).await.unwrap() >= 15);
+    // Of twenty; on a busy machine some of fifty nodes in one process are too slow for one try.
+    until("announced", async || all[7].announce(named, 4000).await.unwrap() >= 15).await;
     let put = item(1, 1, "an offer");
-    assert!(all[9].put(mutable(&put)).await.unwrap().acked >= 15);
+    until("put", async || all[9].put(mutable(&put)).await.unwrap().acked >= 15).await;
     for dht in &all {
         assert_eq!(dht.lookup(named).await.unwrap(), ["127.0.0.1:4000".parse().unwrap()]);
         let found = dht.get(put.target(), b"", GetMode::Network).await.unwrap().unwrap();
