@@ -12,16 +12,22 @@ use vintner::{
         TradesWanted,
     },
     identity::{ClientId, Signed},
-    market::{Bid, BidId, Offer, OfferId, Side, TradeId, TradeReceipt},
+    market::{Bid, BidId, Offer, OfferId, Side, Terms, TradeId, TradeReceipt},
     time::UnixMillis,
 };
 
 /// What an owner asked for.
 #[derive(Clone, Debug)]
 pub(super) enum Wish {
-    Create { key: Option<String> },
+    Create {
+        key: Option<String>,
+    },
     Withdraw,
-    Bid { key: Option<String> },
+    /// For what its owner saw of the offer, where it says so.
+    Bid {
+        key: Option<String>,
+        seen: Option<Box<Terms>>,
+    },
     GiveUp(BidId),
     Recover,
     TakeOver,
@@ -324,8 +330,11 @@ impl Ledger {
                 self.withdrawn.insert(target);
                 self.fact(node, nodes, Fact::Withdrawn(*offer, dies_at));
             }
-            (Wish::Bid { key }, Ok(Done::Bid { bid, again })) => {
+            (Wish::Bid { key, seen }, Ok(Done::Bid { bid, again })) => {
                 self.once(node, key.as_ref(), *again, &format!("bid {}", bid.0));
+                let signed = state.bids_out.get(bid).map(|own| own.bid.terms);
+                let as_seen = seen.as_ref().zip(signed).is_none_or(|(seen, signed)| **seen == signed);
+                self.check(as_seen, || format!("bid {} is for other terms than its owner saw", bid.0));
                 self.fact(node, nodes, Fact::BidOut(*bid));
             }
             (Wish::TakeOver, Ok(Done::TradesTaken { contradicting, .. })) => {
@@ -681,6 +690,15 @@ mod tests {
             s.ledger.audit(0, &s.nodes, 0);
         });
         assert!(lost.contains("lost Own"), "{lost}");
+        let unseen = scene().breaks(|s| {
+            s.stores(1, &[s.bid_out(BidOutcome::InDoubt)]);
+            let seen = Terms { side: Side::Buy, ..s.offer.terms };
+            let wish = Wish::Bid { key: None, seen: Some(Box::new(seen)) };
+            s.ledger.asked_for(ReplyTo(1), 1, 0, wish);
+            let made = Ok(Done::Bid { bid: s.bid.id, again: false });
+            s.ledger.replied(1, &s.nodes, ReplyTo(1), &made);
+        });
+        assert!(unseen.contains("other terms than its owner saw"), "{unseen}");
         let silent = scene().breaks(|s| {
             create(s);
             s.ledger.settled(&s.nodes, 0);

@@ -108,9 +108,15 @@ impl World {
             let idempotency = self.key(n, "bid");
             for _ in 0..self.times(idempotency.as_ref()) {
                 let key = idempotency.clone();
-                let wish = Wish::Bid { key: key.as_ref().map(|key| key.key.clone()) };
+                // Every other owner says which version was seen, here or on another node's list.
+                let says = valid_for.as_millis().is_multiple_of(2);
+                let seen = Seen { sequence: says.then_some(offer.sequence), ..Seen::default() };
+                let wish = Wish::Bid {
+                    key: key.as_ref().map(|key| key.key.clone()),
+                    seen: says.then(|| Box::new(offer.terms)),
+                };
                 self.command(n, wish, |reply| Input::PlaceBid {
-                    new: NewBid { offer: reference, price, seen: Seen::default(), valid_for },
+                    new: NewBid { offer: reference, price, seen, valid_for },
                     wait,
                     idempotency: key,
                     reply,

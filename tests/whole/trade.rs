@@ -81,8 +81,12 @@ impl World {
             let price = dice.random_bool(0.2).then(|| price(dice.random_range(80..120)));
             let valid_for = Duration::from_millis(dice.random_range(1_000..120_000));
             let wait = Duration::from_millis(dice.random_range(0..30_000));
-            self.command(n, Wish::Bid { key: None }, |reply| Input::PlaceBid {
-                new: NewBid { offer: reference, price, seen: Seen::default(), valid_for },
+            // Every other owner says which version was seen, here or on another node's list.
+            let says = valid_for.as_millis().is_multiple_of(2);
+            let seen = Seen { sequence: says.then_some(offer.sequence), ..Seen::default() };
+            let wish = Wish::Bid { key: None, seen: says.then(|| Box::new(offer.terms)) };
+            self.command(n, wish, |reply| Input::PlaceBid {
+                new: NewBid { offer: reference, price, seen, valid_for },
                 wait,
                 idempotency: None,
                 reply,
