@@ -109,6 +109,8 @@ impl Crook {
     pub fn breaks_its_word(&mut self, trick: Trick, at: UnixMillis) -> Vec<Arc<Offer>> {
         let id = self.mint.next(&network(), &self.key.public(), at);
         let first = self.make(at, id, "this");
+        // Later than its clock, when that went back.
+        let at = UnixMillis(first.sequence);
         let soon = at.plus(Duration::from_millis(400));
         let key = self.master.record_key(id.0);
         let later = |change: &dyn Fn(&mut OfferBody)| {
