@@ -133,6 +133,12 @@ struct ListArgs {
     /// Highest quantity
     #[arg(long, value_name = "BTC")]
     max_quantity: Option<Quantity>,
+    /// Only this maker's
+    #[arg(long, value_name = "CLIENT_ID", value_parser = id)]
+    maker: Option<String>,
+    /// None of these makers'
+    #[arg(long, value_name = "CLIENT_ID,...", value_parser = id, value_delimiter = ',')]
+    exclude: Vec<String>,
     /// By price instead of by age: the lowest first; -price: the highest. Needs --currency
     #[arg(long, requires = "currency", allow_hyphen_values = true)]
     sort: Option<SortArg>,
@@ -285,6 +291,8 @@ impl ListArgs {
             text(self.max_price.map(|price| price.to_string()), "max_price"),
             text(self.min_quantity.map(|quantity| quantity.to_string()), "min_quantity"),
             text(self.max_quantity.map(|quantity| quantity.to_string()), "max_quantity"),
+            text(self.maker.clone(), "client_id"),
+            (!self.exclude.is_empty()).then(|| ("exclude", self.exclude.join(","))),
             self.sort.map(|sort| ("sort", if sort == SortArg::Price { "price" } else { "-price" }.into())),
         ]
         .into_iter()
@@ -298,6 +306,7 @@ impl ListArgs {
             "mine" => " --mine".into(),
             "availability" => " --all".into(),
             "include" => " --stale".into(),
+            "client_id" => format!(" --maker {}", quoted(&value)),
             "sort" => format!(" --sort={value}"),
             name => format!(" --{} {}", name.replace('_', "-"), quoted(&value)),
         };

@@ -10,6 +10,7 @@ use crate::{
     bep44::Target,
     exchange::{OfferStatus, PricePlace, State},
     http::types::{OfferView, Page},
+    identity::ClientId,
     market::{Currency, Offer, OfferId, Side},
     time::UnixMillis,
 };
@@ -19,8 +20,10 @@ use std::{
 };
 use uuid::Uuid;
 
-/// Offers that one request looks at, at most: about 5 ms. A filter that few pass gives short pages with a cursor.
+/// Offers that one request looks at, at most, once it has found one: about 5 ms.
 const SCAN_MAX: usize = 10_000;
+/// Makers that a list can leave out.
+pub(super) const EXCLUDED_MAX: usize = 16;
 
 /// In which order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,9 @@ struct Wanted {
     price: (Option<Price>, Option<Price>),
     quantity: (Option<Quantity>, Option<Quantity>),
     sort: Sort,
+    maker: Option<ClientId>,
+    /// Makers that are left out.
+    excluded: Vec<ClientId>,
 }
 
 /// Where an offer stands in a list: its price (which counts where the list is sorted by it), its id, its hash.
@@ -87,6 +93,8 @@ impl OfferQuery {
                 fields.optional("max_quantity", |text| decimal(&text)),
             ),
             sort: fields.optional("sort", |text| choice(&text, &sorts)).unwrap_or(Sort::Newest),
+            maker: fields.optional("client_id", parsed),
+            excluded: fields.optional("exclude", makers).unwrap_or_default(),
         };
         if wanted.sort != Sort::Newest && fields.is_right() {
             if wanted.currency.is_none() {
@@ -107,7 +115,9 @@ impl OfferQuery {
         let wanted = &self.wanted;
         let mine = || state.own.get(&offer.id).is_some_and(|own| own.offer.target() == offer.target());
         let open = || state.status(offer, now) == OfferStatus::Open;
-        wanted.side.is_none_or(|side| side == offer.terms.side)
+        wanted.maker.is_none_or(|maker| maker == offer.client_id)
+            && !wanted.excluded.contains(&offer.client_id)
+            && wanted.side.is_none_or(|side| side == offer.terms.side)
             && wanted.currency.is_none_or(|currency| currency == offer.terms.currency)
             && within(&offer.terms.offer_price, &wanted.price)
             && within(&offer.terms.btc_quantity, &wanted.quantity)
@@ -123,8 +133,21 @@ impl OfferQuery {
                 self.own_by_price(state, now)
             }
             (Sort::Price | Sort::PriceDown, Some(currency)) => self.by_price(state, currency),
-            _ => self.newest(state),
+            _ => self.of_maker(state).unwrap_or_else(|| self.newest(state)),
         }
+    }
+
+    /// One maker's, newest first, where it has few enough to be put in order for each page.
+    fn of_maker<'s>(&self, state: &'s State) -> Option<Candidates<'s>> {
+        let before = self.page.before.map(|(_, id, hash)| (OfferId(id), hash));
+        let place = |offer: &Offer| (offer.id, offer.target());
+        let mut held: Vec<_> = state.market.records_of(self.wanted.maker?).take(SCAN_MAX + 1).collect();
+        if held.len() > SCAN_MAX {
+            return None;
+        }
+        held.retain(|offer| before.is_none_or(|before| place(offer) < before));
+        held.sort_by_cached_key(|offer| std::cmp::Reverse(place(offer)));
+        Some(Box::new(held.into_iter()))
     }
 
     fn newest<'s>(&self, state: &'s State) -> Candidates<'s> {
@@ -200,23 +223,44 @@ impl OfferQuery {
         Box::new(own.into_iter())
     }
 
-    /// One page.
-    pub(super) fn page(&self, state: &State, now: UnixMillis) -> Page<OfferView> {
+    /// One page; `None` where so many offers had to be looked at for the first entry that [`OfferQuery::search`] should.
+    pub(super) fn page(&self, state: &State, now: UnixMillis) -> Option<Page<OfferView>> {
+        let page = self.look(state, now, SCAN_MAX);
+        (!page.items.is_empty() || page.next_cursor.is_none()).then_some(page)
+    }
+
+    /// One page, however long its first entry takes: a second in the fullest market there can be. It is empty only where nothing
+    /// comes after it.
+    pub(super) fn search(&self, state: &State, now: UnixMillis) -> Page<OfferView> {
+        self.look(state, now, usize::MAX)
+    }
+
+    /// Looks at [`SCAN_MAX`] offers, or, until there is an entry, at `most`.
+    fn look(&self, state: &State, now: UnixMillis, most: usize) -> Page<OfferView> {
         let mut items = Vec::new();
         let mut candidates = self.candidates(state, now).peekable();
         let mut last = None;
-        for offer in candidates.by_ref().take(SCAN_MAX) {
+        for (looked_at, offer) in (1_usize..).zip(candidates.by_ref()) {
             last = Some(place(offer));
             if self.passes(state, offer, now) {
                 items.push(OfferView::of(state, offer, now));
-                if items.len() >= self.page.limit {
-                    break;
-                }
+            }
+            if items.len() >= self.page.limit || looked_at >= if items.is_empty() { most } else { SCAN_MAX } {
+                break;
             }
         }
         let more = candidates.peek().is_some();
         Page { items, next_cursor: last.filter(|_| more).map(|last| self.page.cursor(&last)) }
     }
+}
+
+/// Client ids with commas between them.
+fn makers(text: String) -> Result<Vec<ClientId>, String> {
+    let makers: Vec<_> = text.split(',').map(|id| parsed(id.to_owned())).collect::<Result<_, _>>()?;
+    if makers.len() > EXCLUDED_MAX {
+        return Err(format!("names {} makers; {EXCLUDED_MAX} at most", makers.len()));
+    }
+    Ok(makers)
 }
 
 /// A range that a map would panic at.
@@ -243,290 +287,4 @@ fn merged<'s>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        exchange::{Event, OwnOffer},
-        identity::{MasterKey, Network},
-        market::{Acceptance, IdMint, NewOffer, Terms},
-    };
-    use proptest::prelude::*;
-    use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
-
-    const NOW: UnixMillis = UnixMillis(1_795_262_400_000);
-
-    fn offers(seed: u8, count: u64) -> Vec<Arc<Offer>> {
-        let (master, network) = (MasterKey::from_bytes([seed; 32]), "test".parse::<Network>().unwrap());
-        let mut mint = IdMint::default();
-        let make = |n| {
-            let new = NewOffer {
-                terms: Terms {
-                    side: if n % 2 == 0 { Side::Sell } else { Side::Buy },
-                    btc_quantity: Quantity::from_units(n + 1).unwrap(),
-                    offer_price: Price::from_units((n + 1) * 100).unwrap(),
-                    currency: Currency::USD,
-                },
-                acceptance: Acceptance::First,
-                expires_at: NOW.plus(Duration::from_secs(60 + n)),
-                dies_at: NOW.plus(Duration::from_hours(24)),
-                memo: None,
-            };
-            let id = mint.next(&network, &master.client_key().public(), NOW);
-            Arc::new(Offer::create(&master, &network, id, new, NOW).unwrap())
-        };
-        (0..count).map(make).collect()
-    }
-
-    fn state() -> State {
-        let mut state = State::default();
-        for offer in offers(1, 10) {
-            state.apply(&Event::Own(OwnOffer { offer, closed: None, published: None }));
-        }
-        for offer in offers(2, 10) {
-            state.apply(&Event::Heard(offer));
-        }
-        let mut closed = offers(3, 1).remove(0);
-        closed = Arc::new(closed.close(&MasterKey::from_bytes([3; 32]), NOW).unwrap());
-        state.apply(&Event::Heard(closed));
-        state
-    }
-
-    fn all(query: &str, now: UnixMillis) -> Vec<OfferView> {
-        all_of(&state(), query, now)
-    }
-
-    fn all_of(state: &State, query: &str, now: UnixMillis) -> Vec<OfferView> {
-        let (mut cursor, mut items) = (String::new(), Vec::new());
-        for _ in 0..100 {
-            let page = OfferQuery::read(&format!("{query}{cursor}")).unwrap().page(state, now);
-            items.extend(page.items);
-            match page.next_cursor {
-                Some(next) => cursor = format!("&cursor={next}"),
-                None => return items,
-            }
-        }
-        panic!("the list has no end")
-    }
-
-    #[test]
-    fn pages_of_every_size_show_each_offer_once_newest_first() {
-        for limit in [1, 3, 7, 20, 21, 1000] {
-            let items = all(&format!("limit={limit}"), NOW);
-            assert_eq!(items.len(), 20, "limit {limit}");
-            assert!(items.windows(2).all(|w| (w[0].id, w[0].hash) > (w[1].id, w[1].hash)));
-        }
-    }
-
-    #[test]
-    fn filters_keep_what_they_say() {
-        let count = |query: &str| all(query, NOW).len();
-        assert_eq!(count("mine=true&limit=3"), 10);
-        assert_eq!(count("mine=false"), 10);
-        assert_eq!(count("availability=all"), 21);
-        assert_eq!(count("availability=false&limit=1"), 1);
-        assert_eq!(count("side=buy"), 10);
-        assert_eq!(count("currency=EUR"), 0);
-        assert_eq!(count("min_price=0.00000200&max_price=0.000003"), 4);
-        assert_eq!(count("min_price=2e-6&max_price=3E-06"), 4);
-        assert_eq!(count("min_quantity=0.0000001"), 2);
-        assert_eq!(count("mine=true&side=sell&max_quantity=0.00000003"), 2);
-    }
-
-    #[test]
-    fn an_offer_leaves_the_list_the_moment_it_expires() {
-        let later = NOW.plus(Duration::from_secs(65));
-        assert_eq!(all("limit=2", later).len(), 8);
-        assert_eq!(all("availability=false", later).len(), 13);
-    }
-
-    /// The maker of `seed` is silent, and nine of its offers could be taken if it were there; a tenth is closed.
-    fn state_with_a_silent_maker(seed: u8) -> State {
-        let (mut state, mut theirs) = (state(), offers(seed, 10));
-        theirs[4] = Arc::new(theirs[4].close(&MasterKey::from_bytes([seed; 32]), NOW).unwrap());
-        state.market.stale.insert(theirs[0].client_id);
-        for offer in theirs {
-            state.apply(&Event::Heard(offer));
-        }
-        assert_eq!((state.market.available.len(), state.market.available_stale.len()), (20, 9));
-        state
-    }
-
-    #[test]
-    fn offers_of_silent_makers_are_on_no_list_that_does_not_ask_for_them() {
-        let state = state_with_a_silent_maker(4);
-        let count = |query: &str| {
-            let items = all_of(&state, query, NOW);
-            (items.iter().filter(|offer| !offer.stale).count(), items.iter().filter(|o| o.stale).count())
-        };
-        for (query, fresh, stale) in [
-            ("limit=2", 20, 9),
-            ("availability=all&limit=3", 21, 10),
-            ("availability=false&limit=4", 1, 1),
-            ("mine=false", 10, 9),
-            ("side=buy&limit=1", 10, 5),
-            ("min_quantity=0.0000001", 2, 1),
-            ("mine=true", 10, 0),
-        ] {
-            assert_eq!(count(query), (fresh, 0), "{query}");
-            assert_eq!(count(&format!("{query}&include=stale")), (fresh, stale), "{query}");
-        }
-    }
-
-    #[test]
-    fn a_cursor_goes_on_where_it_stood_when_a_maker_falls_silent_or_returns() {
-        let (silent, mut there) = (state_with_a_silent_maker(4), state());
-        for offer in offers(4, 10) {
-            there.apply(&Event::Heard(offer));
-        }
-        let (mut cursor, mut seen) = (String::new(), Vec::new());
-        for state in [&silent, &there].into_iter().cycle().take(30) {
-            let query = format!("availability=all&include=stale&limit=1{cursor}");
-            let page = OfferQuery::read(&query).unwrap().page(state, NOW);
-            seen.extend(page.items.iter().map(|offer| (offer.id, offer.hash)));
-            cursor = page.next_cursor.map_or_else(String::new, |next| format!("&cursor={next}"));
-        }
-        assert!(seen.len() == 30 && seen.windows(2).all(|w| w[0] > w[1]), "{seen:?}");
-    }
-
-    #[test]
-    fn a_page_that_ends_with_the_list_has_no_cursor() {
-        let page = OfferQuery::read("mine=true&limit=10").unwrap().page(&state(), NOW);
-        assert_eq!((page.items.len(), page.next_cursor), (10, None));
-    }
-
-    /// Prices of offers in a list, and whether each is its maker's purchase.
-    fn prices(state: &State, query: &str) -> Vec<(u64, bool)> {
-        let items = all_of(state, query, NOW).into_iter();
-        items.map(|offer| (offer.offer_price.units(), offer.side == Side::Buy.into())).collect()
-    }
-
-    #[test]
-    fn lists_are_sorted_by_price_both_ways_and_cut_into_pages_of_any_size() {
-        let state = state_with_a_silent_maker(4);
-        for (query, count) in [
-            ("currency=USD", 20),
-            ("currency=USD&side=buy", 10),
-            ("currency=USD&include=stale", 29),
-            ("currency=USD&mine=true", 10),
-            ("currency=USD&mine=true&availability=all", 10),
-            ("currency=USD&mine=false", 10),
-            ("currency=USD&min_price=0.00000300&max_price=0.000006", 8),
-            ("currency=USD&min_price=2&max_price=1", 0),
-            ("currency=EUR", 0),
-        ] {
-            let up = prices(&state, &format!("{query}&sort=price"));
-            assert_eq!(up.len(), count, "{query}");
-            assert!(up.windows(2).all(|w| w[0].0 <= w[1].0), "{query}: {up:?}");
-            let mut down = prices(&state, &format!("{query}&sort=-price"));
-            for limit in [1, 2, 5, 7] {
-                assert_eq!(prices(&state, &format!("{query}&sort=price&limit={limit}")), up, "{query}");
-                assert_eq!(prices(&state, &format!("{query}&sort=-price&limit={limit}")), down, "{query}");
-            }
-            down.reverse();
-            assert_eq!(up, down, "{query}");
-        }
-    }
-
-    #[test]
-    fn a_sale_takes_an_offer_off_the_list_by_price_too() {
-        let mut state = state();
-        let (master, sold) = (MasterKey::from_bytes([2; 32]), offers(2, 1).remove(0));
-        assert_eq!(prices(&state, "currency=USD&sort=price&mine=false").len(), 10);
-        state.apply(&Event::Heard(Arc::new(sold.close(&master, NOW).unwrap())));
-        assert_eq!(prices(&state, "currency=USD&sort=price&mine=false").len(), 9);
-        assert_eq!(state.market.by_price.len(), state.market.available.len());
-    }
-
-    #[test]
-    fn sorting_by_price_needs_one_currency_and_offers_that_have_a_price_today() {
-        for (query, why) in [
-            ("sort=price", "needs `currency`"),
-            ("sort=-price&mine=true", "needs `currency`"),
-            ("sort=price&currency=USD&availability=all", "can be taken"),
-            ("sort=quantity&currency=USD", "is not one of price, -price"),
-        ] {
-            let problem = format!("{:?}", OfferQuery::read(query).unwrap_err());
-            assert!(problem.contains(why), "{query}: {problem}");
-        }
-    }
-
-    #[test]
-    fn a_cursor_belongs_to_its_filters_and_order() {
-        let page = OfferQuery::read("currency=USD&sort=price&limit=1").unwrap().page(&state(), NOW);
-        let cursor = page.next_cursor.unwrap();
-        assert!(OfferQuery::read(&format!("currency=USD&sort=price&cursor={cursor}")).is_ok());
-        for other in ["currency=USD", "currency=USD&sort=-price", "currency=USD&sort=price&side=buy"] {
-            assert!(OfferQuery::read(&format!("{other}&cursor={cursor}")).is_err(), "{other}");
-        }
-    }
-
-    #[test]
-    fn unknown_and_wrong_parameters_are_refused() {
-        for query in [
-            "x=1",
-            "limit=0",
-            "limit=1001",
-            "limit=a",
-            "limit=%2B5",
-            "limit=+5",
-            "limit=",
-            "mine=yes",
-            "side=SELL",
-            "min_price=-1",
-            "cursor=zz",
-            "limit=1&limit=2",
-            "currency=usd",
-            "include=",
-            "include=fresh",
-            "include=stale&include=stale",
-        ] {
-            assert!(OfferQuery::read(query).is_err(), "{query}");
-        }
-    }
-
-    /// Offers of five makers; to sign them takes longer than all the rest.
-    static OFFERS: LazyLock<Vec<Arc<Offer>>> = LazyLock::new(|| (1..=5).flat_map(|m| offers(m, 6)).collect());
-
-    proptest! {
-        #[test]
-        fn pages_are_the_list_cut_in_pieces_whoever_is_silent(
-            silent in prop::collection::btree_set(2_usize..=5, 0..4),
-            closed in prop::collection::btree_set(6_usize..30, 0..6),
-            limit in 1_usize..9,
-            availability in prop::sample::select(vec!["true", "false", "all"]),
-            include in any::<bool>(),
-            buys in any::<bool>(),
-        ) {
-            let (mut state, mut expected) = (State::default(), BTreeSet::new());
-            for maker in &silent {
-                state.market.stale.insert(OFFERS[(maker - 1) * 6].client_id);
-            }
-            for (n, offer) in OFFERS.iter().enumerate() {
-                let (maker, open) = (n / 6 + 1, !closed.contains(&n));
-                let offer = if open {
-                    Arc::clone(offer)
-                } else {
-                    Arc::new(offer.close(&MasterKey::from_bytes([maker as u8; 32]), NOW).unwrap())
-                };
-                state.apply(&match maker {
-                    1 => Event::Own(OwnOffer { offer: Arc::clone(&offer), closed: None, published: None }),
-                    _ => Event::Heard(Arc::clone(&offer)),
-                });
-                let stale = silent.contains(&maker);
-                if (include || !stale)
-                    && (availability == "all" || open == (availability == "true"))
-                    && (!buys || offer.terms.side == Side::Buy)
-                {
-                    expected.insert((offer.id, offer.target(), stale));
-                }
-            }
-            let query = format!(
-                "limit={limit}&availability={availability}{}{}",
-                if include { "&include=stale" } else { "" },
-                if buys { "&side=buy" } else { "" },
-            );
-            let shown = all_of(&state, &query, NOW).into_iter().map(|offer| (offer.id, offer.hash, offer.stale));
-            prop_assert_eq!(shown.collect::<Vec<_>>(), expected.into_iter().rev().collect::<Vec<_>>());
-        }
-    }
-}
+mod tests;

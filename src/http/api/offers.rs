@@ -21,17 +21,21 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// How long an offer can be taken when its maker does not say.
 const EXPIRES_AFTER: Duration = Duration::from_hours(24);
 /// How long its record outlives that, so that late readers learn that it is over.
 const DIES_AFTER: Duration = Duration::from_hours(24);
 
+/// Lists of which few offers pass the filters are looked for one at a time, off the threads that answer everything else.
+static SEARCHES: Semaphore = Semaphore::const_new(1);
+
 /// List offers
 ///
 /// Newest first, or by price (`sort`) in one currency; those that can be taken, unless `availability` says otherwise. Offers of makers that have been silent for three
-/// minutes and more are on no list, whatever else it asks for, unless it asks for them (`include=stale`). A page may be short, even
-/// empty, and still have a `next_cursor`.
+/// minutes and more are on no list, whatever else it asks for, unless it asks for them (`include=stale`). A page may be short and
+/// still have a `next_cursor`; it is empty only where nothing comes after it.
 #[utoipa::path(get, path = "/offers", operation_id = "list_offers", tag = "offers",
     params(
         ("mine" = Option<bool>, Query, description = "Only own offers, or only those of others"),
@@ -44,6 +48,8 @@ const DIES_AFTER: Duration = Duration::from_hours(24);
         ("min_quantity" = Option<text::AmountText>, Query, description = "Lowest quantity of bitcoin, a decimal"),
         ("max_quantity" = Option<text::AmountText>, Query, description = "Highest quantity of bitcoin, a decimal"),
         ("sort" = inline(Option<docs::Sort>), Query, description = "`price`: the lowest first, of equal ones the oldest; `-price`: the other way round. Needs `currency`, and offers that can be taken (the default) or own ones"),
+        ("client_id" = Option<text::ClientKey>, Query, description = "Only this maker's"),
+        ("exclude" = Option<text::ClientKeys>, Query, description = "None of these makers': client ids with commas between them, 16 at most"),
         ("limit" = Option<u32>, Query, description = "Entries a page, 100 by default", minimum = 1, maximum = 1000),
         ("cursor" = Option<String>, Query, description = docs::CURSOR),
     ),
@@ -51,7 +57,13 @@ const DIES_AFTER: Duration = Duration::from_hours(24);
 pub(super) async fn list(State(node): State<Node>, raw: RawQuery) -> Result<Json<Page<OfferView>>, Problem> {
     let wanted = OfferQuery::read(&query(raw))?;
     let exchange = node.exchange();
-    Ok(Json(wanted.page(&exchange.snapshot().state, exchange.now())))
+    let (snapshot, now) = (exchange.snapshot(), exchange.now());
+    if let Some(page) = wanted.page(&snapshot.state, now) {
+        return Ok(Json(page));
+    }
+    let _turn = SEARCHES.acquire().await;
+    let found = tokio::task::spawn_blocking(move || wanted.search(&snapshot.state, now)).await;
+    found.map(Json).map_err(|_| Problem::new(Code::Internal, "the search failed; try again"))
 }
 
 /// Create an offer

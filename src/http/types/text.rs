@@ -46,6 +46,8 @@ text! {
     Hash = "^[0-9a-f]{40}$", such as "c7bfaa9e790edae0a25f33c5a9808ea0add419cb";
     /// Who a node is: its public key, 64 hex digits.
     ClientKey = "^[0-9a-f]{64}$", such as "8d9de9489b35f40a86bf51addabb0376f642b2d9ccc1780f4ea8ec78f243228c";
+    /// Client ids with commas between them, 16 at most.
+    ClientKeys = "^[0-9a-f]{64}(,[0-9a-f]{64}){0,15}$", such as "8d9de9489b35f40a86bf51addabb0376f642b2d9ccc1780f4ea8ec78f243228c";
     /// An ed25519 signature: 86 base64url digits.
     SignatureText = "^[A-Za-z0-9_-]{86}$",
         such as "hkwRCkSEYN7G9W3byvBzalmpk2NhmS0IPf_xsJIAQckzgpNUv3FmC7MAOqgzyWF_SyA7Drc3rp9TevUVAm-yAQ";
