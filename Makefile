@@ -53,7 +53,7 @@ test: peers ## check the form and the lints, run all tests
 	else cargo test --locked; fi
 
 sim: ## simulate exchange, replication and whole nodes: make sim SEEDS=5000 SIM=whole
-	VINTNER_SIM_SEEDS=$(SEEDS) cargo test --release --locked $(addprefix --test ,$(SIM)) -- --nocapture
+	VINTNER_SIM_SEEDS=$(SEEDS) cargo test --profile sim --locked $(addprefix --test ,$(SIM)) -- --nocapture
 
 sim-mutants: ## plant each known bug and see that the simulator finds it
 	@bash tests/mutants.sh
@@ -86,7 +86,7 @@ SEED ?= 1
 sim-dht: MINUTES ?= 60
 sim-dht: ## simulate the DHT while a tenth of the nodes crash each minute: make sim-dht NODES=1000 SEED=1 MINUTES=60
 	VINTNER_SIM_DHT_NODES=$(NODES) VINTNER_SIM_DHT_SEED=$(SEED) VINTNER_SIM_DHT_MINUTES=$(MINUTES) \
-		cargo test --release --locked --test dht_simulation a_churning -- --nocapture
+		cargo test --profile sim --locked --test dht_simulation a_churning -- --nocapture
 
 # In a minute all stores are full, and what still grew would show.
 flood: ## send 50,000 hostile datagrams a second to a grape beside lookups: make flood SECONDS=60
