@@ -191,6 +191,20 @@ async fn bids_and_trades_are_listed_by_what_is_asked_for_on_both_sides() {
     let problem = assert_problem(taker.get("/api/v1/offers?sort=price").await, 400, "invalid_query").await;
     assert!(problem["detail"].as_str().unwrap().contains("needs `currency`"), "{problem}");
 
+    // Of one maker, or without some.
+    let [theirs, own] = [&maker, &taker].map(|one| one.node.exchange().client_id());
+    for (filter, count) in [
+        (format!("client_id={theirs}"), 3),
+        (format!("client_id={own}"), 0),
+        (format!("exclude={own}"), 3),
+        (format!("exclude={own},{theirs}"), 0),
+        (format!("client_id={theirs}&currency=EUR&exclude={own}"), 1),
+    ] {
+        assert_eq!(all(&taker, &format!("/api/v1/offers?limit=1&{filter}")).await.len(), count, "{filter}");
+    }
+    let problem = assert_problem(taker.get("/api/v1/offers?exclude=x,y").await, 400, "invalid_query").await;
+    assert!(problem["detail"].as_str().unwrap().contains("exclude"), "{problem}");
+
     for offer in [&first, &second] {
         assert_eq!(bid(&taker, offer, "{}").await.status(), StatusCode::CREATED);
     }

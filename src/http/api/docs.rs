@@ -45,6 +45,7 @@ pub(super) const IDEMPOTENCY_KEY: &str = "Your own name for this request, at mos
         FieldError,
         bodies::Amount,
         text::AmountText,
+        text::ClientKeys,
         text::CurrencyCode,
         text::EntityTags,
         text::GivenId,
