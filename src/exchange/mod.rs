@@ -8,8 +8,9 @@
 //!   that readers see.
 //! - `own` creates and withdraws own offers; `maker` answers bids on them; `taker` bids on others' and asks until it knows,
 //!   or its owner gives up (`give_up`); `recovery` takes back what was lost with a store; `guard` refuses what is worth too much;
-//!   `replica` judges records that arrive from the network, `pressure` whether there is room for them, `distrust` whose nobody should take; `timers` is all that time
-//!   alone does; `lists` are the orders in which all this is shown.
+//!   `replica` judges records that arrive from the network, `pressure` whether there is room for them, `distrust` whether their maker
+//!   keeps its word, `changes` whose terms changed a moment ago; `timers` is all that time alone does; `lists` are the orders in
+//!   which all this is shown.
 //! - What is not here: signatures are verified before something becomes an input; addresses, retries of single datagrams and
 //!   the DHT are the drivers' business.
 

@@ -1,8 +1,9 @@
 //! The diary: what this node did in the market, one line of the log for each thing, when it is durable.
 //!
 //! The writer hands over facts that it committed and what it told callers; a thread of its own writes, so that nobody waits for a
-//! log. It writes what comes first at once and then 20 times a second: to be woken for each line would cost a create 5%. Own doings and trades are told each. Bids of strangers that were refused are told one by one up to a rate, then by their
-//! number: whoever sends a million of them fills no disk.
+//! log. It writes what comes first at once, and then 20 times a second: to be woken for each line would cost a create 5%. Own doings and
+//! trades are told each. Bids of strangers that were refused are told one by one up to a rate, then by their number: whoever sends a
+//! million of them fills no disk.
 
 use crate::{
     exchange::{BidIn, BidOut, BidOutcome, Closed, Event, OwnOffer, RefusalCode},
@@ -23,7 +24,7 @@ use std::{
 
 /// Lines that may wait for the log; beyond it they are counted instead.
 const WAITING_MAX: usize = 4096;
-/// How long lines are collected after the first: handing over another one then wakes nobody.
+/// How long lines are collected after the first: handing over another one then wakes nobody. Its time may be that much late.
 const COLLECTED_FOR: Duration = Duration::from_millis(50);
 /// Refused bids of strangers that are told one by one within [`SUMMED_UP_AFTER`].
 const STRANGERS_MAX: u32 = 10;
